@@ -1,0 +1,176 @@
+//! What an engine is told to do. Built and checked by its embedder; the core takes it as given.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::limits::Limits;
+
+/// The configuration of an engine. Replaced as a whole by [`Command::Reload`]
+/// (listeners excepted: they belong to the adapter).
+///
+/// [`Command::Reload`]: crate::engine::Command::Reload
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// The sockets that connections come from; a [`ListenerId`] is an index into this.
+    pub listeners: Vec<Listener>,
+    /// Where inbound traffic without an original destination goes.
+    pub app: Option<SocketAddr>,
+    /// Ports (of original destinations) that are forwarded without protocol detection.
+    pub opaque_ports: Vec<u16>,
+    /// Services, by distinct [`Service::name`].
+    pub services: Vec<Service>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Times.
+    pub timeouts: Timeouts,
+}
+
+/// Index of a listener in [`Config::listeners`].
+pub type ListenerId = u16;
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// What its connections are.
+    pub kind: ListenerKind,
+}
+
+/// What the connections of a listener are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// From local apps to the mesh.
+    Outbound,
+    /// From the mesh to the local app.
+    Inbound,
+    /// An opaque forward to the service of this name.
+    Forward(Arc<str>),
+}
+
+/// A named set of endpoints.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// What requests are matched by: lower-case `host:port` with the port always present
+    /// ([`http::authority::normalize`]); for an opaque forward any other unique name.
+    ///
+    /// [`http::authority::normalize`]: crate::http::authority::normalize
+    pub name: Arc<str>,
+    /// Where its requests may go.
+    pub endpoints: Vec<Endpoint>,
+    /// Connections to its endpoints are forwarded without protocol detection.
+    pub opaque: bool,
+    /// Overrides of [`Timeouts`].
+    pub timeouts: ServiceTimeouts,
+}
+
+/// One endpoint as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Address or name.
+    pub target: Target,
+    /// Share of the traffic relative to the others; at least 1.
+    pub weight: u32,
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// An address.
+    Addr(SocketAddr),
+    /// A name with A or AAAA records, resolved again as they expire.
+    Name {
+        /// Lower case, no trailing dot needed.
+        host: Arc<str>,
+        /// Port of every address.
+        port: u16,
+    },
+}
+
+/// Times, all configurable under `[timeouts]`. `None`: no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// How long a silent connection is waited for before it counts as opaque (the server speaks
+    /// first).
+    pub detect: Duration,
+    /// How long an undecided beginning is waited for after its last byte.
+    pub detect_prefix: Duration,
+    /// From the first byte of a request head to its last: 408.
+    pub header: Duration,
+    /// How long a keep-alive connection may be without a request.
+    pub keep_alive: Duration,
+    /// To connect to an endpoint.
+    pub connect: Duration,
+    /// From the end of the request to the head of the response: 504.
+    pub response_headers: Option<Duration>,
+    /// The whole exchange, first byte of the request to last of the response: 504.
+    pub request: Option<Duration>,
+    /// Nothing moves on an exchange in either direction: 504.
+    pub idle: Option<Duration>,
+    /// How long an upstream connection stays in the pool unused.
+    pub pool_idle: Duration,
+    /// How long a service may be without a ready endpoint before its requests fail at once.
+    pub failfast: Duration,
+    /// First wait before an endpoint that failed is connected to again; doubles each time …
+    pub backoff_min: Duration,
+    /// … up to this.
+    pub backoff_max: Duration,
+    /// Nothing moves on an opaque connection in either direction.
+    pub tcp_idle: Duration,
+    /// An opaque connection that is closed in one direction and silent in the other.
+    pub half_open: Duration,
+    /// How long a drain waits for exchanges and tunnels.
+    pub grace: Duration,
+}
+
+impl Timeouts {
+    /// After an error answer: how long what the peer still sends is read and dropped.
+    pub const LINGER: Duration = Duration::from_secs(1);
+    /// A name is not resolved again sooner, whatever its TTL says (linkerd2-proxy: 5 s).
+    pub const DNS_FLOOR: Duration = Duration::from_secs(5);
+    /// … nor later.
+    pub const DNS_CEILING: Duration = Duration::from_secs(3600);
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            // linkerd2-proxy: DETECT_TIMEOUT.
+            detect: Duration::from_secs(10),
+            detect_prefix: Duration::from_secs(1),
+            header: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(600),
+            // linkerd2-proxy: OUTBOUND_CONNECT_TIMEOUT.
+            connect: Duration::from_secs(1),
+            response_headers: None,
+            request: None,
+            idle: None,
+            // linkerd2-proxy: HTTP1_CONNECTION_POOL_IDLE_TIMEOUT.
+            pool_idle: Duration::from_secs(3),
+            failfast: Duration::from_secs(3),
+            // linkerd2-proxy: OUTBOUND_CONNECT_EXP_BACKOFF_{MIN,MAX}, but a shorter maximum: a
+            // restarted endpoint is back in rotation within 10 s.
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+            tcp_idle: Duration::from_secs(3600),
+            half_open: Duration::from_secs(60),
+            // linkerd2-proxy: SHUTDOWN_GRACE_PERIOD.
+            grace: Duration::from_secs(120),
+        }
+    }
+}
+
+/// A service's own times; `None` inherits from [`Timeouts`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceTimeouts {
+    /// See [`Timeouts::request`].
+    pub request: Option<Duration>,
+    /// See [`Timeouts::connect`].
+    pub connect: Option<Duration>,
+    /// See [`Timeouts::idle`].
+    pub idle: Option<Duration>,
+    /// See [`Timeouts::failfast`].
+    pub failfast: Option<Duration>,
+}

@@ -1,0 +1,277 @@
+//! What goes into an engine and what comes out of it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use bytes::BytesMut;
+
+use crate::config::{Config, ListenerId};
+use crate::error::{ConnectError, DnsError, IoError, Reason};
+
+/// Names a connection. Only the engine makes ids; each carries a generation, so an input for a
+/// connection that is gone is ignored, even when its slot is in use again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl ConnId {
+    /// A small number, unique among live connections: an index for an adapter's slab.
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+impl fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}.{}", self.index, self.generation)
+    }
+}
+
+/// Names a running name resolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryId(pub(crate) u32);
+
+/// A connection that a listener accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// Which listener.
+    pub listener: ListenerId,
+    /// The other end. A v4-mapped v6 address is unwrapped by the adapter.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// What the peer connected to before the kernel redirected it (`SO_ORIGINAL_DST`). Equal to
+    /// `local`, or `None`, when it was not redirected.
+    pub original_dst: Option<SocketAddr>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// An [`Output::Connect`] is done; the value is our end of the connection. On `Err` the
+    /// connection is over: no [`Output::Close`] follows.
+    Connected {
+        /// Which.
+        conn: ConnId,
+        /// Our own address, or why not.
+        result: Result<SocketAddr, ConnectError>,
+    },
+    /// Bytes were read.
+    Received {
+        /// Where.
+        conn: ConnId,
+        /// The bytes; an empty buffer is ignored (end of stream is [`Input::ReadClosed`]).
+        data: BytesMut,
+    },
+    /// The first `n` of the bytes that [`Engine::write_bufs`](super::Engine::write_bufs) showed
+    /// were written.
+    Wrote {
+        /// Where.
+        conn: ConnId,
+        /// How many.
+        n: usize,
+    },
+    /// The peer will send no more (FIN).
+    ReadClosed {
+        /// Where.
+        conn: ConnId,
+    },
+    /// Reading or writing failed. The engine answers with [`Output::Close`] `Abort`.
+    Failed {
+        /// Where.
+        conn: ConnId,
+        /// How.
+        kind: IoError,
+    },
+    /// An [`Output::Resolve`] is done.
+    Resolved {
+        /// Which.
+        query: QueryId,
+        /// The addresses and how long they are good for.
+        result: Result<(Vec<IpAddr>, Duration), DnsError>,
+    },
+    /// The operator wants something.
+    Command(Command),
+    /// The time of [`Engine::next_timeout`](super::Engine::next_timeout) has come. Early and late
+    /// ones do no harm.
+    Timeout,
+}
+
+/// What the operator can want.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// From now on, this configuration. Listeners are not compared.
+    Reload(Arc<Config>),
+    /// Stop accepting (the adapter's part), let what is in progress finish, close what is idle.
+    /// After the grace everything is closed. The engine says [`Event::Drained`] when it holds no
+    /// connection that a peer opened.
+    Drain,
+}
+
+/// What an engine wants done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Open a connection; answer with [`Input::Connected`].
+    Connect {
+        /// Its name from now on.
+        conn: ConnId,
+        /// Where to.
+        addr: SocketAddr,
+    },
+    /// There are bytes to write: call [`Engine::write_bufs`](super::Engine::write_bufs), write,
+    /// answer with [`Input::Wrote`], until there are none. Not repeated while the socket is full.
+    Flush(ConnId),
+    /// [`Engine::read_budget`](super::Engine::read_budget) was 0 and no longer is.
+    ReadReady(ConnId),
+    /// End a connection. Every connection that was accepted or connected ends by exactly one
+    /// `Full` or `Abort`, whoever ended it; its id means nothing afterwards.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// How.
+        how: CloseKind,
+    },
+    /// Look a name up (A and AAAA); answer with [`Input::Resolved`].
+    Resolve {
+        /// Its name.
+        query: QueryId,
+        /// What to look up.
+        name: Arc<str>,
+    },
+    /// Something worth a log line.
+    Event(Event),
+}
+
+/// How to close a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseKind {
+    /// Shut down the write side (FIN). All was written. Reading goes on.
+    Half,
+    /// Close both sides. All was written.
+    Full,
+    /// Reset (linger zero): what was not written is lost, and the peer must be able to tell.
+    Abort,
+}
+
+/// Whether traffic comes from the local apps or from the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// From local apps.
+    Outbound,
+    /// From the mesh.
+    Inbound,
+}
+
+impl Direction {
+    /// Both, in the order of their discriminants.
+    pub const ALL: [Direction; 2] = [Direction::Outbound, Direction::Inbound];
+
+    /// The label value in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Direction::Outbound => "outbound",
+            Direction::Inbound => "inbound",
+        }
+    }
+}
+
+/// Something worth a log line. Nothing depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A message was refused or an exchange failed, and the client was answered `reason.status()`
+    /// if it could still be answered.
+    Refused {
+        /// The client's connection.
+        conn: ConnId,
+        /// Which side of the proxy.
+        direction: Direction,
+        /// The client.
+        peer: SocketAddr,
+        /// Why.
+        reason: Reason,
+        /// The service, when one was chosen.
+        service: Option<Arc<str>>,
+    },
+    /// A connection was closed without a request being at fault.
+    Closed {
+        /// Which.
+        conn: ConnId,
+        /// Which side of the proxy.
+        direction: Direction,
+        /// The peer.
+        peer: SocketAddr,
+        /// Why.
+        reason: Reason,
+    },
+    /// An endpoint is not ready; it is connected to again after `retry_in`.
+    EndpointDown {
+        /// Its service.
+        service: Arc<str>,
+        /// Its address.
+        addr: SocketAddr,
+        /// What happened to it.
+        reason: Reason,
+        /// The backoff.
+        retry_in: Duration,
+    },
+    /// An endpoint is ready again.
+    EndpointUp {
+        /// Its service.
+        service: Arc<str>,
+        /// Its address.
+        addr: SocketAddr,
+    },
+    /// A service was without a ready endpoint for its failfast time: requests fail at once.
+    FailfastEntered {
+        /// Which.
+        service: Arc<str>,
+        /// How many waiting requests failed.
+        failed: usize,
+    },
+    /// The first endpoint of a service in fail-fast is ready.
+    FailfastLeft {
+        /// Which.
+        service: Arc<str>,
+    },
+    /// A name could not be resolved; the last good answer stays.
+    ResolveFailed {
+        /// Which name.
+        name: Arc<str>,
+        /// Why.
+        error: DnsError,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
+    /// A reload took effect.
+    Reloaded {
+        /// How many services there are now.
+        services: usize,
+    },
+    /// A drain began.
+    Draining,
+    /// No connection that a peer opened is left: the process may end.
+    Drained,
+}
+
+/// Why [`Engine::next_timeout`](super::Engine::next_timeout) wants to be woken: the earliest
+/// deadline is one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TimerKind {
+    /// A connection: detection, header, keep-alive, pool, connect, linger, idle.
+    Connection,
+    /// An exchange: response headers, whole, idle.
+    Exchange,
+    /// An endpoint's backoff.
+    Endpoint,
+    /// A service's failfast.
+    Service,
+    /// A name's time to live.
+    Resolve,
+    /// The grace of a drain.
+    Drain,
+}

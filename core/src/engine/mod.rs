@@ -1,0 +1,3 @@
+//! The engine.
+mod contract;
+pub use contract::*;

@@ -1,0 +1,238 @@
+//! Plain counters and fixed-bucket histograms. No registry, no locks: the embedder takes a
+//! [`Snapshot`] and renders it.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::engine::Direction;
+use crate::error::Reason;
+
+/// A latency histogram with linkerd2-proxy's `response_latency_ms` buckets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    /// How many fell into each bucket (not cumulative); the last is everything above.
+    pub buckets: [u64; Histogram::BOUNDS_MS.len() + 1],
+    /// The sum of all samples, in microseconds.
+    pub sum_micros: u64,
+}
+
+impl Histogram {
+    /// Upper bounds of the finite buckets, in milliseconds.
+    pub const BOUNDS_MS: [u32; 25] = [
+        1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 300, 400, 500, 1_000, 2_000, 3_000, 4_000,
+        5_000, 10_000, 20_000, 30_000, 40_000, 50_000,
+    ];
+
+    /// Adds a sample.
+    pub fn record(&mut self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let bucket = Self::BOUNDS_MS.partition_point(|&bound| u64::from(bound) * 1000 < micros);
+        self.buckets[bucket] += 1;
+        self.sum_micros = self.sum_micros.saturating_add(micros);
+    }
+
+    /// How many samples there are.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// Adds another's samples.
+    pub fn merge(&mut self, other: &Histogram) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
+            *mine += theirs;
+        }
+        self.sum_micros = self.sum_micros.saturating_add(other.sum_micros);
+    }
+
+    /// The upper bound of the bucket that holds quantile `q` (0 to 1), in milliseconds; `None`
+    /// without samples, `u32::MAX` past the last bound.
+    pub fn quantile_ms(&self, q: f64) -> Option<u32> {
+        let count = self.count();
+        let rank = libm::ceil(count as f64 * q) as u64;
+        let mut seen = 0;
+        for (index, n) in self.buckets.iter().enumerate() {
+            seen += n;
+            if seen >= rank && seen > 0 {
+                return Some(Self::BOUNDS_MS.get(index).copied().unwrap_or(u32::MAX));
+            }
+        }
+        None
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram {
+            buckets: [0; Histogram::BOUNDS_MS.len() + 1],
+            sum_micros: 0,
+        }
+    }
+}
+
+/// Connections and bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpStats {
+    /// Connections opened.
+    pub opens: u64,
+    /// Connections closed.
+    pub closes: u64,
+    /// Bytes read from the peer.
+    pub read_bytes: u64,
+    /// Bytes written to the peer.
+    pub write_bytes: u64,
+}
+
+impl TcpStats {
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &TcpStats) {
+        self.opens += other.opens;
+        self.closes += other.closes;
+        self.read_bytes += other.read_bytes;
+        self.write_bytes += other.write_bytes;
+    }
+}
+
+/// What detection found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DetectStats {
+    /// HTTP/1.
+    pub http1: u64,
+    /// The HTTP/2 preface (carried as opaque).
+    pub http2: u64,
+    /// A TLS ClientHello (carried as opaque).
+    pub tls: u64,
+    /// Anything else.
+    pub opaque: u64,
+    /// Nothing came in time.
+    pub timeout: u64,
+    /// Not asked: the port or the service is marked opaque.
+    pub skipped: u64,
+}
+
+/// One side of the proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectionStats {
+    /// Connections that peers opened to us.
+    pub accepted: TcpStats,
+    /// What detection found on them.
+    pub detect: DetectStats,
+    /// Refusals and failures, by `reason as usize`.
+    pub refused: Box<[u64]>,
+    /// Exchanges answered or given up.
+    pub requests: u64,
+    /// Trailer fields that were dropped because they frame or route (RFC 9110 §6.5.1).
+    pub trailers_dropped: u64,
+}
+
+impl Default for DirectionStats {
+    fn default() -> Self {
+        DirectionStats {
+            accepted: TcpStats::default(),
+            detect: DetectStats::default(),
+            refused: alloc::vec![0; Reason::ALL.len()].into_boxed_slice(),
+            requests: 0,
+            trailers_dropped: 0,
+        }
+    }
+}
+
+/// One service, or one endpoint of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestStats {
+    /// Exchanges sent its way (attempts, for an endpoint).
+    pub requests: u64,
+    /// Final responses by class, 1xx (a tunnel's 101) to 5xx.
+    pub responses: [u64; 5],
+    /// Exchanges that ended without a complete response from it.
+    pub failures: u64,
+    /// Sent again after a pooled connection turned out to be dead.
+    pub replays: u64,
+    /// From the request head to the end of the response.
+    pub latency: Histogram,
+    /// Connections to it.
+    pub tcp: TcpStats,
+}
+
+impl RequestStats {
+    /// Counts a final response head.
+    pub fn responded(&mut self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        self.responses[class] += 1;
+    }
+}
+
+/// Everything an engine has counted, and what it holds now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// By `Direction as usize`.
+    pub directions: [DirectionStats; 2],
+    /// Services in the order of the configuration, then the app and the original destinations.
+    pub services: Vec<ServiceSnapshot>,
+    /// What is held now.
+    pub gauges: Gauges,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSnapshot {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Which side of the proxy.
+    pub direction: Direction,
+    /// What it counted.
+    pub stats: RequestStats,
+    /// Is it in fail-fast?
+    pub failfast: bool,
+    /// Exchanges that wait for an endpoint.
+    pub queued: usize,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointSnapshot>,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSnapshot {
+    /// Its address.
+    pub addr: SocketAddr,
+    /// May it be chosen?
+    pub ready: bool,
+    /// Attempts in flight.
+    pub pending: u32,
+    /// Connections, busy and idle.
+    pub connections: u32,
+    /// What it counted.
+    pub stats: RequestStats,
+}
+
+/// What an engine holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Connections of both directions.
+    pub connections: usize,
+    /// Of them: accepted ones.
+    pub accepted: usize,
+    /// Exchanges in flight.
+    pub exchanges: usize,
+    /// Bytes received and not yet written on.
+    pub buffered_bytes: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histogram_bounds_are_inclusive() {
+        let mut h = Histogram::default();
+        h.record(Duration::from_millis(1));
+        h.record(Duration::from_micros(1001));
+        h.record(Duration::from_secs(3600));
+        assert_eq!((h.buckets[0], h.buckets[1], h.buckets[25]), (1, 1, 1));
+        assert_eq!(h.quantile_ms(0.5), Some(2));
+        assert_eq!(h.quantile_ms(1.0), Some(u32::MAX));
+        assert_eq!(Histogram::default().quantile_ms(0.5), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! The core's own clock reading: nanoseconds since an origin that only the adapter knows.
+
+use core::fmt;
+use core::ops::{Add, AddAssign, Sub};
+pub use core::time::Duration;
+
+/// A point in monotonic time, in nanoseconds since an arbitrary origin.
+///
+/// The core never reads a clock: every entry point is handed the time. 64 bits hold 584 years.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time(u64);
+
+impl Time {
+    /// The origin.
+    pub const ZERO: Time = Time(0);
+    /// Later than any time that can be reached: "never".
+    pub const MAX: Time = Time(u64::MAX);
+
+    /// `nanos` nanoseconds after the origin.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Time(nanos)
+    }
+
+    /// Nanoseconds since the origin.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    pub const fn saturating_since(self, earlier: Time) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The next whole millisecond: the resolution of every timer.
+    #[must_use]
+    pub const fn ceil_millis(self) -> Time {
+        const MILLI: u64 = 1_000_000;
+        match self.0.checked_next_multiple_of(MILLI) {
+            Some(nanos) => Time(nanos),
+            None => Time::MAX,
+        }
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Time;
+    /// Saturates at [`Time::MAX`], so that an endless timeout is simply never reached.
+    fn add(self, rhs: Duration) -> Time {
+        let nanos = u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX);
+        Time(self.0.saturating_add(nanos))
+    }
+}
+
+impl AddAssign<Duration> for Time {
+    fn add_assign(&mut self, rhs: Duration) {
+        *self = *self + rhs;
+    }
+}
+
+impl Sub<Time> for Time {
+    type Output = Duration;
+    fn sub(self, rhs: Time) -> Duration {
+        self.saturating_since(rhs)
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}.{:09}s",
+            self.0 / 1_000_000_000,
+            self.0 % 1_000_000_000
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates() {
+        assert_eq!(Time::MAX + Duration::from_secs(1), Time::MAX);
+        assert_eq!(Time::ZERO + Duration::MAX, Time::MAX);
+        assert_eq!(Time::ZERO - Time::from_nanos(5), Duration::ZERO);
+    }
+
+    #[test]
+    fn millis_round_up() {
+        assert_eq!(
+            Time::from_nanos(1).ceil_millis(),
+            Time::from_nanos(1_000_000)
+        );
+        assert_eq!(
+            Time::from_nanos(2_000_000).ceil_millis(),
+            Time::from_nanos(2_000_000)
+        );
+        assert_eq!(Time::MAX.ceil_millis(), Time::MAX);
+    }
+}
