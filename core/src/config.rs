@@ -131,7 +131,7 @@ impl Timeouts {
     /// A name is not resolved again sooner, whatever its TTL says (linkerd2-proxy: 5 s).
     pub const DNS_FLOOR: Duration = Duration::from_secs(5);
     /// … nor later.
-    pub const DNS_CEILING: Duration = Duration::from_secs(3600);
+    pub const DNS_CEILING: Duration = Duration::from_hours(1);
 }
 
 impl Default for Timeouts {
@@ -141,12 +141,13 @@ impl Default for Timeouts {
             detect: Duration::from_secs(10),
             detect_prefix: Duration::from_secs(1),
             header: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(600),
+            keep_alive: Duration::from_mins(10),
             // linkerd2-proxy: OUTBOUND_CONNECT_TIMEOUT.
             connect: Duration::from_secs(1),
             response_headers: None,
             request: None,
-            idle: None,
+            // As long as an opaque connection may be idle: nothing leaks for ever.
+            idle: Some(Duration::from_hours(1)),
             // linkerd2-proxy: HTTP1_CONNECTION_POOL_IDLE_TIMEOUT.
             pool_idle: Duration::from_secs(3),
             failfast: Duration::from_secs(3),
@@ -154,10 +155,10 @@ impl Default for Timeouts {
             // restarted endpoint is back in rotation within 10 s.
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
-            tcp_idle: Duration::from_secs(3600),
-            half_open: Duration::from_secs(60),
+            tcp_idle: Duration::from_hours(1),
+            half_open: Duration::from_mins(1),
             // linkerd2-proxy: SHUTDOWN_GRACE_PERIOD.
-            grace: Duration::from_secs(120),
+            grace: Duration::from_mins(2),
         }
     }
 }

@@ -157,6 +157,18 @@ pub struct RequestStats {
 }
 
 impl RequestStats {
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &RequestStats) {
+        self.requests += other.requests;
+        for (mine, theirs) in self.responses.iter_mut().zip(other.responses) {
+            *mine += theirs;
+        }
+        self.failures += other.failures;
+        self.replays += other.replays;
+        self.latency.merge(&other.latency);
+        self.tcp.merge(&other.tcp);
+    }
+
     /// Counts a final response head.
     pub fn responded(&mut self, status: u16) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
@@ -229,7 +241,7 @@ mod tests {
         let mut h = Histogram::default();
         h.record(Duration::from_millis(1));
         h.record(Duration::from_micros(1001));
-        h.record(Duration::from_secs(3600));
+        h.record(Duration::from_hours(1));
         assert_eq!((h.buckets[0], h.buckets[1], h.buckets[25]), (1, 1, 1));
         assert_eq!(h.quantile_ms(0.5), Some(2));
         assert_eq!(h.quantile_ms(1.0), Some(u32::MAX));

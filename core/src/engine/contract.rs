@@ -34,7 +34,10 @@ impl fmt::Debug for ConnId {
 
 /// Names a running name resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueryId(pub(crate) u32);
+pub struct QueryId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
 
 /// A connection that a listener accepted.
 #[derive(Clone, Copy, Debug)]

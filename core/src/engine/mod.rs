@@ -1,3 +1,214 @@
-//! The engine.
+//! The engine: every connection of one worker, driven by inputs and time.
+
+mod conn;
 mod contract;
+mod deadlines;
+mod dispatch;
+mod downstream;
+mod ending;
+mod exchange;
+mod inputs;
+mod invariants;
+mod mesh;
+mod reload;
+mod resolve;
+mod snapshot;
+mod timeouts;
+mod tunnel;
+mod turn;
+mod upstream;
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
 pub use contract::*;
+
+use crate::buf::Spare;
+use crate::config::{Config, Listener};
+use crate::http::Scratch;
+use crate::rng::{Rng, Seed};
+use crate::stats::DirectionStats;
+use crate::time::Time;
+use conn::Conns;
+use deadlines::Deadlines;
+use exchange::Exchanges;
+use mesh::Mesh;
+
+/// The proxy of one worker: sniffing, HTTP/1, tunnels, balancing, pools and timeouts, as one state
+/// machine without I/O. See the [crate documentation](crate) for the run loop.
+#[derive(Debug)]
+pub struct Engine {
+    now: Time,
+    config: Arc<Config>,
+    /// Of the configuration at the start: the adapter's sockets.
+    listeners: Vec<Listener>,
+    rng: Rng,
+    conns: Conns,
+    exchanges: Exchanges,
+    mesh: Mesh,
+    timers: Timers,
+    /// Connections with something to do.
+    ready: VecDeque<u32>,
+    /// Connections whose queues hold slices of read buffers at the end of a turn.
+    unsettled: Vec<ConnId>,
+    outputs: VecDeque<Output>,
+    spare: Spare,
+    /// Field positions of the head that is being looked at.
+    scratch: Scratch,
+    /// The authority that is being looked up.
+    authority: String,
+    directions: [DirectionStats; 2],
+    accepted: usize,
+    buffered: usize,
+    drain: Drain,
+}
+
+/// One table of deadlines per kind of thing.
+#[derive(Debug, Default)]
+struct Timers {
+    conns: Deadlines,
+    exchanges: Deadlines,
+    endpoints: Deadlines,
+    services: Deadlines,
+    names: Deadlines,
+}
+
+/// How far a drain has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    /// There is none.
+    No,
+    /// Until then.
+    Until(Time),
+    /// [`Event::Drained`] was said.
+    Done,
+}
+
+impl Engine {
+    /// An engine without connections.
+    ///
+    /// `seed` decides balancing, jitter and hash keys: 128 bits from the operating system in
+    /// production, a number in a simulation.
+    pub fn new(config: Arc<Config>, seed: Seed, now: Time) -> Self {
+        let mut keys = Rng::fork(seed, 1);
+        let mut engine = Engine {
+            now,
+            listeners: config.listeners.clone(),
+            config,
+            rng: Rng::fork(seed, 2),
+            conns: Conns::default(),
+            exchanges: Exchanges::default(),
+            mesh: Mesh::new(&mut keys),
+            timers: Timers::default(),
+            ready: VecDeque::new(),
+            unsettled: Vec::new(),
+            outputs: VecDeque::new(),
+            spare: Spare::default(),
+            scratch: Scratch::default(),
+            authority: String::new(),
+            directions: Default::default(),
+            accepted: 0,
+            buffered: 0,
+            drain: Drain::No,
+        };
+        let config = Arc::clone(&engine.config);
+        engine.apply(&config);
+        engine
+    }
+
+    // ---- What the adapter asks ----
+
+    /// Pops what the engine wants done. Does no work.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to send [`Input::Timeout`], and why. Changes with every input and every turn.
+    pub fn next_timeout(&mut self) -> Option<(Time, TimerKind)> {
+        let drain = match self.drain {
+            Drain::Until(grace) => Some(grace),
+            Drain::No | Drain::Done => None,
+        };
+        let timers = &mut self.timers;
+        [
+            (timers.conns.next(), TimerKind::Connection),
+            (timers.exchanges.next(), TimerKind::Exchange),
+            (timers.endpoints.next(), TimerKind::Endpoint),
+            (timers.services.next(), TimerKind::Service),
+            (timers.names.next(), TimerKind::Resolve),
+            (drain, TimerKind::Drain),
+        ]
+        .into_iter()
+        .filter_map(|(at, kind)| at.map(|at| (at, kind)))
+        .min_by_key(|&(at, _)| at)
+    }
+
+    /// The bytes that a connection wants written, borrowed for one `writev`: fills `io` from the
+    /// front and returns how many slices it used. Report what was written as [`Input::Wrote`].
+    pub fn write_bufs<'a>(&'a self, conn: ConnId, io: &mut [&'a [u8]]) -> usize {
+        self.conns.find(conn).map_or(0, |conn| conn.tx.slices(io))
+    }
+
+    /// The bytes that a connection wants written, as owned slices, for completion-based I/O. They
+    /// are shown again until they are reported as [`Input::Wrote`].
+    pub fn take_bufs(&mut self, conn: ConnId, out: &mut Vec<Bytes>) {
+        if self.conns.find(conn).is_some()
+            && let Some(conn) = self.conns.get_mut(conn.index)
+        {
+            conn.tx.owned(out);
+        }
+    }
+
+    /// How many bytes a connection may read now; 0: none until [`Output::ReadReady`]. One read
+    /// buffer more does no harm.
+    pub fn read_budget(&self, conn: ConnId) -> usize {
+        if self.conns.find(conn).is_some() {
+            self.budget(conn.index)
+        } else {
+            0
+        }
+    }
+
+    /// No connection that a peer opened is left.
+    pub fn is_drained(&self) -> bool {
+        self.drain == Drain::Done
+    }
+
+    // ---- Small things that every part needs ----
+
+    fn emit(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn is_draining(&self) -> bool {
+        self.drain != Drain::No
+    }
+
+    fn direction(&mut self, direction: Direction) -> &mut DirectionStats {
+        &mut self.directions[direction as usize]
+    }
+
+    /// Puts a connection on the ready list.
+    fn touch(&mut self, index: u32) {
+        if let Some(conn) = self.conns.get_mut(index)
+            && !conn.flags.queued
+        {
+            conn.flags.queued = true;
+            self.ready.push_back(index);
+        }
+    }
+
+    /// The same, by name.
+    fn touch_id(&mut self, conn: ConnId) {
+        if self.conns.find(conn).is_some() {
+            self.touch(conn.index);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! The queue of bytes that wait to be written to one connection.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::limits::Limits;
+
+/// Bytes on their way out: slices of read buffers as they are, small pieces copied together.
+///
+/// ```text
+///   parts: [ slice ][ slice ] … | tail: small pieces, copied
+///   ^^^^^^^^^^^ `sent`: written, but kept while the queue retains
+/// ```
+#[derive(Debug, Default)]
+pub(crate) struct OutQueue {
+    parts: VecDeque<Bytes>,
+    tail: BytesMut,
+    /// Bytes in `parts` and `tail`.
+    len: usize,
+    /// Of them, written ones: not 0 only while `retain`.
+    sent: usize,
+    /// How many of `parts` hold no more memory than they use.
+    settled: usize,
+    /// Keep what was written, so that it can be written again to another connection.
+    retain: bool,
+}
+
+impl OutQueue {
+    /// Bytes that still have to be written.
+    pub(crate) fn unsent(&self) -> usize {
+        self.len - self.sent
+    }
+
+    /// Bytes held, written ones included.
+    pub(crate) fn held(&self) -> usize {
+        self.len
+    }
+
+    /// Has anything been written since retaining began?
+    pub(crate) fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// Are there slices that may pin a larger buffer?
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.parts.len() > self.settled
+    }
+
+    /// Lets `write` append to the queue.
+    pub(crate) fn append<R>(&mut self, write: impl FnOnce(&mut BytesMut) -> R) -> R {
+        let before = self.tail.len();
+        let result = write(&mut self.tail);
+        self.len += self.tail.len() - before;
+        result
+    }
+
+    /// Moves the first `n` bytes of `from` here; copies them if that is cheaper.
+    pub(crate) fn take(&mut self, from: &mut BytesMut, n: usize) {
+        self.len += n;
+        if n < Limits::COALESCE_BELOW {
+            self.tail.extend_from_slice(&from[..n]);
+            from.advance(n);
+        } else {
+            if !self.tail.is_empty() {
+                self.parts.push_back(self.tail.split().freeze());
+            }
+            self.parts.push_back(from.split_to(n).freeze());
+        }
+    }
+
+    /// The first `n` unsent bytes were written.
+    pub(crate) fn wrote(&mut self, n: usize) {
+        debug_assert!(n <= self.unsent(), "wrote more than there was");
+        let n = n.min(self.unsent());
+        if self.retain {
+            self.sent += n;
+        } else {
+            self.discard(n);
+        }
+    }
+
+    /// From now on, keeps what is written.
+    pub(crate) fn retain(&mut self) {
+        self.retain = true;
+    }
+
+    /// Is everything that was ever queued since [`OutQueue::retain`] still here?
+    pub(crate) fn is_retaining(&self) -> bool {
+        self.retain
+    }
+
+    /// Forgets what was written and no longer keeps it.
+    pub(crate) fn release(&mut self) {
+        if self.retain {
+            self.retain = false;
+            let sent = core::mem::take(&mut self.sent);
+            self.discard(sent);
+        }
+    }
+
+    /// Everything that was retained is to be written again, elsewhere.
+    pub(crate) fn rewind(&mut self) {
+        self.sent = 0;
+    }
+
+    /// Copies out slices that use less than half of the buffer they pin. For queues that outlive a
+    /// turn.
+    pub(crate) fn settle(&mut self) {
+        for part in self.parts.iter_mut().skip(self.settled) {
+            if part.len() < Limits::READ_BLOCK / 2 {
+                *part = Bytes::copy_from_slice(part);
+            }
+        }
+        self.settled = self.parts.len();
+    }
+
+    /// Gives up the memory of an empty queue: an idle connection holds none. The copy buffer goes
+    /// to `spare`, for the next connection that needs one.
+    pub(crate) fn vacate(&mut self, spare: &mut Spare) {
+        if self.len == 0 {
+            spare.put(core::mem::take(&mut self.tail));
+            self.parts = VecDeque::new();
+        }
+    }
+
+    /// Takes a copy buffer from `spare` if there is none here.
+    pub(crate) fn furnish(&mut self, spare: &mut Spare) {
+        if self.tail.capacity() == 0 {
+            self.tail = spare.get();
+        }
+    }
+
+    /// Fills `io` with what has to be written, from the front; how many slices that took.
+    pub(crate) fn slices<'a>(&'a self, io: &mut [&'a [u8]]) -> usize {
+        let mut skip = self.sent;
+        let mut used = 0;
+        let parts = self.parts.iter().map(|part| &part[..]);
+        for piece in parts.chain(core::iter::once(&self.tail[..])) {
+            if skip >= piece.len() {
+                skip -= piece.len();
+                continue;
+            }
+            let Some(slot) = io.get_mut(used) else { break };
+            *slot = &piece[skip..];
+            skip = 0;
+            used += 1;
+        }
+        used
+    }
+
+    /// Appends what has to be written to `out`, as owned slices. They stay in the queue until they
+    /// are reported as written.
+    pub(crate) fn owned(&mut self, out: &mut Vec<Bytes>) {
+        if !self.tail.is_empty() {
+            self.parts.push_back(self.tail.split().freeze());
+        }
+        let mut skip = self.sent;
+        for part in &self.parts {
+            if skip >= part.len() {
+                skip -= part.len();
+            } else {
+                out.push(part.slice(skip..));
+                skip = 0;
+            }
+        }
+    }
+
+    fn discard(&mut self, mut n: usize) {
+        self.len -= n;
+        while n > 0 {
+            let Some(front) = self.parts.front_mut() else {
+                self.tail.advance(n);
+                break;
+            };
+            if n < front.len() {
+                front.advance(n);
+                return;
+            }
+            n -= front.len();
+            self.parts.pop_front();
+            self.settled = self.settled.saturating_sub(1);
+        }
+        if self.len == 0 {
+            // `advance` moved the start of the buffer forward: `clear` moves it nowhere.
+            self.tail.clear();
+        }
+    }
+}
+
+/// A few empty buffers that wait for their next use: a request allocates none.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    buffers: Vec<BytesMut>,
+}
+
+impl Spare {
+    const COUNT: usize = 64;
+    /// Buffers that grew beyond this are given back to the allocator.
+    const CAPACITY: usize = 16 * 1024;
+    /// What a message head and a small body need.
+    const INITIAL: usize = 1024;
+
+    pub(crate) fn put(&mut self, mut buffer: BytesMut) {
+        buffer.clear();
+        // Restores the part that was advanced over; false if a slice of it is still in use.
+        let whole = buffer.try_reclaim(Self::INITIAL);
+        if whole && buffer.capacity() <= Self::CAPACITY && self.buffers.len() < Self::COUNT {
+            self.buffers.push(buffer);
+        }
+    }
+
+    pub(crate) fn get(&mut self) -> BytesMut {
+        self.buffers
+            .pop()
+            .unwrap_or_else(|| BytesMut::with_capacity(Self::INITIAL))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn content(queue: &OutQueue) -> Vec<u8> {
+        let mut io = [&[][..]; 16];
+        let n = queue.slices(&mut io);
+        io[..n].concat()
+    }
+
+    fn push(queue: &mut OutQueue, n: usize, byte: u8) {
+        let mut buf = BytesMut::from(&vec![byte; n][..]);
+        queue.take(&mut buf, n);
+        assert!(buf.is_empty());
+    }
+
+    #[test]
+    fn order_is_kept_and_every_partial_write_leaves_the_rest() {
+        let build = || {
+            let mut queue = OutQueue::default();
+            push(&mut queue, 3, b'a');
+            push(&mut queue, Limits::COALESCE_BELOW, b'b');
+            queue.append(|out| out.extend_from_slice(b"cc"));
+            push(&mut queue, 1, b'd');
+            queue
+        };
+        let whole = content(&build());
+        assert_eq!(whole.len(), build().unsent());
+        for cut in 0..=whole.len() {
+            let mut queue = build();
+            queue.wrote(cut);
+            assert_eq!(content(&queue), whole[cut..]);
+            queue.settle();
+            assert_eq!(content(&queue), whole[cut..]);
+            let mut owned = Vec::new();
+            queue.owned(&mut owned);
+            assert_eq!(owned.concat(), whole[cut..]);
+        }
+    }
+
+    #[test]
+    fn retained_bytes_can_be_written_again() {
+        let mut queue = OutQueue::default();
+        queue.retain();
+        push(&mut queue, 2000, b'x');
+        push(&mut queue, 5, b'y');
+        let whole = content(&queue);
+        queue.wrote(1500);
+        assert_eq!(
+            (content(&queue).len(), queue.held(), queue.sent()),
+            (505, 2005, 1500)
+        );
+        queue.rewind();
+        assert_eq!(content(&queue), whole);
+        queue.wrote(2003);
+        queue.release();
+        assert_eq!((content(&queue), queue.held()), (b"yy".to_vec(), 2));
+    }
+
+    #[test]
+    fn settling_unpins_the_read_buffer() {
+        let mut block = BytesMut::with_capacity(Limits::READ_BLOCK);
+        block.resize(2048, 7);
+        let mut data = block.split();
+        let mut queue = OutQueue::default();
+        queue.take(&mut data, 2048);
+        drop(data);
+        assert!(queue.is_unsettled() && !block.try_reclaim(Limits::READ_BLOCK));
+        queue.settle();
+        assert!(!queue.is_unsettled() && block.try_reclaim(Limits::READ_BLOCK));
+    }
+
+    #[test]
+    fn an_idle_queue_holds_nothing() {
+        let mut spare = Spare::default();
+        let mut queue = OutQueue::default();
+        queue.furnish(&mut spare);
+        push(&mut queue, 10, 1);
+        queue.wrote(10);
+        queue.vacate(&mut spare);
+        assert_eq!((queue.tail.capacity(), queue.parts.capacity()), (0, 0));
+        assert_eq!(spare.buffers.len(), 1);
+        assert!(spare.get().capacity() >= Spare::INITIAL);
+    }
+}

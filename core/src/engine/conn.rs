@@ -1,0 +1,230 @@
+//! Connections: their state, and the slab that holds them.
+
+use core::net::SocketAddr;
+
+use bytes::BytesMut;
+use slab::Slab;
+
+use super::contract::{ConnId, Direction};
+use super::exchange::ExchangeId;
+use crate::buf::OutQueue;
+use crate::http1::{BodyDecoder, HeadScanner};
+use crate::sniff::Sniffer;
+use crate::time::Time;
+
+/// One connection, of either side.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) generation: u32,
+    pub(crate) direction: Direction,
+    pub(crate) state: State,
+    /// What it is a connection to, if we opened it.
+    pub(crate) endpoint: Option<u32>,
+    /// Received and not yet taken.
+    pub(crate) rx: BytesMut,
+    /// Waiting to be written.
+    pub(crate) tx: OutQueue,
+    pub(crate) flags: Flags,
+    /// When bytes last moved.
+    pub(crate) last: Time,
+    /// What `rx` and `tx` are charged to the worker with.
+    pub(crate) charged: usize,
+    pub(crate) peer: SocketAddr,
+    /// Where the client wanted to go; `None` if it wanted us.
+    pub(crate) original_dst: Option<SocketAddr>,
+}
+
+/// Small facts about a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flags {
+    /// On the ready list.
+    pub(crate) queued: bool,
+    /// Bytes were queued since the last [`Output::Flush`](super::Output::Flush).
+    pub(crate) dirty: bool,
+    /// The adapter was told that there is nothing to read for now.
+    pub(crate) paused: bool,
+    /// The peer's FIN was received.
+    pub(crate) eof: bool,
+    /// Our FIN shall follow what is queued.
+    pub(crate) fin: Fin,
+    /// `rx` is memory of its own, not a slice of a read buffer.
+    pub(crate) rx_owned: bool,
+}
+
+/// Our side's end of stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fin {
+    /// Not yet.
+    #[default]
+    Open,
+    /// As soon as everything is written.
+    Wanted,
+    /// Sent.
+    Sent,
+}
+
+/// What a connection is for.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// A client whose protocol is not known yet.
+    Detect(Detect),
+    /// A client that speaks HTTP/1.
+    Server(Server),
+    /// A client whose tunnel has no far end yet.
+    Waiting(ExchangeId),
+    /// An endpoint that is being connected to, and who waits for it; `None`: a probe, or nobody
+    /// any more.
+    Connecting(Option<ExchangeId>),
+    /// An endpoint that is spoken HTTP/1 to.
+    Client(Client),
+    /// One end of a byte tunnel.
+    Tunnel(Tunnel),
+    /// What still comes is dropped, so that the peer gets to read our answer.
+    Linger {
+        /// Bytes that are still dropped before we give up.
+        left: usize,
+    },
+    /// Closes as soon as everything is written.
+    Closing,
+}
+
+/// A connection whose protocol is not known yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Detect {
+    pub(crate) sniffer: Sniffer,
+    /// When its first byte came.
+    pub(crate) since: Option<Time>,
+}
+
+/// The HTTP/1 state of a client connection.
+#[derive(Debug, Default)]
+pub(crate) struct Server {
+    pub(crate) phase: ServerPhase,
+    pub(crate) exchange: Option<ExchangeId>,
+}
+
+#[derive(Debug)]
+pub(crate) enum ServerPhase {
+    /// Between requests, or in the head of one.
+    Head(HeadScanner),
+    /// In the body of one.
+    Body(BodyDecoder),
+    /// The request is complete, the response is not.
+    Wait,
+}
+
+impl Default for ServerPhase {
+    fn default() -> Self {
+        ServerPhase::Head(HeadScanner::default())
+    }
+}
+
+/// One end of a byte tunnel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tunnel {
+    /// The other end.
+    pub(crate) peer: ConnId,
+    pub(crate) exchange: ExchangeId,
+}
+
+/// The HTTP/1 state of an endpoint connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) exchange: Option<ExchangeId>,
+    pub(crate) phase: ClientPhase,
+    /// May it serve another exchange after this one?
+    pub(crate) reusable: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum ClientPhase {
+    /// In the pool.
+    Idle,
+    /// Waiting for a response head, or in it.
+    Head(HeadScanner),
+    /// In a response body.
+    Body(BodyDecoder),
+}
+
+impl Conn {
+    /// The exchange that this connection carries.
+    pub(crate) fn exchange(&self) -> Option<ExchangeId> {
+        match &self.state {
+            State::Server(server) => server.exchange,
+            State::Client(client) => client.exchange,
+            State::Connecting(exchange) => *exchange,
+            State::Waiting(exchange) => Some(*exchange),
+            State::Tunnel(tunnel) => Some(tunnel.exchange),
+            _ => None,
+        }
+    }
+
+    /// Everything has been written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.tx.unsent() == 0
+    }
+}
+
+/// All connections.
+#[derive(Debug, Default)]
+pub(crate) struct Conns {
+    slab: Slab<Conn>,
+    generation: u32,
+}
+
+impl Conns {
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn insert(&mut self, mut conn: Conn) -> ConnId {
+        self.generation = self.generation.wrapping_add(1);
+        conn.generation = self.generation;
+        let index = self.slab.insert(conn) as u32;
+        ConnId {
+            index,
+            generation: self.generation,
+        }
+    }
+
+    /// The connection of that name, unless it is gone.
+    pub(crate) fn find(&self, id: ConnId) -> Option<&Conn> {
+        self.slab
+            .get(id.index as usize)
+            .filter(|conn| conn.generation == id.generation)
+    }
+
+    /// The connection in that slot, unless it is gone.
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Conn> {
+        self.slab.get_mut(index as usize)
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&Conn> {
+        self.slab.get(index as usize)
+    }
+
+    /// Two different connections at once.
+    pub(crate) fn pair(&mut self, a: u32, b: u32) -> Option<(&mut Conn, &mut Conn)> {
+        self.slab.get2_mut(a as usize, b as usize)
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) -> Option<Conn> {
+        self.slab.try_remove(index as usize)
+    }
+
+    pub(crate) fn id(&self, index: u32) -> Option<ConnId> {
+        self.slab.get(index as usize).map(|conn| ConnId {
+            index,
+            generation: conn.generation,
+        })
+    }
+
+    /// The indices of all connections, in slot order: for reload, drain and sweeps only.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
+        self.slab.iter().map(|(index, _)| index as u32)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
+        self.slab.iter().map(|(index, conn)| (index as u32, conn))
+    }
+}

@@ -1,0 +1,412 @@
+//! The client's side: detection, requests, request bodies.
+
+use bytes::{Buf, BytesMut};
+
+use super::Engine;
+use super::conn::{Server, ServerPhase, State};
+use super::contract::{ConnId, Direction};
+use super::exchange::{ExchangeId, Kind, Traits};
+use crate::buf::OutQueue;
+use crate::error::Reason;
+use crate::http1::{
+    self, Body, BodyDecoder, Framing, HeadKind, HeadScanner, Request, RequestRewrite, TargetForm,
+};
+use crate::sniff::Protocol;
+
+/// Requests of one connection that are begun in one go: a pipeline of requests that we answer
+/// ourselves does not hold up everybody else.
+const PIPELINE_BATCH: usize = 16;
+
+/// Whether a part of the machine can go on with what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There may be more to do.
+    More,
+    /// Something else has to happen first.
+    Blocked,
+}
+
+impl Engine {
+    // ---- Detection ----
+
+    /// Looks at the first bytes of a connection.
+    pub(super) fn drive_detect(&mut self, index: u32) {
+        let now = self.now;
+        let draining = self.is_draining();
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        let State::Detect(detect) = &mut conn.state else {
+            return;
+        };
+        if conn.rx.is_empty() {
+            if conn.flags.eof || draining {
+                // Nobody said anything: a health check's connect, or a client that gave up.
+                conn.state = State::Closing;
+            }
+            return;
+        }
+        let timeouts = &self.config.timeouts;
+        let since = *detect.since.get_or_insert(now);
+        let stats = &mut self.directions[conn.direction as usize].detect;
+        let Some(protocol) = detect.sniffer.sniff(&conn.rx) else {
+            if conn.flags.eof {
+                // What came is all there will be: no allowed continuation is left.
+                stats.opaque += 1;
+                return self.begin_opaque(index);
+            }
+            // A beginning that could become HTTP is waited for briefly, and not for ever by drips.
+            let due = (now + timeouts.detect_prefix).min(since + timeouts.header);
+            return self.timers.conns.set(index, due);
+        };
+        match protocol {
+            Protocol::Http1 => stats.http1 += 1,
+            Protocol::Http2 => stats.http2 += 1,
+            Protocol::Tls => stats.tls += 1,
+            Protocol::Opaque => stats.opaque += 1,
+        }
+        match protocol {
+            Protocol::Http1 => {
+                conn.state = State::Server(Server::default());
+                self.timers
+                    .conns
+                    .set(index, since + self.config.timeouts.header);
+                self.drive_server(index);
+            }
+            Protocol::Http2 | Protocol::Tls | Protocol::Opaque => self.begin_opaque(index),
+        }
+    }
+
+    /// Forwards a connection untouched, to wherever it wanted to go.
+    pub(super) fn begin_opaque(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index) else {
+            return;
+        };
+        let (direction, original_dst) = (conn.direction, conn.original_dst);
+        match self.route_unnamed(direction, original_dst, Reason::OpaqueNowhere) {
+            Ok(service) => self.begin_tunnel(index, service, false),
+            Err(reason) => self.close_unserved(index, reason),
+        }
+    }
+
+    // ---- HTTP/1 ----
+
+    /// Takes what a client sent as far as it goes.
+    pub(super) fn drive_server(&mut self, index: u32) {
+        for _ in 0..PIPELINE_BATCH {
+            let Some(conn) = self.conns.get(index) else {
+                return;
+            };
+            let State::Server(server) = &conn.state else {
+                return;
+            };
+            let step = match server.phase {
+                ServerPhase::Head(_) => self.drive_request_head(index),
+                ServerPhase::Body(_) => self.drive_request_body(index),
+                ServerPhase::Wait => Step::Blocked,
+            };
+            if step == Step::Blocked {
+                return;
+            }
+        }
+        self.touch(index);
+    }
+
+    fn drive_request_head(&mut self, index: u32) -> Step {
+        let draining = self.is_draining();
+        let Some(conn) = self.conns.get_mut(index) else {
+            return Step::Blocked;
+        };
+        let State::Server(Server {
+            phase: ServerPhase::Head(scanner),
+            ..
+        }) = &mut conn.state
+        else {
+            return Step::Blocked;
+        };
+        if conn.rx.is_empty() {
+            if conn.flags.eof || draining {
+                conn.state = State::Closing;
+            }
+            return Step::Blocked;
+        }
+        if conn.tx.unsent() > self.config.limits.stream_buffer {
+            // It pipelines and does not read the answers.
+            return Step::Blocked;
+        }
+        let fresh = !scanner.started();
+        match scanner.scan(&conn.rx, HeadKind::Request, &self.config.limits) {
+            Err(reason) => {
+                self.refuse(index, reason);
+                Step::Blocked
+            }
+            Ok(Some(len)) => {
+                self.timers.conns.clear(index);
+                self.begin_request(index, len);
+                Step::More
+            }
+            Ok(None) if conn.flags.eof => {
+                // Half a head, and nobody left to send the other half.
+                conn.state = State::Closing;
+                Step::Blocked
+            }
+            Ok(None) => {
+                if fresh {
+                    let due = self.now + self.config.timeouts.header;
+                    self.timers.conns.set(index, due);
+                }
+                Step::Blocked
+            }
+        }
+    }
+
+    /// A complete request head of `len` bytes is at the front of the buffer.
+    fn begin_request(&mut self, index: u32, len: usize) {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        let mut rx = core::mem::take(&mut conn.rx);
+        let mut scratch = core::mem::take(&mut self.scratch);
+        match http1::parse_request(&rx[..len], &mut scratch, &self.config.limits) {
+            Ok(request) => self.accept_request(index, &request),
+            Err(reason) => self.refuse(index, reason),
+        }
+        self.scratch = scratch;
+        rx.advance(len);
+        if let Some(conn) = self.conns.get_mut(index) {
+            conn.rx = rx;
+        }
+    }
+
+    fn accept_request(&mut self, index: u32, request: &Request<'_>) {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        let (direction, redirected) = (conn.direction, conn.original_dst.is_some());
+        if let State::Server(server) = &mut conn.state {
+            server.phase = match request.framing {
+                Framing::None => ServerPhase::Wait,
+                framing => ServerPhase::Body(BodyDecoder::new(framing)),
+            };
+        }
+        self.direction(direction).requests += 1;
+        let Some(down) = self.conns.id(index) else {
+            return;
+        };
+        let traits = Traits {
+            client: request.head.version,
+            framing: request.framing,
+            keep_alive: request.keep_alive,
+            is_head: request.is_head,
+            is_connect: request.is_connect,
+            upgrade: request.upgrade,
+            expect_continue: request.expect_continue,
+            idempotent: request.idempotent,
+            grpc: request.grpc,
+        };
+        if request.is_connect && !redirected {
+            return self.connect_to_us(index, request, traits);
+        }
+        let service = match self.route(index, request.authority) {
+            Ok(service) => service,
+            Err(reason) => return self.answer_unrouted(index, reason, &traits),
+        };
+        let Some(id) = self.begin_exchange(Kind::Http, down, service, traits) else {
+            return;
+        };
+        self.encode(id, request, redirected);
+        if let Some(conn) = self.conns.get_mut(index)
+            && let State::Server(server) = &mut conn.state
+        {
+            server.exchange = Some(id);
+            if request.framing == Framing::None {
+                self.request_done(id);
+            }
+        }
+        self.dispatch(id);
+    }
+
+    /// Encodes the request as it goes to whatever endpoint will be chosen.
+    fn encode(&mut self, id: ExchangeId, request: &Request<'_>, redirected: bool) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        let fallback = self.mesh.services.get(exchange.service as usize);
+        let host = match (request.authority, fallback) {
+            (Some(authority), _) => authority,
+            // RFC 9112 §3.3: without a Host, the authority is that of the server.
+            (None, Some(service)) => service.name.as_bytes(),
+            (None, None) => b"",
+        };
+        let rewrite = RequestRewrite {
+            host,
+            // A client that meant this proxy gets the form that origin servers expect; one that was
+            // redirected to us may well talk to a forward proxy of its own.
+            absolute: redirected && request.form == TargetForm::Absolute,
+            upgrade: request.upgrade,
+        };
+        let mut queue = OutQueue::default();
+        queue.furnish(&mut self.spare);
+        queue.append(|out| http1::encode_request(out, request, &rewrite));
+        exchange.request = queue;
+    }
+
+    /// CONNECT to the listener itself: a tunnel to an endpoint of that authority, never an open
+    /// proxy.
+    fn connect_to_us(&mut self, index: u32, request: &Request<'_>, traits: Traits) {
+        let service = match self.conns.get(index).map(|conn| conn.direction) {
+            Some(Direction::Outbound) => self.named(request.authority),
+            _ => None,
+        };
+        match service {
+            Some(service) => self.begin_tunnel(index, service, true),
+            None => self.answer_unrouted(index, Reason::UnknownAuthority, &traits),
+        }
+    }
+
+    // ---- Request bodies ----
+
+    fn drive_request_body(&mut self, index: u32) -> Step {
+        let Some(conn) = self.conns.get(index) else {
+            return Step::Blocked;
+        };
+        let State::Server(Server {
+            exchange: Some(id), ..
+        }) = conn.state
+        else {
+            return Step::Blocked;
+        };
+        // Until a connection is there, the body waits in its read buffer.
+        let Some(up) = self.exchanges.get(id).and_then(|exchange| exchange.up) else {
+            return self.body_eof(index, id);
+        };
+        match self.move_request_body(index, up, id) {
+            Ok(Step::More) => Step::More,
+            Ok(Step::Blocked) => self.body_eof(index, id),
+            Err(reason) => {
+                self.fail(id, reason);
+                Step::Blocked
+            }
+        }
+    }
+
+    /// A client that closed in the middle of a body will not complete it.
+    fn body_eof(&mut self, index: u32, id: ExchangeId) -> Step {
+        let gone = self.conns.get(index).is_some_and(|conn| {
+            let body = matches!(&conn.state, State::Server(server)
+                if matches!(server.phase, ServerPhase::Body(_)));
+            conn.flags.eof && conn.rx.is_empty() && body
+        });
+        if gone {
+            self.fail(id, Reason::ClientGone);
+        }
+        Step::Blocked
+    }
+
+    fn move_request_body(
+        &mut self,
+        index: u32,
+        up: ConnId,
+        id: ExchangeId,
+    ) -> Result<Step, Reason> {
+        let now = self.now;
+        let limits = &self.config.limits;
+        if self.conns.find(up).is_none() {
+            return Ok(Step::Blocked);
+        }
+        let Some((conn, sink)) = self.conns.pair(index, up.index) else {
+            return Ok(Step::Blocked);
+        };
+        let State::Server(server) = &mut conn.state else {
+            return Ok(Step::Blocked);
+        };
+        let ServerPhase::Body(decoder) = &mut server.phase else {
+            return Ok(Step::Blocked);
+        };
+        if !matches!(sink.state, State::Client(_)) {
+            return Ok(Step::Blocked);
+        }
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return Ok(Step::Blocked);
+        };
+        let chunked = exchange.traits.framing == Framing::Chunked;
+        let mut moved = false;
+        let done = loop {
+            if sink.tx.unsent() >= limits.stream_buffer {
+                break false;
+            }
+            match decoder.decode(&mut conn.rx, limits)? {
+                Body::NeedMore => break false,
+                Body::Data(n) => {
+                    move_data(&mut conn.rx, n, &mut sink.tx, chunked);
+                    moved = true;
+                    if decoder.is_done() {
+                        break true;
+                    }
+                }
+                Body::Trailers(n) => {
+                    let trailers = conn.rx.split_to(n);
+                    let dropped = sink
+                        .tx
+                        .append(|out| http1::encode_last_chunk(out, &trailers))?;
+                    self.directions[conn.direction as usize].trailers_dropped += dropped as u64;
+                    moved = true;
+                    break true;
+                }
+                Body::End => break true,
+            }
+        };
+        if moved {
+            exchange.last = now;
+            sink.flags.dirty = true;
+            if sink.tx.is_retaining() && sink.tx.held() > limits.replay_bytes {
+                sink.tx.release();
+            }
+        }
+        if done {
+            server.phase = ServerPhase::Wait;
+        }
+        if moved {
+            self.touch(up.index);
+        }
+        if done {
+            self.request_done(id);
+        }
+        Ok(if done { Step::More } else { Step::Blocked })
+    }
+
+    /// The whole request was received.
+    fn request_done(&mut self, id: ExchangeId) {
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.progress.request_done = true;
+            exchange.sent = self.now;
+            self.rearm(id);
+        }
+    }
+
+    /// The exchange of a client connection is over: the next request may begin.
+    pub(super) fn next_request(&mut self, index: u32) {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        if let State::Server(server) = &mut conn.state {
+            server.exchange = None;
+            server.phase = ServerPhase::Head(HeadScanner::default());
+            self.timers
+                .conns
+                .set(index, self.now + self.config.timeouts.keep_alive);
+            self.touch(index);
+        }
+    }
+}
+
+/// Moves body bytes, framed as chunks if need be.
+pub(super) fn move_data(rx: &mut BytesMut, n: usize, tx: &mut OutQueue, chunked: bool) {
+    if chunked {
+        tx.append(|out| http1::encode_chunk_start(out, n));
+        tx.take(rx, n);
+        tx.append(http1::encode_chunk_end);
+    } else {
+        tx.take(rx, n);
+    }
+}

@@ -1,0 +1,439 @@
+//! How things end: answers to what is refused, exchanges, connections, endpoints.
+
+use alloc::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::Engine;
+use super::conn::{Conn, Fin, State};
+use super::contract::{CloseKind, Event, Output};
+use super::exchange::{Exchange, ExchangeId, Kind, Traits};
+use super::mesh::ServiceKind;
+use crate::balance::Outcome;
+use crate::config::Timeouts;
+use crate::error::Reason;
+use crate::http::Version;
+use crate::http1::{self, ErrorAnswer, Framing};
+use crate::limits::Limits;
+
+impl Engine {
+    // ---- Refusals: no exchange has begun ----
+
+    /// Refuses the message that a client is sending: answers, stops reading requests, closes.
+    pub(super) fn refuse(&mut self, index: u32, reason: Reason) {
+        self.count_refusal(index, reason, None);
+        let Some(conn) = self.conns.get(index) else {
+            return;
+        };
+        if let State::Server(_) = conn.state {
+            self.answer(index, reason, true, None);
+            self.linger(index);
+        } else {
+            self.end_conn(index, CloseKind::Abort);
+        }
+    }
+
+    /// Answers a request that no service is there for. Its connection goes on if it can.
+    pub(super) fn answer_unrouted(&mut self, index: u32, reason: Reason, traits: &Traits) {
+        self.count_refusal(index, reason, None);
+        let complete = traits.framing == Framing::None;
+        let close = !complete || !traits.keep_alive || traits.is_connect || self.is_draining();
+        self.answer(index, reason, close, Some(traits));
+        if close {
+            self.linger(index);
+        } else {
+            self.next_request(index);
+        }
+    }
+
+    /// Closes a connection that nothing can be said on.
+    pub(super) fn close_unserved(&mut self, index: u32, reason: Reason) {
+        let Some(conn) = self.conns.get(index) else {
+            return;
+        };
+        let (direction, peer) = (conn.direction, conn.peer);
+        self.direction(direction).refused[reason as usize] += 1;
+        if let Some(conn) = self.conns.id(index) {
+            self.emit(Event::Closed {
+                conn,
+                direction,
+                peer,
+                reason,
+            });
+        }
+        self.end_conn(index, CloseKind::Abort);
+    }
+
+    /// Counts a refusal and says so.
+    fn count_refusal(&mut self, index: u32, reason: Reason, service: Option<Arc<str>>) {
+        let Some(conn) = self.conns.get(index) else {
+            return;
+        };
+        let (direction, peer) = (conn.direction, conn.peer);
+        self.direction(direction).refused[reason as usize] += 1;
+        if let Some(conn) = self.conns.id(index) {
+            self.emit(Event::Refused {
+                conn,
+                direction,
+                peer,
+                reason,
+                service,
+            });
+        }
+    }
+
+    /// Writes an error answer.
+    fn answer(&mut self, index: u32, reason: Reason, close: bool, traits: Option<&Traits>) {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        let http10 = traits.is_some_and(|traits| traits.client == Version::Http10);
+        let answer = ErrorAnswer {
+            close,
+            keep_alive_10: http10 && !close,
+            grpc: traits.is_some_and(|traits| traits.grpc),
+        };
+        conn.tx.furnish(&mut self.spare);
+        conn.tx
+            .append(|out| http1::encode_error(out, reason, answer));
+        conn.flags.dirty = true;
+        self.touch(index);
+    }
+
+    /// After an answer that ends a connection: what the peer still sends is read and dropped, so
+    /// that it gets to see the answer and not a reset (RFC 9112 §9.6).
+    fn linger(&mut self, index: u32) {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        conn.state = State::Linger {
+            left: Limits::LINGER_BYTES,
+        };
+        conn.flags.fin = Fin::Wanted;
+        self.timers.conns.set(index, self.now + Timeouts::LINGER);
+        self.touch(index);
+    }
+
+    /// Drops what a lingering peer sends, until it has seen enough.
+    pub(super) fn drive_linger(&mut self, index: u32) {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        let State::Linger { left } = &mut conn.state else {
+            return;
+        };
+        *left = left.saturating_sub(conn.rx.len());
+        conn.rx = BytesMut::new();
+        let over = *left == 0 || conn.flags.eof;
+        if over && conn.tx.unsent() == 0 {
+            self.end_conn(index, CloseKind::Full);
+        }
+    }
+
+    // ---- Exchanges ----
+
+    /// The response is complete: the connections are free for the next exchange.
+    pub(super) fn finish(&mut self, id: ExchangeId) {
+        self.sample(id);
+        self.end_attempt(id, None);
+        let Some(exchange) = self.remove_exchange(id) else {
+            return;
+        };
+        let progress = exchange.progress;
+        if let Some(service) = self.mesh.services.get_mut(exchange.service as usize) {
+            service.stats.responded(progress.status);
+            service.stats.latency.record(self.now - exchange.started);
+        }
+        let up = exchange.up.filter(|&up| self.conns.find(up).is_some());
+        if let Some(up) = up {
+            self.finish_upstream(up.index, &exchange);
+        }
+        if self.conns.find(exchange.down).is_some() {
+            self.finish_downstream(exchange.down.index, &exchange);
+        }
+        self.release_service(exchange.service);
+    }
+
+    fn finish_upstream(&mut self, index: u32, exchange: &Exchange) {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        if let Some(endpoint) = conn
+            .endpoint
+            .and_then(|e| self.mesh.endpoints.get_mut(e as usize))
+        {
+            endpoint.stats.responded(exchange.progress.status);
+            endpoint.stats.latency.record(self.now - exchange.attempt);
+        }
+        // A response that overtook its request leaves the connection in the middle of a message.
+        if exchange.progress.request_done && conn.is_flushed() {
+            self.park(index);
+        } else {
+            self.end_conn(index, CloseKind::Abort);
+        }
+    }
+
+    fn finish_downstream(&mut self, index: u32, exchange: &Exchange) {
+        let (progress, traits) = (exchange.progress, exchange.traits);
+        let close = progress.close || self.is_draining();
+        if !progress.request_done {
+            return self.linger(index);
+        }
+        if !close {
+            return self.next_request(index);
+        }
+        let unread = self
+            .conns
+            .get(index)
+            .is_some_and(|conn| !conn.rx.is_empty());
+        if unread || traits.keep_alive && !progress.until_close {
+            // Closing is our idea: the client may be sending its next request.
+            self.linger(index);
+        } else {
+            self.close_when_flushed(index);
+        }
+    }
+
+    /// Ends an exchange that gets no complete response.
+    pub(super) fn fail(&mut self, id: ExchangeId, reason: Reason) {
+        let Some(exchange) = self.exchanges.get(id) else {
+            return;
+        };
+        if exchange.progress.tunnelled {
+            return self.abort_tunnel(id, Some(reason));
+        }
+        let took = self.now.saturating_since(exchange.attempt);
+        self.end_attempt(id, Some(outcome_of(reason, took)));
+        let Some(exchange) = self.remove_exchange(id) else {
+            return;
+        };
+        let service = self
+            .mesh
+            .services
+            .get_mut(exchange.service as usize)
+            .map(|service| {
+                service.stats.failures += 1;
+                Arc::clone(&service.name)
+            });
+        self.count_refusal(exchange.down.index, reason, service);
+        if let Some(up) = exchange.up.filter(|&up| self.conns.find(up).is_some()) {
+            self.drop_upstream(up.index);
+        }
+        if self.conns.find(exchange.down).is_some() {
+            self.fail_downstream(exchange.down.index, &exchange, reason);
+        }
+        self.release_service(exchange.service);
+    }
+
+    /// The endpoint's connection of a failed exchange.
+    fn drop_upstream(&mut self, index: u32) {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        match &mut conn.state {
+            // It may serve the next one.
+            State::Connecting(waiting) => *waiting = None,
+            // What was sent is incomplete, or its answer is not wanted any more: the endpoint must
+            // notice at once.
+            _ => self.end_conn(index, CloseKind::Abort),
+        }
+    }
+
+    /// The client's connection of a failed exchange.
+    fn fail_downstream(&mut self, index: u32, exchange: &Exchange, reason: Reason) {
+        let (progress, traits) = (exchange.progress, exchange.traits);
+        if reason == Reason::ClientGone {
+            return self.end_conn(index, CloseKind::Abort);
+        }
+        if let Kind::Tunnel { answer: false } = exchange.kind {
+            return self.end_conn(index, CloseKind::Abort);
+        }
+        if progress.response_started {
+            if progress.until_close {
+                // Only a reset tells the client that this was not all.
+                self.end_conn(index, CloseKind::Abort);
+            } else {
+                self.close_when_flushed(index);
+            }
+            return;
+        }
+        let close =
+            !progress.request_done || !traits.keep_alive || traits.is_connect || self.is_draining();
+        self.answer(index, reason, close, Some(&traits));
+        if close {
+            self.linger(index);
+        } else {
+            self.next_request(index);
+        }
+    }
+
+    /// Ends the current attempt of an exchange; `outcome` is the balancer's sample, if it has had
+    /// none.
+    pub(super) fn end_attempt(&mut self, id: ExchangeId, outcome: Option<Outcome>) {
+        let now = self.now;
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        let Some(endpoint) = exchange.endpoint.take() else {
+            return;
+        };
+        let outcome = outcome.filter(|_| !exchange.progress.sampled);
+        let Some((service, endpoint)) = self.mesh.service_of(endpoint) else {
+            return;
+        };
+        if matches!(outcome, Some(Outcome::Failure | Outcome::Cancelled(_))) {
+            endpoint.stats.failures += 1;
+        }
+        if endpoint.removed {
+            return;
+        }
+        match outcome {
+            Some(outcome) => service.balancer.end(endpoint.member, outcome, now),
+            None => service.balancer.release(endpoint.member),
+        }
+    }
+
+    pub(super) fn remove_exchange(&mut self, id: ExchangeId) -> Option<Exchange> {
+        self.timers.exchanges.clear(id.index);
+        let exchange = self.exchanges.remove(id)?;
+        if let Some(conn) = self.conns.get_mut(exchange.down.index)
+            && let State::Server(server) = &mut conn.state
+            && server.exchange == Some(id)
+        {
+            server.exchange = None;
+        }
+        Some(exchange)
+    }
+
+    // ---- Connections ----
+
+    /// A client's connection broke.
+    pub(super) fn server_lost(&mut self, index: u32) {
+        let exchange = self.conns.get(index).and_then(Conn::exchange);
+        match exchange.filter(|&id| self.exchanges.get(id).is_some()) {
+            Some(id) => self.fail(id, Reason::ClientGone),
+            None => self.end_conn(index, CloseKind::Abort),
+        }
+    }
+
+    /// Closes a connection as soon as everything is written.
+    pub(super) fn close_when_flushed(&mut self, index: u32) {
+        if let Some(conn) = self.conns.get_mut(index) {
+            conn.state = State::Closing;
+            // A peer that does not read must not keep it for ever.
+            self.timers
+                .conns
+                .set(index, self.now + self.config.timeouts.half_open);
+            self.touch(index);
+        }
+    }
+
+    /// Ends a connection now.
+    pub(super) fn end_conn(&mut self, index: u32, how: CloseKind) {
+        let Some(id) = self.conns.id(index) else {
+            return;
+        };
+        let Some(conn) = self.forget(index) else {
+            return;
+        };
+        self.outputs.push_back(Output::Close { conn: id, how });
+        if let Some(endpoint) = conn.endpoint {
+            self.release_endpoint(endpoint);
+        }
+    }
+
+    /// Takes a connection out of every table but its endpoint's count.
+    pub(super) fn forget(&mut self, index: u32) -> Option<Conn> {
+        let mut conn = self.conns.remove(index)?;
+        self.timers.conns.clear(index);
+        self.buffered -= conn.charged;
+        conn.tx.vacate(&mut self.spare);
+        if !matches!(conn.state, State::Connecting(_)) {
+            self.count_tcp(conn.direction, conn.endpoint, |tcp| tcp.closes += 1);
+        }
+        if conn.endpoint.is_none() {
+            self.accepted -= 1;
+            self.check_drained();
+        }
+        Some(conn)
+    }
+
+    // ---- Endpoints and services ----
+
+    /// One connection less. The last one of an endpoint that is no longer a member takes it along.
+    pub(super) fn release_endpoint(&mut self, index: u32) {
+        let Some(endpoint) = self.mesh.endpoints.get_mut(index as usize) else {
+            return;
+        };
+        endpoint.conns -= 1;
+        let service = endpoint.service;
+        if endpoint.removed && endpoint.conns == 0 {
+            self.mesh.endpoints.remove(index as usize);
+            self.timers.endpoints.clear(index);
+        }
+        self.collect_service(service);
+    }
+
+    /// One exchange less.
+    pub(super) fn release_service(&mut self, index: u32) {
+        if let Some(service) = self.mesh.services.get_mut(index as usize) {
+            service.exchanges -= 1;
+            self.collect_service(index);
+        }
+    }
+
+    /// Forgets a service that nothing refers to any more: one that is no longer configured, or that
+    /// was made for an original destination.
+    pub(super) fn collect_service(&mut self, index: u32) {
+        let Some(service) = self.mesh.services.get(index as usize) else {
+            return;
+        };
+        let original = service.kind == ServiceKind::Fixed && self.mesh.app != Some(index);
+        if service.exchanges > 0 || !(service.removed || original) {
+            return;
+        }
+        let members = service.targets.is_empty() && !original;
+        let endpoints = &self.mesh.endpoints;
+        let busy = if original {
+            service
+                .members
+                .iter()
+                .any(|&e| endpoints.get(e as usize).is_some_and(|e| e.conns > 0))
+        } else {
+            !members
+                || endpoints
+                    .iter()
+                    .any(|(_, endpoint)| endpoint.service == index)
+        };
+        if busy {
+            return;
+        }
+        let service = self.mesh.services.remove(index as usize);
+        self.timers.services.clear(index);
+        if original {
+            for endpoint in service.members {
+                if let Some(endpoint) = self.mesh.endpoints.try_remove(endpoint as usize) {
+                    self.mesh
+                        .originals
+                        .remove(&(service.direction, endpoint.addr));
+                }
+            }
+            self.mesh.past_originals[service.direction as usize].merge(&service.stats);
+        }
+    }
+}
+
+/// What the balancer learns from an exchange that failed for `reason`.
+fn outcome_of(reason: Reason, took: crate::time::Duration) -> Outcome {
+    match reason {
+        Reason::ResponseTimeout
+        | Reason::RequestTimeout
+        | Reason::IdleTimeout
+        | Reason::UpstreamClosed
+        | Reason::UpstreamReset
+        | Reason::BadResponse
+        | Reason::ResponseTruncated => Outcome::Failure,
+        Reason::ClientGone | Reason::Drained => Outcome::Cancelled(took),
+        _ => Outcome::Unsent,
+    }
+}

@@ -1,0 +1,189 @@
+//! Exchanges: one request and its response, or one tunnel, on its way through the proxy.
+
+use slab::Slab;
+
+use super::contract::ConnId;
+use crate::buf::OutQueue;
+use crate::http::Version;
+use crate::http1::Framing;
+use crate::time::Time;
+
+/// Names an exchange; the generation makes a stale name harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExchangeId {
+    pub(crate) index: u32,
+    generation: u32,
+}
+
+/// A request on its way: what the client's and the endpoint's connection share.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    generation: u32,
+    pub(crate) kind: Kind,
+    /// The client's connection.
+    pub(crate) down: ConnId,
+    /// The endpoint's connection: being connected, or attached.
+    pub(crate) up: Option<ConnId>,
+    pub(crate) service: u32,
+    /// The endpoint of the current attempt.
+    pub(crate) endpoint: Option<u32>,
+    /// The encoded request, until a connection takes it.
+    pub(crate) request: OutQueue,
+    /// When the request head was complete.
+    pub(crate) started: Time,
+    /// When the current attempt began.
+    pub(crate) attempt: Time,
+    /// When the request was complete: the response-headers timeout counts from here.
+    pub(crate) sent: Time,
+    /// When bytes last moved.
+    pub(crate) last: Time,
+    pub(crate) traits: Traits,
+    pub(crate) progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An HTTP request.
+    Http,
+    /// Bytes both ways.
+    Tunnel {
+        /// A CONNECT to us: the client waits for a 200.
+        answer: bool,
+    },
+}
+
+/// What the request said.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traits {
+    pub(crate) client: Version,
+    pub(crate) framing: Framing,
+    /// The client would use its connection again.
+    pub(crate) keep_alive: bool,
+    pub(crate) is_head: bool,
+    pub(crate) is_connect: bool,
+    pub(crate) upgrade: bool,
+    pub(crate) expect_continue: bool,
+    pub(crate) idempotent: bool,
+    pub(crate) grpc: bool,
+}
+
+impl Traits {
+    /// Of a tunnel.
+    pub(crate) const OPAQUE: Traits = Traits {
+        client: Version::Http11,
+        framing: Framing::None,
+        keep_alive: false,
+        is_head: false,
+        is_connect: false,
+        upgrade: false,
+        expect_continue: false,
+        idempotent: false,
+        grpc: false,
+    };
+}
+
+/// How far an exchange has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// The whole request was received.
+    pub(crate) request_done: bool,
+    /// A final response head was passed on.
+    pub(crate) response_started: bool,
+    /// The connections are a tunnel now.
+    pub(crate) tunnelled: bool,
+    /// A 100 was passed on.
+    pub(crate) continued: bool,
+    /// The response's outgoing framing is chunked.
+    pub(crate) chunked: bool,
+    /// The response's end is the connection's end.
+    pub(crate) until_close: bool,
+    /// The balancer has its sample of this attempt.
+    pub(crate) sampled: bool,
+    /// The response says that it failed (5xx, gRPC).
+    pub(crate) failed: bool,
+    /// The attempt uses a connection that served another before.
+    pub(crate) reused: bool,
+    /// The connection closes after this response.
+    pub(crate) close: bool,
+    /// The final status, 0 before.
+    pub(crate) status: u16,
+}
+
+/// All exchanges.
+#[derive(Debug, Default)]
+pub(crate) struct Exchanges {
+    slab: Slab<Exchange>,
+    generation: u32,
+}
+
+impl Exchanges {
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        kind: Kind,
+        down: ConnId,
+        service: u32,
+        traits: Traits,
+        now: Time,
+    ) -> ExchangeId {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let index = self.slab.insert(Exchange {
+            generation,
+            kind,
+            down,
+            up: None,
+            service,
+            endpoint: None,
+            request: OutQueue::default(),
+            started: now,
+            attempt: now,
+            sent: Time::MAX,
+            last: now,
+            traits,
+            progress: Progress::default(),
+        });
+        ExchangeId {
+            index: index as u32,
+            generation,
+        }
+    }
+
+    pub(crate) fn get(&self, id: ExchangeId) -> Option<&Exchange> {
+        self.slab
+            .get(id.index as usize)
+            .filter(|exchange| exchange.generation == id.generation)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
+        self.slab
+            .get_mut(id.index as usize)
+            .filter(|exchange| exchange.generation == id.generation)
+    }
+
+    pub(crate) fn remove(&mut self, id: ExchangeId) -> Option<Exchange> {
+        self.get(id)?;
+        self.slab.try_remove(id.index as usize)
+    }
+
+    /// The exchange in that slot.
+    pub(crate) fn id(&self, index: u32) -> Option<ExchangeId> {
+        let generation = self.slab.get(index as usize)?.generation;
+        Some(ExchangeId { index, generation })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ExchangeId, &Exchange)> {
+        self.slab.iter().map(|(index, exchange)| {
+            (
+                ExchangeId {
+                    index: index as u32,
+                    generation: exchange.generation,
+                },
+                exchange,
+            )
+        })
+    }
+}

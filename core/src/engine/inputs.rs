@@ -1,0 +1,266 @@
+//! What comes in: connections, bytes, ends.
+
+use alloc::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::conn::{Conn, Detect, Fin, Flags, State};
+use super::contract::{Accepted, Command, ConnId, Direction, Event, Input};
+use super::exchange::{Kind, Traits};
+use super::{Drain, Engine};
+use crate::buf::OutQueue;
+use crate::config::ListenerKind;
+use crate::error::{ConnectError, IoError, Reason};
+use crate::sniff::Sniffer;
+use crate::stats::TcpStats;
+use crate::time::Time;
+
+impl Engine {
+    /// A connection came in. `None`: there are too many; close it.
+    pub fn accept(&mut self, now: Time, accepted: Accepted) -> Option<ConnId> {
+        self.now = self.now.max(now);
+        let kind = self
+            .listeners
+            .get(usize::from(accepted.listener))?
+            .kind
+            .clone();
+        let direction = match kind {
+            ListenerKind::Inbound => Direction::Inbound,
+            ListenerKind::Outbound | ListenerKind::Forward(_) => Direction::Outbound,
+        };
+        if self.conns.len() >= self.config.limits.connections {
+            self.direction(direction).refused[Reason::ConnectionLimit as usize] += 1;
+            return None;
+        }
+        let original_dst = accepted.original_dst.filter(|&dst| dst != accepted.local);
+        let id = self.conns.insert(Conn {
+            generation: 0,
+            direction,
+            state: State::Detect(Detect {
+                sniffer: Sniffer::default(),
+                since: None,
+            }),
+            endpoint: None,
+            rx: BytesMut::new(),
+            tx: OutQueue::default(),
+            flags: Flags::default(),
+            last: self.now,
+            charged: 0,
+            peer: accepted.peer,
+            original_dst,
+        });
+        self.accepted += 1;
+        self.direction(direction).accepted.opens += 1;
+        let skips_detection = original_dst.is_some_and(|dst| {
+            self.config.opaque_ports.contains(&dst.port()) || self.mesh.opaque.contains(&dst)
+        });
+        match kind {
+            ListenerKind::Forward(name) => self.begin_forward(id, &name),
+            _ if skips_detection => {
+                self.direction(direction).detect.skipped += 1;
+                self.begin_opaque(id.index);
+            }
+            _ => self
+                .timers
+                .conns
+                .set(id.index, self.now + self.config.timeouts.detect),
+        }
+        Some(id)
+    }
+
+    /// Everything else that happens to the proxy. Never fails: what a peer does wrong changes what
+    /// the engine does, and is counted.
+    ///
+    /// The work is done in [`Engine::end_turn`].
+    pub fn handle_input(&mut self, now: Time, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Received { conn, data } => self.received(conn, data),
+            Input::Wrote { conn, n } => self.wrote(conn, n),
+            Input::ReadClosed { conn } => self.read_closed(conn),
+            Input::Failed { conn, kind } => self.failed(conn, kind),
+            Input::Connected {
+                conn,
+                result: Ok(_),
+            } => self.connected(conn),
+            Input::Connected {
+                conn,
+                result: Err(error),
+            } => self.connect_failed(conn, error),
+            Input::Resolved { query, result } => self.resolved(query, result),
+            Input::Command(Command::Reload(config)) => self.reload(&config),
+            Input::Command(Command::Drain) => self.begin_drain(),
+            Input::Timeout => self.fire_timeouts(),
+        }
+    }
+
+    fn received(&mut self, id: ConnId, data: BytesMut) {
+        if data.is_empty() || self.conns.find(id).is_none() {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(id.index) else {
+            return;
+        };
+        conn.last = self.now;
+        let n = data.len();
+        if conn.rx.is_empty() {
+            conn.rx = data;
+            conn.flags.rx_owned = false;
+        } else {
+            // What was left over is memory of its own since the end of its turn: it grows in place.
+            conn.rx.extend_from_slice(&data);
+        }
+        let (direction, endpoint) = (conn.direction, conn.endpoint);
+        self.count_tcp(direction, endpoint, |tcp| tcp.read_bytes += n as u64);
+        self.touch(id.index);
+    }
+
+    fn wrote(&mut self, id: ConnId, n: usize) {
+        if n == 0 || self.conns.find(id).is_none() {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(id.index) else {
+            return;
+        };
+        conn.last = self.now;
+        conn.tx.wrote(n);
+        let low = conn.tx.unsent() <= self.config.limits.stream_buffer / 2;
+        if !conn.tx.is_retaining() {
+            let freed = n.min(conn.charged);
+            conn.charged -= freed;
+            self.buffered -= freed;
+        }
+        let (direction, endpoint) = (conn.direction, conn.endpoint);
+        self.count_tcp(direction, endpoint, |tcp| tcp.write_bytes += n as u64);
+        self.retained_was_written(id.index);
+        if low {
+            self.resume(id.index);
+        }
+    }
+
+    /// Counts bytes or ends for the right side of a connection.
+    pub(super) fn count_tcp(
+        &mut self,
+        direction: Direction,
+        endpoint: Option<u32>,
+        count: impl Fn(&mut TcpStats),
+    ) {
+        match endpoint {
+            None => count(&mut self.direction(direction).accepted),
+            Some(endpoint) => {
+                if let Some((service, endpoint)) = self.mesh.service_of(endpoint) {
+                    count(&mut service.stats.tcp);
+                    count(&mut endpoint.stats.tcp);
+                }
+            }
+        }
+    }
+
+    /// There is room in a connection's queue: wakes what waits for that.
+    fn resume(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index) else {
+            return;
+        };
+        let ends = matches!(conn.state, State::Closing) || conn.flags.fin == Fin::Wanted;
+        let wakes_itself = ends || conn.flags.paused || !conn.rx.is_empty();
+        let source = match &conn.state {
+            State::Tunnel(tunnel) => Some(tunnel.peer),
+            _ => conn
+                .exchange()
+                .and_then(|id| self.exchanges.get(id))
+                .and_then(|exchange| {
+                    if exchange.down.index == index {
+                        exchange.up
+                    } else {
+                        Some(exchange.down)
+                    }
+                }),
+        };
+        if wakes_itself {
+            self.touch(index);
+        }
+        if let Some(source) = source
+            && let Some(other) = self.conns.find(source)
+            && (other.flags.paused || other.flags.eof || !other.rx.is_empty())
+        {
+            self.touch(source.index);
+        }
+    }
+
+    fn read_closed(&mut self, id: ConnId) {
+        if self.conns.find(id).is_some()
+            && let Some(conn) = self.conns.get_mut(id.index)
+        {
+            conn.flags.eof = true;
+            self.touch(id.index);
+        }
+    }
+
+    fn failed(&mut self, id: ConnId, kind: IoError) {
+        let Some(conn) = self.conns.find(id) else {
+            return;
+        };
+        let reason = match kind {
+            IoError::Reset => Reason::UpstreamReset,
+            IoError::TimedOut | IoError::Other => Reason::UpstreamClosed,
+        };
+        match conn.state {
+            // A reset on one side is a reset on the other.
+            State::Tunnel(tunnel) => self.abort_tunnel(tunnel.exchange, None),
+            State::Client(_) => self.client_lost(id.index, reason),
+            // The adapter says `Connected` before anything else; if not, the connect failed.
+            State::Connecting(_) => self.connect_failed(id, ConnectError::Refused),
+            _ => self.server_lost(id.index),
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        if self.is_draining() {
+            return;
+        }
+        self.drain = Drain::Until(self.now + self.config.timeouts.grace);
+        self.emit(Event::Draining);
+        let all: alloc::vec::Vec<u32> = self.conns.indices().collect();
+        for index in all {
+            self.touch(index);
+        }
+        self.check_drained();
+    }
+
+    /// Says once that a drain is complete.
+    pub(super) fn check_drained(&mut self) {
+        if matches!(self.drain, Drain::Until(_)) && self.accepted == 0 {
+            self.drain = Drain::Done;
+            self.emit(Event::Drained);
+        }
+    }
+
+    /// A connection to an opaque forward.
+    fn begin_forward(&mut self, id: ConnId, name: &Arc<str>) {
+        match self.mesh.by_name.get(&**name) {
+            Some(&service) => self.begin_tunnel(id.index, service, false),
+            None => self.close_unserved(id.index, Reason::OpaqueNowhere),
+        }
+    }
+
+    /// Makes the exchange of a tunnel and looks for its far end.
+    pub(super) fn begin_tunnel(&mut self, index: u32, service: u32, answer: bool) {
+        let Some(id) = self.conns.id(index) else {
+            return;
+        };
+        let traits = Traits {
+            is_connect: answer,
+            ..Traits::OPAQUE
+        };
+        let Some(exchange) = self.begin_exchange(Kind::Tunnel { answer }, id, service, traits)
+        else {
+            return;
+        };
+        if let Some(conn) = self.conns.get_mut(index) {
+            conn.state = State::Waiting(exchange);
+            self.timers.conns.clear(index);
+        }
+        self.dispatch(exchange);
+        self.touch(index);
+    }
+}

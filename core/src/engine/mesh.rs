@@ -1,0 +1,258 @@
+//! Services, their endpoints, and the names that endpoints come from.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use hashbrown::{HashMap, HashSet};
+use slab::Slab;
+
+use super::contract::{ConnId, Direction};
+use super::exchange::ExchangeId;
+use crate::balance::{Balancer, MemberId, Params};
+use crate::config::{self, Timeouts};
+use crate::rng::{KeyedState, Rng};
+use crate::stats::RequestStats;
+use crate::time::Time;
+
+/// All services and endpoints.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    pub(crate) services: Slab<Service>,
+    pub(crate) endpoints: Slab<Endpoint>,
+    pub(crate) names: Slab<Name>,
+    pub(crate) by_name: HashMap<Arc<str>, u32, KeyedState>,
+    /// Services made on demand, one per original destination. A peer can fill it.
+    pub(crate) originals: HashMap<(Direction, SocketAddr), u32, KeyedState>,
+    /// What requests to original destinations that are gone counted, by direction.
+    pub(crate) past_originals: [RequestStats; 2],
+    /// Addresses of services that are marked opaque.
+    pub(crate) opaque: HashSet<SocketAddr, KeyedState>,
+    /// The service of the local app.
+    pub(crate) app: Option<u32>,
+    pub(crate) generation: u32,
+}
+
+/// A set of endpoints that share a balancer and a queue.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) name: Arc<str>,
+    pub(crate) direction: Direction,
+    pub(crate) kind: ServiceKind,
+    pub(crate) opaque: bool,
+    pub(crate) times: Times,
+    pub(crate) balancer: Balancer,
+    /// Endpoints by [`MemberId::index`].
+    pub(crate) members: Vec<u32>,
+    pub(crate) targets: Vec<TargetState>,
+    /// Exchanges that wait for an endpoint. Some may have ended meanwhile.
+    pub(crate) queue: VecDeque<ExchangeId>,
+    /// In fail-fast: requests fail at once.
+    pub(crate) failing: bool,
+    /// Its failfast deadline is set.
+    pub(crate) failfast_armed: bool,
+    /// Exchanges that refer to it.
+    pub(crate) exchanges: u32,
+    /// No longer configured: goes when nothing refers to it.
+    pub(crate) removed: bool,
+    pub(crate) stats: RequestStats,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServiceKind {
+    /// Of the configuration: balanced, queued, with backoff and fail-fast.
+    Named,
+    /// One fixed address: what it answers, refusals included, is passed on at once.
+    Fixed,
+}
+
+/// The times that apply to a service.
+#[derive(Clone, Debug)]
+pub(crate) struct Times {
+    pub(crate) connect: Duration,
+    pub(crate) response_headers: Option<Duration>,
+    pub(crate) request: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) failfast: Duration,
+}
+
+impl Times {
+    pub(crate) fn new(all: &Timeouts, own: &config::ServiceTimeouts) -> Self {
+        Times {
+            connect: own.connect.unwrap_or(all.connect),
+            response_headers: all.response_headers,
+            request: own.request.or(all.request),
+            idle: own.idle.or(all.idle),
+            failfast: own.failfast.unwrap_or(all.failfast),
+        }
+    }
+}
+
+/// One configured endpoint and the addresses it stands for now.
+#[derive(Debug)]
+pub(crate) struct TargetState {
+    pub(crate) config: config::Endpoint,
+    /// The resolution of its name.
+    pub(crate) name: Option<u32>,
+    /// Indices of endpoints.
+    pub(crate) endpoints: Vec<u32>,
+}
+
+/// One address.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) service: u32,
+    pub(crate) member: MemberId,
+    pub(crate) addr: SocketAddr,
+    /// It is one of our own listeners: never connected to.
+    pub(crate) is_self: bool,
+    /// No longer a member; goes with its last connection.
+    pub(crate) removed: bool,
+    pub(crate) health: Health,
+    /// Idle connections, the longest idle first. Some may be gone.
+    pub(crate) idle: VecDeque<ConnId>,
+    /// How many of `idle` are really there.
+    pub(crate) idle_live: u32,
+    /// Connections, connecting ones included.
+    pub(crate) conns: u32,
+    pub(crate) stats: RequestStats,
+}
+
+/// Whether an endpoint may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Yes.
+    Up {
+        /// Failures since the last good response: a flapping endpoint backs off further.
+        failures: u32,
+    },
+    /// Not before the backoff ends and a connect succeeds.
+    Down {
+        /// How often in a row it failed.
+        failures: u32,
+        /// The connect is under way.
+        probing: bool,
+    },
+}
+
+/// A name and when it is looked up.
+#[derive(Debug)]
+pub(crate) struct Name {
+    pub(crate) service: u32,
+    pub(crate) host: Arc<str>,
+    pub(crate) port: u16,
+    /// Makes a late answer for a name that is gone harmless.
+    pub(crate) generation: u32,
+    /// Failures in a row.
+    pub(crate) failures: u32,
+}
+
+impl Mesh {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        Mesh {
+            services: Slab::new(),
+            endpoints: Slab::new(),
+            names: Slab::new(),
+            by_name: HashMap::with_hasher(KeyedState::new(rng)),
+            originals: HashMap::with_hasher(KeyedState::new(rng)),
+            opaque: HashSet::with_hasher(KeyedState::new(rng)),
+            past_originals: [RequestStats::default(), RequestStats::default()],
+            app: None,
+            generation: 0,
+        }
+    }
+
+    /// Makes an empty service.
+    pub(crate) fn add_service(
+        &mut self,
+        name: Arc<str>,
+        direction: Direction,
+        kind: ServiceKind,
+        times: Times,
+    ) -> u32 {
+        self.services.insert(Service {
+            name,
+            direction,
+            kind,
+            opaque: false,
+            times,
+            balancer: Balancer::new(Params::default()),
+            members: Vec::new(),
+            targets: Vec::new(),
+            queue: VecDeque::new(),
+            failing: false,
+            failfast_armed: false,
+            exchanges: 0,
+            removed: false,
+            stats: RequestStats::default(),
+        }) as u32
+    }
+
+    /// Adds an address to a service.
+    pub(crate) fn add_endpoint(
+        &mut self,
+        service: u32,
+        addr: SocketAddr,
+        weight: u32,
+        is_self: bool,
+        now: Time,
+    ) -> u32 {
+        let owner = &mut self.services[service as usize];
+        let member = owner.balancer.insert(weight, now);
+        let index = self.endpoints.insert(Endpoint {
+            service,
+            member,
+            addr,
+            is_self,
+            removed: false,
+            health: Health::Up { failures: 0 },
+            idle: VecDeque::new(),
+            idle_live: 0,
+            conns: 0,
+            stats: RequestStats::default(),
+        }) as u32;
+        if owner.members.len() <= member.index() {
+            owner.members.resize(member.index() + 1, u32::MAX);
+        }
+        owner.members[member.index()] = index;
+        index
+    }
+
+    /// The service that an endpoint belongs to.
+    pub(crate) fn service_of(&mut self, endpoint: u32) -> Option<(&mut Service, &mut Endpoint)> {
+        let endpoint = self.endpoints.get_mut(endpoint as usize)?;
+        let service = self.services.get_mut(endpoint.service as usize)?;
+        Some((service, endpoint))
+    }
+
+    /// The endpoint that `query` was for, unless it is gone.
+    pub(crate) fn name_mut(&mut self, index: u32, generation: u32) -> Option<&mut Name> {
+        self.names
+            .get_mut(index as usize)
+            .filter(|name| name.generation == generation)
+    }
+
+    /// Collects the addresses of services that are marked opaque. After every change of either.
+    pub(crate) fn note_opaque(&mut self) {
+        self.opaque.clear();
+        for (_, service) in self.services.iter().filter(|(_, service)| service.opaque) {
+            for &endpoint in service.targets.iter().flat_map(|target| &target.endpoints) {
+                self.opaque.insert(self.endpoints[endpoint as usize].addr);
+            }
+        }
+    }
+}
+
+impl Endpoint {
+    /// Puts an idle connection into the pool.
+    pub(crate) fn park(&mut self, conn: ConnId, is_idle: impl Fn(ConnId) -> bool) {
+        // Names of connections that closed while idle stay behind, but not more than live ones.
+        if self.idle.len() > 16 && self.idle.len() > 2 * self.idle_live as usize {
+            self.idle.retain(|&conn| is_idle(conn));
+        }
+        self.idle.push_back(conn);
+        self.idle_live += 1;
+    }
+}

@@ -1,0 +1,214 @@
+//! A new configuration on live traffic: what is equal stays untouched.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Engine;
+use super::contract::{Direction, Event};
+use super::mesh::{ServiceKind, TargetState, Times};
+use crate::config::{self, Config, ServiceTimeouts, Target};
+use crate::error::Reason;
+
+impl Engine {
+    /// Applies a configuration and says so.
+    pub(super) fn reload(&mut self, config: &Arc<Config>) {
+        let services = config.services.len();
+        self.apply(config);
+        self.emit(Event::Reloaded { services });
+    }
+
+    /// Makes services, endpoints and times those of `config`.
+    pub(super) fn apply(&mut self, config: &Arc<Config>) {
+        self.config = Arc::clone(config);
+        let unnamed = ServiceTimeouts::default();
+        for (_, service) in &mut self.mesh.services {
+            // Named ones get their own below.
+            service.times = Times::new(&config.timeouts, &unnamed);
+        }
+        self.apply_app(config);
+        let old: Vec<u32> = self
+            .mesh
+            .services
+            .iter()
+            .map(|(index, _)| index as u32)
+            .collect();
+        for index in old {
+            let Some(service) = self.mesh.services.get(index as usize) else {
+                continue;
+            };
+            let kept = config.services.iter().any(|new| new.name == service.name);
+            if service.kind == ServiceKind::Named && !service.removed && !kept {
+                self.remove_service(index);
+            }
+        }
+        for service in &config.services {
+            self.apply_service(config, service);
+        }
+        self.mesh.note_opaque();
+    }
+
+    fn apply_app(&mut self, config: &Config) {
+        let current = self.mesh.app.and_then(|app| {
+            let service = self.mesh.services.get(app as usize)?;
+            let endpoint = service.targets.first()?.endpoints.first()?;
+            Some(self.mesh.endpoints.get(*endpoint as usize)?.addr)
+        });
+        if current == config.app {
+            return;
+        }
+        if let Some(old) = self.mesh.app.take() {
+            self.remove_service(old);
+        }
+        let Some(addr) = config.app else { return };
+        let times = Times::new(&config.timeouts, &ServiceTimeouts::default());
+        let name = alloc::format!("{addr}").into();
+        let index = self
+            .mesh
+            .add_service(name, Direction::Inbound, ServiceKind::Fixed, times);
+        self.mesh.app = Some(index);
+        let endpoint = config::Endpoint {
+            target: Target::Addr(addr),
+            weight: 1,
+        };
+        self.add_target(index, endpoint);
+    }
+
+    fn apply_service(&mut self, config: &Config, new: &config::Service) {
+        let times = Times::new(&config.timeouts, &new.timeouts);
+        let index = if let Some(&index) = self.mesh.by_name.get(&new.name) {
+            index
+        } else {
+            let name = Arc::clone(&new.name);
+            let (direction, kind) = (Direction::Outbound, ServiceKind::Named);
+            let index = self
+                .mesh
+                .add_service(Arc::clone(&name), direction, kind, times.clone());
+            self.mesh.by_name.insert(name, index);
+            index
+        };
+        let Some(service) = self.mesh.services.get_mut(index as usize) else {
+            return;
+        };
+        service.times = times;
+        service.opaque = new.opaque;
+        self.apply_targets(index, &new.endpoints);
+        self.service_changed(index);
+    }
+
+    /// Keeps the targets that are in both lists, adds and removes the others.
+    fn apply_targets(&mut self, index: u32, new: &[config::Endpoint]) {
+        let Some(service) = self.mesh.services.get_mut(index as usize) else {
+            return;
+        };
+        let mut old = core::mem::take(&mut service.targets);
+        for endpoint in new {
+            match old
+                .iter()
+                .position(|target| target.config.target == endpoint.target)
+            {
+                Some(at) => {
+                    let mut target = old.swap_remove(at);
+                    target.config.weight = endpoint.weight;
+                    for &e in &target.endpoints {
+                        let member = self.mesh.endpoints[e as usize].member;
+                        if let Some(service) = self.mesh.services.get_mut(index as usize) {
+                            service.balancer.set_weight(member, endpoint.weight);
+                        }
+                    }
+                    if let Some(service) = self.mesh.services.get_mut(index as usize) {
+                        service.targets.push(target);
+                    }
+                }
+                None => self.add_target(index, endpoint.clone()),
+            }
+        }
+        for target in old {
+            self.remove_target(target);
+        }
+    }
+
+    fn add_target(&mut self, service: u32, endpoint: config::Endpoint) {
+        let name = self.begin_name(service, &endpoint.target);
+        let mut endpoints = Vec::new();
+        if let Target::Addr(addr) = endpoint.target {
+            let is_self = self.is_self(addr);
+            let weight = endpoint.weight;
+            endpoints.push(
+                self.mesh
+                    .add_endpoint(service, addr, weight, is_self, self.now),
+            );
+        }
+        if let Some(service) = self.mesh.services.get_mut(service as usize) {
+            service.targets.push(TargetState {
+                config: endpoint,
+                name,
+                endpoints,
+            });
+        }
+    }
+
+    fn remove_target(&mut self, target: TargetState) {
+        if let Some(name) = target.name {
+            self.mesh.names.try_remove(name as usize);
+            self.timers.names.clear(name);
+        }
+        for endpoint in target.endpoints {
+            self.remove_endpoint(endpoint);
+        }
+    }
+
+    /// No new requests; idle connections close; what is in flight goes on.
+    pub(super) fn remove_endpoint(&mut self, index: u32) {
+        let Some((service, endpoint)) = self.mesh.service_of(index) else {
+            return;
+        };
+        service.balancer.remove(endpoint.member);
+        endpoint.removed = true;
+        self.timers.endpoints.clear(index);
+        self.close_idle(index);
+        if self
+            .mesh
+            .endpoints
+            .get(index as usize)
+            .is_some_and(|endpoint| endpoint.conns == 0)
+        {
+            self.mesh.endpoints.remove(index as usize);
+        }
+    }
+
+    fn remove_service(&mut self, index: u32) {
+        let Some(service) = self.mesh.services.get_mut(index as usize) else {
+            return;
+        };
+        service.removed = true;
+        service.opaque = false;
+        let name = Arc::clone(&service.name);
+        let targets = core::mem::take(&mut service.targets);
+        let waiting = core::mem::take(&mut service.queue);
+        if self.mesh.by_name.get(&name) == Some(&index) {
+            self.mesh.by_name.remove(&name);
+        }
+        self.timers.services.clear(index);
+        for target in targets {
+            self.remove_target(target);
+        }
+        for id in waiting {
+            self.fail(id, Reason::UnknownAuthority);
+        }
+        self.collect_service(index);
+    }
+
+    /// The endpoints of a service changed: there may be a ready one now, or none any more.
+    pub(super) fn service_changed(&mut self, index: u32) {
+        let Some(service) = self.mesh.services.get(index as usize) else {
+            return;
+        };
+        if service.balancer.ready_len() > 0 {
+            if service.failing || service.failfast_armed {
+                self.service_ready(index);
+            }
+        } else if !service.queue.is_empty() {
+            self.arm_failfast(index);
+        }
+    }
+}

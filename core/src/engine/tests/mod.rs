@@ -1,0 +1,6 @@
+//! The engine, driven by hand: what each input makes it do.
+
+mod balancing;
+mod http;
+mod rig;
+mod tunnels;

@@ -1,0 +1,137 @@
+//! Opaque TCP, CONNECT and upgrades through the engine.
+
+use super::rig::*;
+use crate::engine::CloseKind;
+use crate::time::Duration;
+
+#[test]
+fn an_opaque_forward_carries_bytes_and_half_closes_both_ways() {
+    let mut rig = Rig::new();
+    let down = rig.accept_to(FORWARD, None);
+    rig.receive(down, b"early");
+    let up = rig.connect();
+    assert_eq!(rig.written(up), "early");
+    rig.receive(up, b"hello");
+    assert_eq!(rig.written(down), "hello");
+    rig.eof(down);
+    assert_eq!(rig.closed(up), [CloseKind::Half]);
+    rig.receive(up, b"still");
+    assert_eq!(rig.written(down), "still");
+    rig.eof(up);
+    assert_eq!(rig.closed(up), [CloseKind::Half, CloseKind::Full]);
+    assert_eq!(rig.closed(down), [CloseKind::Half, CloseKind::Full]);
+    assert_eq!(rig.engine.gauges().connections, 0);
+}
+
+#[test]
+fn a_reset_on_one_side_is_a_reset_on_the_other() {
+    let mut rig = Rig::new();
+    let down = rig.accept_to(FORWARD, None);
+    let up = rig.connect();
+    rig.reset(up);
+    assert_eq!(
+        (rig.closed(up), rig.closed(down)),
+        ([CloseKind::Abort].into(), [CloseKind::Abort].into())
+    );
+}
+
+#[test]
+fn detection_forwards_every_byte_of_what_it_does_not_know() {
+    let mut rig = Rig::new();
+    let down = rig.accept_to(OUTBOUND, Some("10.9.9.9:6379"));
+    rig.receive(down, b"\x01\x02\x03");
+    assert_eq!(rig.connects[0].1, addr("10.9.9.9:6379"));
+    let up = rig.connect();
+    assert_eq!(rig.written(up), "\x01\x02\x03");
+}
+
+#[test]
+fn a_silent_client_waits_for_detection_and_an_opaque_port_for_nothing() {
+    let mut rig = Rig::new();
+    rig.accept_to(OUTBOUND, Some("10.9.9.9:25"));
+    rig.pass(Duration::from_millis(9_999));
+    assert!(rig.connects.is_empty());
+    rig.pass(Duration::from_millis(1));
+    assert_eq!(rig.connects.len(), 1);
+    let mut rig = Rig::new();
+    rig.accept_to(OUTBOUND, Some("10.9.9.9:3306"));
+    assert_eq!(rig.connects.len(), 1);
+}
+
+#[test]
+fn opaque_with_nowhere_to_go_is_closed_and_counted() {
+    let mut rig = Rig::new();
+    let down = rig.client();
+    rig.receive(down, b"\x00\x01");
+    assert_eq!(rig.closed(down), [CloseKind::Abort]);
+    let snapshot = rig.engine.snapshot();
+    let reason = crate::error::Reason::OpaqueNowhere as usize;
+    assert_eq!(snapshot.directions[0].refused[reason], 1);
+}
+
+#[test]
+fn connect_to_us_reaches_services_only() {
+    let mut rig = Rig::new();
+    let down = rig.client();
+    rig.receive(
+        down,
+        b"CONNECT one.example:80 HTTP/1.1\r\nHost: one.example:80\r\n\r\n",
+    );
+    let up = rig.connect();
+    assert_eq!(rig.written(down), "HTTP/1.1 200 OK\r\n\r\n");
+    rig.receive(down, b"ping");
+    assert_eq!(rig.written(up), "ping");
+    let down = rig.client();
+    rig.receive(
+        down,
+        b"CONNECT 10.0.0.3:80 HTTP/1.1\r\nHost: 10.0.0.3:80\r\n\r\n",
+    );
+    assert!(rig.written(down).starts_with("HTTP/1.1 404 "));
+    assert!(rig.connects.is_empty(), "never an open proxy");
+}
+
+#[test]
+fn a_websocket_handshake_opens_a_tunnel() {
+    let mut rig = Rig::new();
+    let (down, up) = rig.exchange(
+        "GET /chat HTTP/1.1\r\nHost: one.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
+    assert!(
+        rig.written(up)
+            .to_ascii_lowercase()
+            .contains("upgrade: websocket\r\n")
+    );
+    rig.receive(up, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst");
+    let answer = rig.written(down);
+    assert!(
+        answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("\r\n\r\nfirst"),
+        "{answer}"
+    );
+    rig.receive(down, b"GET / not http any more");
+    assert_eq!(rig.written(up), "GET / not http any more");
+}
+
+#[test]
+fn our_own_listeners_and_loopback_are_no_destinations() {
+    let mut rig = Rig::new();
+    let down = rig.accept_to(OUTBOUND, Some("127.0.0.1:4143"));
+    rig.receive(down, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(rig.written(down).starts_with("HTTP/1.1 508 "));
+    let down = rig.accept_to(OUTBOUND, Some("127.0.0.1:9999"));
+    rig.receive(down, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(rig.written(down).starts_with("HTTP/1.1 502 "));
+    assert!(rig.connects.is_empty());
+}
+
+#[test]
+fn inbound_without_a_destination_is_for_the_app() {
+    let mut rig = Rig::new();
+    let down = rig.accept_to(INBOUND, None);
+    rig.receive(down, b"GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(rig.connects[0].1, addr("127.0.0.1:8080"));
+    let up = rig.connect();
+    assert_eq!(
+        rig.written(up),
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n"
+    );
+}

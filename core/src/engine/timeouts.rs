@@ -1,0 +1,163 @@
+//! What happens when nothing does.
+
+use super::conn::{ClientPhase, ServerPhase, State};
+use super::contract::CloseKind;
+use super::exchange::ExchangeId;
+use super::{Drain, Engine};
+use crate::error::Reason;
+use crate::time::Time;
+
+impl Engine {
+    /// Acts on every deadline that has come.
+    pub(super) fn fire_timeouts(&mut self) {
+        while let Some(index) = self.timers.conns.pop(self.now) {
+            self.conn_due(index);
+        }
+        while let Some(index) = self.timers.exchanges.pop(self.now) {
+            if let Some(id) = self.exchanges.id(index) {
+                self.exchange_due(id);
+            }
+        }
+        while let Some(index) = self.timers.endpoints.pop(self.now) {
+            self.probe(index);
+        }
+        // One batch each: a long queue sets the deadline to now, for the next turn.
+        let mut batch = self.mesh.services.len();
+        while batch > 0
+            && let Some(index) = self.timers.services.pop(self.now)
+        {
+            batch -= 1;
+            self.service_due(index);
+        }
+        while let Some(index) = self.timers.names.pop(self.now) {
+            self.look_up(index);
+        }
+        if let Drain::Until(grace) = self.drain
+            && grace <= self.now
+        {
+            self.end_drain();
+        }
+    }
+
+    fn conn_due(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index) else {
+            return;
+        };
+        match &conn.state {
+            State::Detect { .. } => {
+                let detect = &mut self.directions[conn.direction as usize].detect;
+                if conn.rx.is_empty() {
+                    detect.timeout += 1;
+                } else {
+                    detect.opaque += 1;
+                }
+                self.begin_opaque(index);
+            }
+            State::Server(server) => {
+                if let ServerPhase::Head(_) = server.phase {
+                    if conn.rx.is_empty() {
+                        self.close_when_flushed(index);
+                    } else {
+                        self.refuse(index, Reason::HeaderTimeout);
+                    }
+                }
+            }
+            State::Connecting(waiting) => {
+                let (waiting, endpoint) = (*waiting, conn.endpoint);
+                let id = self.conns.id(index);
+                self.forget(index);
+                if let (Some(endpoint), Some(conn)) = (endpoint, id) {
+                    let how = CloseKind::Abort;
+                    self.outputs.push_back(super::Output::Close { conn, how });
+                    self.after_failed_connect(waiting, endpoint, Reason::ConnectTimeout, false);
+                }
+            }
+            State::Client(client) => {
+                if let ClientPhase::Idle = client.phase {
+                    self.leave_pool(index);
+                }
+            }
+            State::Tunnel(_) => self.tunnel_due(index),
+            State::Linger { .. } => {
+                let flushed = conn.is_flushed();
+                self.end_conn(
+                    index,
+                    if flushed {
+                        CloseKind::Full
+                    } else {
+                        CloseKind::Abort
+                    },
+                );
+            }
+            State::Closing => self.end_conn(index, CloseKind::Abort),
+            State::Waiting(_) => {}
+        }
+    }
+
+    // ---- Exchanges ----
+
+    /// The deadlines of an exchange, with what their passing means.
+    fn deadlines(&self, id: ExchangeId) -> [(Time, Reason); 3] {
+        let never = (Time::MAX, Reason::IdleTimeout);
+        let Some(exchange) = self.exchanges.get(id) else {
+            return [never; 3];
+        };
+        let Some(service) = self.mesh.services.get(exchange.service as usize) else {
+            return [never; 3];
+        };
+        let times = &service.times;
+        let after = |from: Time, limit: Option<_>, reason| {
+            (limit.map_or(Time::MAX, |limit| from + limit), reason)
+        };
+        let progress = &exchange.progress;
+        let awaits_head = progress.request_done && !progress.response_started;
+        let headers = times.response_headers.filter(|_| awaits_head);
+        [
+            after(exchange.started, times.request, Reason::RequestTimeout),
+            after(exchange.sent, headers, Reason::ResponseTimeout),
+            after(exchange.last, times.idle, Reason::IdleTimeout),
+        ]
+    }
+
+    /// Sets the timer of an exchange to the first of its deadlines.
+    pub(super) fn rearm(&mut self, id: ExchangeId) {
+        let first = self.deadlines(id).into_iter().map(|(due, _)| due).min();
+        match first {
+            Some(due) if due < Time::MAX => self.timers.exchanges.set(id.index, due),
+            _ => self.timers.exchanges.clear(id.index),
+        }
+    }
+
+    fn exchange_due(&mut self, id: ExchangeId) {
+        let passed = self
+            .deadlines(id)
+            .into_iter()
+            .find(|&(due, _)| due <= self.now);
+        match passed {
+            Some((_, reason)) => self.fail(id, reason),
+            None => self.rearm(id),
+        }
+    }
+
+    // ---- Drain ----
+
+    /// The grace is over: everything ends now.
+    fn end_drain(&mut self) {
+        let all: alloc::vec::Vec<u32> = self.conns.indices().collect();
+        for index in all {
+            if self
+                .conns
+                .get(index)
+                .is_none_or(|conn| conn.endpoint.is_some())
+            {
+                continue;
+            }
+            let exchange = self.conns.get(index).and_then(super::conn::Conn::exchange);
+            if let Some(id) = exchange {
+                self.fail(id, Reason::Drained);
+            }
+            self.end_conn(index, CloseKind::Abort);
+        }
+        self.check_drained();
+    }
+}

@@ -1,0 +1,172 @@
+//! The end of a turn: the ready list.
+
+use bytes::BytesMut;
+
+use super::Engine;
+use super::conn::{ClientPhase, Fin, ServerPhase, State};
+use super::contract::{CloseKind, ConnId, Output};
+use crate::limits::Limits;
+use crate::time::Time;
+
+impl Engine {
+    /// Does the work of a turn: call it once after a batch of inputs, then drain
+    /// [`Engine::poll_output`].
+    pub fn end_turn(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        self.settle_queues();
+        while let Some(index) = self.ready.pop_front() {
+            let Some(conn) = self.conns.get_mut(index) else {
+                continue;
+            };
+            conn.flags.queued = false;
+            self.drive(index);
+            self.settle(index);
+        }
+    }
+
+    fn drive(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index) else {
+            return;
+        };
+        match conn.state {
+            State::Detect { .. } => self.drive_detect(index),
+            State::Server(_) => self.drive_server(index),
+            State::Client(_) => self.drive_client(index),
+            State::Tunnel(_) => {
+                if self.is_draining() {
+                    self.drain_tunnel(index);
+                }
+                self.drive_tunnel(index);
+            }
+            State::Linger { .. } => self.drive_linger(index),
+            State::Waiting(_) | State::Connecting(_) | State::Closing => {}
+        }
+    }
+
+    /// After a connection was driven: what has to be written, closed, read again.
+    fn settle(&mut self, index: u32) {
+        let Some(id) = self.conns.id(index) else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        if core::mem::take(&mut conn.flags.dirty) && conn.tx.unsent() > 0 {
+            self.outputs.push_back(Output::Flush(id));
+            if conn.tx.is_unsettled() {
+                self.unsettled.push(id);
+            }
+        }
+        if conn.is_flushed() {
+            if let State::Closing = conn.state {
+                return self.end_conn(index, CloseKind::Full);
+            }
+            if conn.flags.fin == Fin::Wanted {
+                conn.flags.fin = Fin::Sent;
+                self.outputs.push_back(Output::Close {
+                    conn: id,
+                    how: CloseKind::Half,
+                });
+                // What was waiting for that is looked at once more.
+                self.touch(index);
+            }
+        }
+        self.settle_received(index);
+        self.pause_or_resume(index, id);
+    }
+
+    /// What was received and not taken must not pin a read buffer that it does not fill.
+    fn settle_received(&mut self, index: u32) {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        if conn.rx.is_empty() {
+            conn.rx = BytesMut::new();
+        } else if !conn.flags.rx_owned {
+            conn.flags.rx_owned = true;
+            if conn.rx.len() < Limits::READ_BLOCK / 2 {
+                conn.rx = BytesMut::from(&conn.rx[..]);
+            }
+        }
+        let charge = conn.rx.len() + conn.tx.held();
+        self.buffered = self.buffered - conn.charged + charge;
+        conn.charged = charge;
+    }
+
+    fn pause_or_resume(&mut self, index: u32, id: ConnId) {
+        let budget = self.budget(index);
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        if budget == 0 {
+            conn.flags.paused = true;
+        } else if core::mem::take(&mut conn.flags.paused) {
+            self.outputs.push_back(Output::ReadReady(id));
+        }
+    }
+
+    /// Queues that still hold slices of read buffers a turn later give them up.
+    fn settle_queues(&mut self) {
+        let mut list = core::mem::take(&mut self.unsettled);
+        for id in list.drain(..) {
+            if self.conns.find(id).is_some()
+                && let Some(conn) = self.conns.get_mut(id.index)
+            {
+                conn.tx.settle();
+            }
+        }
+        self.unsettled = list;
+    }
+
+    /// How much a connection may read: what its sink, or its buffer, has room for.
+    pub(super) fn budget(&self, index: u32) -> usize {
+        let Some(conn) = self.conns.get(index) else {
+            return 0;
+        };
+        let limits = &self.config.limits;
+        let held = conn.rx.len();
+        let upto = |bound: usize| bound.saturating_sub(held).min(Limits::READ_BLOCK);
+        match &conn.state {
+            State::Detect { .. } => upto(limits.header_bytes + 1),
+            State::Server(server) => match server.phase {
+                ServerPhase::Head(_) if conn.tx.unsent() > limits.stream_buffer => 0,
+                ServerPhase::Head(_) => upto(limits.header_bytes + Limits::PIPELINE_BYTES),
+                ServerPhase::Body(_) => self.sink_budget(index, upto(limits.stream_buffer)),
+                ServerPhase::Wait => upto(Limits::PIPELINE_BYTES),
+            },
+            State::Client(client) => match client.phase {
+                ClientPhase::Idle => Limits::READ_BLOCK,
+                ClientPhase::Head(_) => upto(limits.header_bytes + Limits::PIPELINE_BYTES),
+                ClientPhase::Body(_) => self.sink_budget(index, upto(limits.stream_buffer)),
+            },
+            State::Waiting(_) => upto(limits.stream_buffer),
+            State::Tunnel(_) => self.sink_budget(index, upto(limits.stream_buffer)),
+            State::Linger { .. } => Limits::READ_BLOCK,
+            State::Connecting(_) | State::Closing => 0,
+        }
+    }
+
+    /// `own`, unless the other side of the exchange has enough to write.
+    fn sink_budget(&self, index: u32, own: usize) -> usize {
+        let Some(conn) = self.conns.get(index) else {
+            return 0;
+        };
+        let sink = match &conn.state {
+            State::Tunnel(tunnel) => Some(tunnel.peer),
+            _ => conn
+                .exchange()
+                .and_then(|id| self.exchanges.get(id))
+                .and_then(|exchange| {
+                    if conn.endpoint.is_none() {
+                        exchange.up
+                    } else {
+                        Some(exchange.down)
+                    }
+                }),
+        };
+        match sink.and_then(|sink| self.conns.find(sink)) {
+            Some(sink) if sink.tx.unsent() >= self.config.limits.stream_buffer => 0,
+            _ => own,
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! The endpoint's side: responses, and what becomes of a connection that breaks.
+
+use bytes::Buf;
+
+use super::Engine;
+use super::conn::{Client, ClientPhase, State};
+use super::contract::CloseKind;
+use super::downstream::{Step, move_data};
+use super::exchange::{Exchange, ExchangeId};
+use super::mesh::Health;
+use crate::balance::Outcome;
+use crate::error::Reason;
+use crate::http::Version;
+use crate::http1::{
+    self, Body, BodyDecoder, ConnectionOption, Framing, HeadKind, HeadScanner, Response,
+    ResponseRewrite, ResponseTo,
+};
+use crate::time::Duration;
+
+impl Engine {
+    /// Takes what an endpoint sent as far as it goes.
+    pub(super) fn drive_client(&mut self, index: u32) {
+        loop {
+            let Some(conn) = self.conns.get_mut(index) else {
+                return;
+            };
+            let State::Client(client) = &conn.state else {
+                return;
+            };
+            let step = match client.phase {
+                ClientPhase::Idle => self.drive_idle(index),
+                ClientPhase::Head(_) => self.drive_response_head(index),
+                ClientPhase::Body(_) => self.drive_response_body(index),
+            };
+            if step == Step::Blocked {
+                return;
+            }
+        }
+    }
+
+    /// A pooled connection that speaks unasked, or closes, leaves the pool.
+    fn drive_idle(&mut self, index: u32) -> Step {
+        let draining = self.is_draining();
+        let Some(conn) = self.conns.get_mut(index) else {
+            return Step::Blocked;
+        };
+        if conn.flags.eof || !conn.rx.is_empty() || draining {
+            self.leave_pool(index);
+        }
+        Step::Blocked
+    }
+
+    /// Closes an idle connection.
+    pub(super) fn leave_pool(&mut self, index: u32) {
+        let endpoint = self.conns.get(index).and_then(|conn| conn.endpoint);
+        if let Some(target) = endpoint.and_then(|e| self.mesh.endpoints.get_mut(e as usize)) {
+            target.idle_live = target.idle_live.saturating_sub(1);
+        }
+        self.close_when_flushed(index);
+    }
+
+    fn drive_response_head(&mut self, index: u32) -> Step {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return Step::Blocked;
+        };
+        let eof = conn.flags.eof;
+        let State::Client(Client {
+            phase: ClientPhase::Head(scanner),
+            exchange,
+            ..
+        }) = &mut conn.state
+        else {
+            return Step::Blocked;
+        };
+        let Some(id) = *exchange else {
+            return Step::Blocked;
+        };
+        if !conn.rx.is_empty() {
+            // The connection is alive: what was sent on it counts as sent.
+            conn.tx.release();
+            match scanner.scan(&conn.rx, HeadKind::Response, &self.config.limits) {
+                Err(_) => {
+                    self.fail(id, Reason::BadResponse);
+                    return Step::Blocked;
+                }
+                Ok(Some(len)) => return self.begin_response(index, id, len),
+                Ok(None) => {}
+            }
+        }
+        if eof {
+            self.client_lost(index, Reason::UpstreamClosed);
+        }
+        Step::Blocked
+    }
+
+    /// A complete response head of `len` bytes is at the front of the buffer.
+    fn begin_response(&mut self, index: u32, id: ExchangeId, len: usize) -> Step {
+        let (Some(conn), Some(exchange)) = (self.conns.get_mut(index), self.exchanges.get(id))
+        else {
+            return Step::Blocked;
+        };
+        let to = ResponseTo {
+            is_head: exchange.traits.is_head,
+            is_connect: exchange.traits.is_connect,
+        };
+        let mut rx = core::mem::take(&mut conn.rx);
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let parsed = http1::parse_response(&rx[..len], &mut scratch, &self.config.limits, to);
+        let step = match parsed {
+            Ok(response) => self.accept_response(index, id, &response),
+            Err(reason) => Err(reason),
+        };
+        self.scratch = scratch;
+        rx.advance(len);
+        if let Some(conn) = self.conns.get_mut(index) {
+            conn.rx = rx;
+        }
+        match step {
+            Ok(Passed::On) => Step::More,
+            Ok(Passed::Tunnel) => {
+                self.open_tunnel(id);
+                Step::Blocked
+            }
+            Err(reason) => {
+                self.fail(id, reason);
+                Step::Blocked
+            }
+        }
+    }
+
+    fn accept_response(
+        &mut self,
+        index: u32,
+        id: ExchangeId,
+        response: &Response<'_>,
+    ) -> Result<Passed, Reason> {
+        let now = self.now;
+        let draining = self.is_draining();
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return Err(Reason::ClientGone);
+        };
+        exchange.last = now;
+        let down = exchange.down;
+        let kind = response_kind(exchange, response)?;
+        if kind == ResponseKind::Informational {
+            exchange.progress.continued |= response.head.status == 100;
+            // HTTP/1.0 knows no 1xx (RFC 9110 §15.2).
+            if exchange.traits.client == Version::Http10 {
+                self.expect_another_head(index);
+                return Ok(Passed::On);
+            }
+        }
+        if kind == ResponseKind::Final {
+            note_final(exchange, response, draining);
+        } else if kind == ResponseKind::Tunnel {
+            exchange.progress.status = response.head.status;
+        }
+        let rewrite = ResponseRewrite {
+            client: exchange.traits.client,
+            connection: connection_option(exchange, kind),
+            framing: outgoing_framing(exchange, response.framing),
+        };
+        if self.conns.find(down).is_some()
+            && let Some(conn) = self.conns.get_mut(down.index)
+        {
+            conn.tx.furnish(&mut self.spare);
+            conn.tx
+                .append(|out| http1::encode_response(out, response, &rewrite));
+            conn.flags.dirty = true;
+            self.touch(down.index);
+        }
+        match kind {
+            ResponseKind::Informational => {
+                self.expect_another_head(index);
+                Ok(Passed::On)
+            }
+            ResponseKind::Tunnel => Ok(Passed::Tunnel),
+            ResponseKind::Final => {
+                if let Some(conn) = self.conns.get_mut(index)
+                    && let State::Client(client) = &mut conn.state
+                {
+                    client.reusable &= response.keep_alive;
+                    client.phase = ClientPhase::Body(BodyDecoder::new(response.framing));
+                }
+                self.rearm(id);
+                Ok(Passed::On)
+            }
+        }
+    }
+
+    /// After an informational response comes another.
+    fn expect_another_head(&mut self, index: u32) {
+        if let Some(conn) = self.conns.get_mut(index)
+            && let State::Client(client) = &mut conn.state
+        {
+            client.phase = ClientPhase::Head(HeadScanner::default());
+        }
+    }
+
+    // ---- Response bodies ----
+
+    fn drive_response_body(&mut self, index: u32) -> Step {
+        let Some(conn) = self.conns.get(index) else {
+            return Step::Blocked;
+        };
+        let State::Client(Client {
+            exchange: Some(id), ..
+        }) = conn.state
+        else {
+            return Step::Blocked;
+        };
+        match self.move_response_body(index, id) {
+            Ok(true) => {
+                self.finish(id);
+                Step::Blocked
+            }
+            Ok(false) => self.response_eof(index, id),
+            Err(()) => {
+                self.fail(id, Reason::ResponseTruncated);
+                Step::Blocked
+            }
+        }
+    }
+
+    /// The end of the connection ends a body that has no other end, and cuts any other short.
+    fn response_eof(&mut self, index: u32, id: ExchangeId) -> Step {
+        let Some(conn) = self.conns.get(index) else {
+            return Step::Blocked;
+        };
+        if !conn.flags.eof || !conn.rx.is_empty() {
+            return Step::Blocked;
+        }
+        let State::Client(client) = &conn.state else {
+            return Step::Blocked;
+        };
+        if let ClientPhase::Body(decoder) = &client.phase {
+            if decoder.eof().is_ok() {
+                self.finish(id);
+            } else {
+                self.fail(id, Reason::ResponseTruncated);
+            }
+        }
+        Step::Blocked
+    }
+
+    /// Moves body bytes to the client. `Ok(true)`: that was all.
+    fn move_response_body(&mut self, index: u32, id: ExchangeId) -> Result<bool, ()> {
+        let now = self.now;
+        let limits = &self.config.limits;
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return Err(());
+        };
+        let down = exchange.down;
+        if self.conns.find(down).is_none() {
+            return Err(());
+        }
+        let Some((conn, sink)) = self.conns.pair(index, down.index) else {
+            return Err(());
+        };
+        let State::Client(client) = &mut conn.state else {
+            return Err(());
+        };
+        let ClientPhase::Body(decoder) = &mut client.phase else {
+            return Err(());
+        };
+        let (chunked, http10) = (
+            exchange.progress.chunked,
+            exchange.traits.client == Version::Http10,
+        );
+        let mut moved = false;
+        let done = loop {
+            if sink.tx.unsent() >= limits.stream_buffer {
+                break false;
+            }
+            match decoder.decode(&mut conn.rx, limits).map_err(|_| ())? {
+                Body::NeedMore => break false,
+                Body::Data(n) => {
+                    move_data(&mut conn.rx, n, &mut sink.tx, chunked);
+                    moved = true;
+                    if decoder.is_done() {
+                        break true;
+                    }
+                }
+                Body::Trailers(n) => {
+                    let trailers = conn.rx.split_to(n);
+                    exchange.progress.failed |=
+                        http1::trailer_grpc_status(&trailers).is_some_and(is_grpc_failure);
+                    if http10 {
+                        break true;
+                    }
+                    let dropped = sink
+                        .tx
+                        .append(|out| http1::encode_last_chunk(out, &trailers))
+                        .map_err(|_| ())?;
+                    self.directions[sink.direction as usize].trailers_dropped += dropped as u64;
+                    moved = true;
+                    break true;
+                }
+                Body::End => break true,
+            }
+        };
+        if moved {
+            exchange.last = now;
+            sink.flags.dirty = true;
+            // The balancer's sample is the first body frame; gRPC says in its trailers how it went.
+            if !exchange.traits.grpc {
+                self.sample(id);
+            }
+            self.touch(down.index);
+        }
+        Ok(done)
+    }
+
+    // ---- The balancer's samples ----
+
+    /// Tells the balancer, once per attempt, how the endpoint did.
+    pub(super) fn sample(&mut self, id: ExchangeId) {
+        let now = self.now;
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        if core::mem::replace(&mut exchange.progress.sampled, true) {
+            return;
+        }
+        let (failed, took) = (
+            exchange.progress.failed,
+            now.saturating_since(exchange.attempt),
+        );
+        let Some(endpoint) = exchange.endpoint else {
+            return;
+        };
+        let Some((service, endpoint)) = self.mesh.service_of(endpoint) else {
+            return;
+        };
+        let outcome = outcome_of(failed, took);
+        if endpoint.removed {
+            return;
+        }
+        service.balancer.sample(endpoint.member, outcome, now);
+        if !failed && matches!(endpoint.health, Health::Up { .. }) {
+            endpoint.health = Health::Up { failures: 0 };
+        }
+    }
+
+    // ---- Broken connections ----
+
+    /// An endpoint's connection closed or failed.
+    pub(super) fn client_lost(&mut self, index: u32, reason: Reason) {
+        let Some(conn) = self.conns.get(index) else {
+            return;
+        };
+        let State::Client(client) = &conn.state else {
+            return;
+        };
+        let endpoint = conn.endpoint;
+        let (waiting, idle) = (client.exchange, matches!(client.phase, ClientPhase::Idle));
+        if idle {
+            let target = endpoint.and_then(|e| self.mesh.endpoints.get_mut(e as usize));
+            if let Some(target) = target {
+                target.idle_live = target.idle_live.saturating_sub(1);
+            }
+        }
+        let Some(id) = waiting else {
+            return self.end_conn(index, CloseKind::Abort);
+        };
+        if self.is_replayable(index, id) {
+            return self.replay(index, id);
+        }
+        let Some(exchange) = self.exchanges.get(id) else {
+            return;
+        };
+        let started = exchange.progress.response_started;
+        // A reset while it served is the endpoint's failure; a reset of a connection that had
+        // served others and was idle until now may only be its idle timeout.
+        if reason == Reason::UpstreamReset
+            && !exchange.progress.reused
+            && let Some(endpoint) = endpoint
+        {
+            self.endpoint_down(endpoint, reason);
+        }
+        self.fail(
+            id,
+            if started {
+                Reason::ResponseTruncated
+            } else {
+                reason
+            },
+        );
+    }
+
+    /// Can the request be sent again? It met a connection that had served another before, nothing
+    /// was answered, and everything sent so far is still here (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+    fn is_replayable(&self, index: u32, id: ExchangeId) -> bool {
+        let (Some(conn), Some(exchange)) = (self.conns.get(index), self.exchanges.get(id)) else {
+            return false;
+        };
+        exchange.progress.reused
+            && conn.tx.is_retaining()
+            && conn.rx.is_empty()
+            && (exchange.traits.idempotent || conn.tx.sent() == 0)
+    }
+
+    /// Sends a request again, over another connection.
+    fn replay(&mut self, index: u32, id: ExchangeId) {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        let mut request = core::mem::take(&mut conn.tx);
+        request.rewind();
+        request.release();
+        if let State::Client(client) = &mut conn.state {
+            client.exchange = None;
+        }
+        let endpoint = conn.endpoint;
+        self.end_attempt(id, Some(Outcome::Unsent));
+        self.end_conn(index, CloseKind::Abort);
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        exchange.request = request;
+        exchange.up = None;
+        if let Some((service, endpoint)) = endpoint.and_then(|e| self.mesh.service_of(e)) {
+            service.stats.replays += 1;
+            endpoint.stats.replays += 1;
+        }
+        self.dispatch(id);
+    }
+
+    /// Bytes of a request that cannot be sent twice were written.
+    pub(super) fn retained_was_written(&mut self, index: u32) {
+        let Some(conn) = self.conns.get_mut(index) else {
+            return;
+        };
+        if conn.tx.is_retaining()
+            && let State::Client(Client {
+                exchange: Some(id), ..
+            }) = conn.state
+            && self
+                .exchanges
+                .get(id)
+                .is_none_or(|exchange| !exchange.traits.idempotent)
+        {
+            conn.tx.release();
+        }
+    }
+}
+
+/// What became of a response head.
+enum Passed {
+    /// It was passed on, or was not for this client.
+    On,
+    /// It opens a tunnel.
+    Tunnel,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ResponseKind {
+    Informational,
+    Tunnel,
+    Final,
+}
+
+fn response_kind(exchange: &Exchange, response: &Response<'_>) -> Result<ResponseKind, Reason> {
+    let traits = &exchange.traits;
+    match response.head.status {
+        // Only what was asked for, and only after the request (RFC 9110 §7.8).
+        101 if traits.upgrade && response.upgrade && exchange.progress.request_done => {
+            Ok(ResponseKind::Tunnel)
+        }
+        101 => Err(Reason::BadResponse),
+        100..=199 => Ok(ResponseKind::Informational),
+        200..=299 if traits.is_connect => Ok(ResponseKind::Tunnel),
+        _ => Ok(ResponseKind::Final),
+    }
+}
+
+/// Notes what a final head says about the exchange.
+fn note_final(exchange: &mut Exchange, response: &Response<'_>, draining: bool) {
+    let traits = exchange.traits;
+    let progress = &mut exchange.progress;
+    progress.response_started = true;
+    progress.status = response.head.status;
+    progress.failed =
+        response.head.status >= 500 || response.grpc_status.is_some_and(is_grpc_failure);
+    let outgoing = match (response.framing, traits.client) {
+        // HTTP/1.0 knows no chunks (RFC 9112 §7.1).
+        (Framing::Chunked, Version::Http10) => Framing::UntilClose,
+        (framing, _) => framing,
+    };
+    progress.chunked = outgoing == Framing::Chunked;
+    progress.until_close = outgoing == Framing::UntilClose;
+    // A client that waits for a 100 and gets this instead may never send its body.
+    let unsent = traits.expect_continue && !progress.continued && !progress.request_done;
+    progress.close = draining || !traits.keep_alive || progress.until_close || unsent;
+}
+
+fn outgoing_framing(exchange: &Exchange, framing: Framing) -> Framing {
+    if exchange.progress.until_close {
+        Framing::UntilClose
+    } else {
+        framing
+    }
+}
+
+fn connection_option(exchange: &Exchange, kind: ResponseKind) -> ConnectionOption {
+    match kind {
+        ResponseKind::Informational => ConnectionOption::Nothing,
+        ResponseKind::Tunnel if exchange.traits.is_connect => ConnectionOption::Nothing,
+        ResponseKind::Tunnel => ConnectionOption::Upgrade,
+        ResponseKind::Final if exchange.progress.close => ConnectionOption::Close,
+        // HTTP/1.0 closes unless it is told not to.
+        ResponseKind::Final if exchange.traits.client == Version::Http10 => {
+            ConnectionOption::KeepAlive
+        }
+        ResponseKind::Final => ConnectionOption::Nothing,
+    }
+}
+
+/// gRPC statuses that are the server's failure: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE,
+/// DATA_LOSS, and RESOURCE_EXHAUSTED is not among them.
+fn is_grpc_failure(status: u16) -> bool {
+    matches!(status, 2 | 4 | 13 | 14 | 15)
+}
+
+/// What the balancer learns from a response.
+fn outcome_of(failed: bool, took: Duration) -> Outcome {
+    if failed {
+        Outcome::Failure
+    } else {
+        Outcome::Success(took)
+    }
+}

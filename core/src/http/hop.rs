@@ -1,0 +1,149 @@
+//! What stays on one hop (RFC 9110 §7.6.1).
+//!
+//! Removed: Connection, every field that it nominates, Keep-Alive, Proxy-Connection, TE,
+//! Transfer-Encoding, Upgrade and HTTP2-Settings; what the next hop needs of them is written anew.
+//! Host, Content-Length, Transfer-Encoding and Expect are not lost by a nomination: we frame, route
+//! and wait by them, and a peer must not make the next reader see another message than we do.
+//! Proxy-Authorization and Proxy-Authenticate are kept: the mesh is not the proxy that they mean.
+
+use super::field::{Known, Span};
+use super::grammar::list;
+use crate::error::Reason;
+
+/// Is this field always only for one hop?
+pub fn is_hop_by_hop(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Connection
+            | Known::Http2Settings
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::Te
+            | Known::TransferEncoding
+            | Known::Upgrade
+    )
+}
+
+/// What the Connection fields of a head say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `close`.
+    pub close: bool,
+    /// `keep-alive`.
+    pub keep_alive: bool,
+    /// `upgrade`.
+    pub upgrade: bool,
+    /// Options that may be names of fields of this message.
+    pub nominations: usize,
+}
+
+impl Options {
+    /// Field names that the Connection fields of one head may nominate. Each is compared with each
+    /// field, so without a bound a 64 KiB head would cost millions of comparisons; nobody
+    /// nominates more than two or three.
+    pub const MAX_NOMINATIONS: usize = 32;
+
+    /// Reads one Connection field. Empty elements are skipped (RFC 9110 §5.6.1.2).
+    pub(crate) fn add(&mut self, value: &[u8]) {
+        for option in list(value) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
+            } else if is_nomination(option) {
+                self.nominations += 1;
+            }
+        }
+    }
+}
+
+/// Is this connection option the name of a field that would otherwise be kept?
+fn is_nomination(option: &[u8]) -> bool {
+    !option.is_empty()
+        && !option.eq_ignore_ascii_case(b"close")
+        && !is_hop_by_hop(Known::of(option))
+}
+
+/// Marks the fields that Connection nominates.
+///
+/// # Errors
+///
+/// [`Reason::TooManyFields`] if it nominates more than [`Options::MAX_NOMINATIONS`].
+pub(crate) fn mark_nominated(
+    buf: &[u8],
+    spans: &mut [Span],
+    options: Options,
+) -> Result<(), Reason> {
+    if options.nominations > Options::MAX_NOMINATIONS {
+        return Err(Reason::TooManyFields);
+    }
+    for index in 0..spans.len() {
+        if spans[index].known != Known::Connection {
+            continue;
+        }
+        for option in list(spans[index].value(buf)).filter(|option| is_nomination(option)) {
+            let nominated = |span: &&mut Span| {
+                usize::from(span.name_len) == option.len()
+                    && span.name(buf).eq_ignore_ascii_case(option)
+            };
+            for span in spans.iter_mut().filter(nominated) {
+                span.hop |= !matches!(
+                    span.known,
+                    Known::Host | Known::ContentLength | Known::Expect
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// May a field of this name not come after the body (RFC 9110 §6.5.1)? True for what frames or
+/// routes a message, is only for one hop, modifies a request, authenticates, controls a response or
+/// says how content is to be read (the list of RFC 7230 §4.1.2).
+pub fn is_forbidden_in_trailers(name: &[u8]) -> bool {
+    const FORBIDDEN: [&[u8]; 37] = [
+        b"host",
+        b"content-length",
+        b"trailer",
+        b"expect",
+        b"max-forwards",
+        b"cache-control",
+        b"pragma",
+        b"range",
+        b"if-match",
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-unmodified-since",
+        b"if-range",
+        b"authorization",
+        b"authentication-info",
+        b"www-authenticate",
+        b"proxy-authorization",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"cookie",
+        b"set-cookie",
+        b"age",
+        b"date",
+        b"expires",
+        b"location",
+        b"retry-after",
+        b"vary",
+        b"warning",
+        b"content-encoding",
+        b"content-type",
+        b"content-range",
+        b"forwarded",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-forwarded-port",
+    ];
+    is_hop_by_hop(Known::of(name))
+        || FORBIDDEN
+            .iter()
+            .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+}

@@ -1,0 +1,16 @@
+//! What HTTP/1 and HTTP/2 share: heads, fields, methods, authorities and the hop-by-hop rules.
+//!
+//! Nothing here owns bytes. A head is parsed where it was received and encoded into the output of
+//! the other side in the same call, so everything borrows from the receive buffer.
+
+pub mod authority;
+mod field;
+pub(crate) mod grammar;
+mod head;
+pub mod hop;
+pub mod method;
+#[cfg(test)]
+mod tests;
+
+pub use field::{Field, Fields, Iter, Known, Scratch, Span};
+pub use head::{RequestHead, ResponseHead, Version};

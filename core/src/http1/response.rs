@@ -1,0 +1,129 @@
+//! A complete response head, checked.
+
+use memchr::memchr;
+
+use super::Framing;
+use super::facts::{self, Facts};
+use crate::error::Reason;
+use crate::http::{ResponseHead, Scratch, Version};
+use crate::limits::Limits;
+
+/// What the response answers: its framing depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResponseTo {
+    /// A HEAD request.
+    pub is_head: bool,
+    /// A CONNECT request.
+    pub is_connect: bool,
+}
+
+/// A response head and what it means.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// Status, reason, version, fields.
+    pub head: ResponseHead<'a>,
+    /// How the body is delimited. [`Framing::None`] for 1xx, 204, 304, the answer to HEAD and a 2xx
+    /// to CONNECT.
+    pub framing: Framing,
+    /// What Content-Length or Transfer-Encoding say about the body that is not sent: 304 and HEAD
+    /// only, else [`Framing::None`].
+    pub announced: Framing,
+    /// May the connection be used again (RFC 9112 §9.3)? False for a 101 and a 2xx to CONNECT,
+    /// whose connection becomes a tunnel, and for a 204 that announces a body: whether one follows
+    /// is anyone's guess.
+    pub keep_alive: bool,
+    /// Does it name a protocol to switch to? A 101 must.
+    pub upgrade: bool,
+    /// gRPC's status, when it is in the head (a trailers-only response).
+    pub grpc_status: Option<u16>,
+}
+
+/// Checks a response head, which is what [`HeadScanner::scan`](super::HeadScanner::scan) found, no
+/// byte more or less.
+///
+/// # Errors
+///
+/// [`Reason::BadResponse`], whatever is wrong.
+pub fn parse_response<'a>(
+    head: &'a [u8],
+    scratch: &'a mut Scratch,
+    limits: &Limits,
+    to: ResponseTo,
+) -> Result<Response<'a>, Reason> {
+    parse(head, scratch, limits, to).map_err(|_| Reason::BadResponse)
+}
+
+fn parse<'a>(
+    head: &'a [u8],
+    scratch: &'a mut Scratch,
+    limits: &Limits,
+    to: ResponseTo,
+) -> Result<Response<'a>, Reason> {
+    let mut headers = facts::headers();
+    let mut parsed = httparse::Response::new(&mut []);
+    let result = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut parsed,
+        head,
+        &mut headers,
+    );
+    if result != Ok(httparse::Status::Complete(head.len())) {
+        return Err(Reason::BadResponse);
+    }
+    let (Some(version), Some(status @ 100..)) = (parsed.version, parsed.code) else {
+        return Err(Reason::BadResponse);
+    };
+    let (facts, fields) = facts::gather(head, parsed.headers, scratch, limits)?;
+    let version = if version == 0 {
+        Version::Http10
+    } else {
+        Version::Http11
+    };
+    let delimited = delimited(&facts, version)?;
+    let tunnel = status == 101 || (to.is_connect && matches!(status, 200..=299));
+    let (framing, announced) = match status {
+        100..=199 | 204 => (Framing::None, Framing::None),
+        _ if tunnel => (Framing::None, Framing::None),
+        304 => (Framing::None, delimited.unwrap_or(Framing::None)),
+        _ if to.is_head => (Framing::None, delimited.unwrap_or(Framing::None)),
+        _ => (delimited.unwrap_or(Framing::UntilClose), Framing::None),
+    };
+    let persistent =
+        !facts.options.close && (version == Version::Http11 || facts.options.keep_alive);
+    let ambiguous = status == 204 && !matches!(delimited, None | Some(Framing::Length(0)));
+    Ok(Response {
+        head: ResponseHead {
+            status,
+            reason: reason(head),
+            version,
+            fields,
+        },
+        framing,
+        announced,
+        keep_alive: persistent && !tunnel && !ambiguous && framing != Framing::UntilClose,
+        upgrade: facts.options.upgrade && facts.upgrade,
+        grpc_status: facts.grpc_status,
+    })
+}
+
+/// What the fields say about the body; `None` if nothing.
+fn delimited(facts: &Facts<'_>, version: Version) -> Result<Option<Framing>, Reason> {
+    if !facts.codings.present {
+        return Ok(facts.length.map(Framing::Length));
+    }
+    // RFC 9112 §6.1 and §6.3: error handling ought to be expected; ours is to refuse.
+    if facts.length.is_some() || version == Version::Http10 {
+        return Err(Reason::BadResponse);
+    }
+    facts.codings.check()?;
+    Ok(Some(Framing::Chunked))
+}
+
+/// httparse drops a phrase with bytes above 0x7F, so it is taken from the head itself, whose first
+/// line is known to be `HTTP/1.1 200[ reason]`.
+fn reason(head: &[u8]) -> &[u8] {
+    let rest = &head[b"HTTP/1.1 200".len()..];
+    match rest {
+        [b' ', rest @ ..] => &rest[..memchr(b'\r', rest).unwrap_or(0)],
+        _ => &[],
+    }
+}

@@ -1,0 +1,50 @@
+//! What comes after the last chunk (RFC 9112 §7.1.2).
+
+use bytes::BytesMut;
+
+use super::classify::{field_line, lines};
+use super::facts;
+use crate::error::Reason;
+use crate::http::hop;
+
+/// Writes the last chunk and the trailers that may go on; returns how many may not and were dropped
+/// ([`hop::is_forbidden_in_trailers`]).
+///
+/// `trailers` is a section as [`Body::Trailers`](super::Body::Trailers) shows it, or empty.
+///
+/// # Errors
+///
+/// [`Reason::Trailers`] if a line is not a field; nothing is then written.
+pub fn encode_last_chunk(out: &mut BytesMut, trailers: &[u8]) -> Result<usize, Reason> {
+    let before = out.len();
+    out.reserve(trailers.len() + 5);
+    out.extend_from_slice(b"0\r\n");
+    let mut dropped = 0;
+    for line in lines(trailers).take_while(|line| !line.is_empty()) {
+        let Ok((name, value)) = field_line(line) else {
+            out.truncate(before);
+            return Err(Reason::Trailers);
+        };
+        if hop::is_forbidden_in_trailers(name) {
+            dropped += 1;
+            continue;
+        }
+        out.extend_from_slice(name);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(dropped)
+}
+
+/// gRPC's status in a trailer section; `None` if it has none or it is no number.
+pub fn trailer_grpc_status(trailers: &[u8]) -> Option<u16> {
+    const NAME: &[u8] = b"grpc-status";
+    lines(trailers)
+        .filter(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
+        .find_map(|line| match field_line(line) {
+            Ok((name, value)) if name.len() == NAME.len() => facts::grpc_status(value),
+            _ => None,
+        })
+}
