@@ -43,13 +43,8 @@ impl Adapter {
                     self.pipes.insert(conn, Pipe::default());
                     self.app = Some(conn);
                     let local = ([127, 0, 0, 1], 40_000).into();
-                    self.engine.handle_input(
-                        self.now,
-                        Input::Connected {
-                            conn,
-                            result: Ok(local),
-                        },
-                    );
+                    self.engine
+                        .handle_input(self.now, Input::Connected { conn, result: Ok(local) });
                     self.engine.end_turn(self.now);
                 }
                 Output::Flush(conn) => self.write(conn),
@@ -99,12 +94,7 @@ fn main() {
         ..Config::default()
     };
     let engine = Engine::new(Arc::new(config), Seed::from_number(1), Time::ZERO);
-    let mut adapter = Adapter {
-        engine,
-        now: Time::ZERO,
-        pipes: BTreeMap::new(),
-        app: None,
-    };
+    let mut adapter = Adapter { engine, now: Time::ZERO, pipes: BTreeMap::new(), app: None };
 
     let accepted = Accepted {
         listener: 0,
@@ -112,20 +102,12 @@ fn main() {
         local: ([127, 0, 0, 1], 4140).into(),
         original_dst: None,
     };
-    let client = adapter
-        .engine
-        .accept(adapter.now, accepted)
-        .expect("an engine with no limits hit");
+    let client =
+        adapter.engine.accept(adapter.now, accepted).expect("an engine with no limits hit");
 
     // The request arrives in two pieces, cut where it hurts.
-    for piece in [
-        "GET /hello HTTP/1.1\r\nHost: web.exam",
-        "ple\r\nConnection: close\r\n\r\n",
-    ] {
-        adapter.turn(Input::Received {
-            conn: client,
-            data: BytesMut::from(piece),
-        });
+    for piece in ["GET /hello HTTP/1.1\r\nHost: web.exam", "ple\r\nConnection: close\r\n\r\n"] {
+        adapter.turn(Input::Received { conn: client, data: BytesMut::from(piece) });
     }
     let app = adapter.app.expect("the engine has connected");
     let request = adapter.take(app);
@@ -133,10 +115,7 @@ fn main() {
     assert_eq!(request, "GET /hello HTTP/1.1\r\nHost: web.example\r\n\r\n");
 
     let response = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n";
-    adapter.turn(Input::Received {
-        conn: app,
-        data: BytesMut::from(response),
-    });
+    adapter.turn(Input::Received { conn: app, data: BytesMut::from(response) });
     let answer = adapter.take(client);
     println!("--- the client reads\n{answer}");
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhello\n"));

@@ -212,9 +212,7 @@ impl Spare {
     }
 
     pub(crate) fn get(&mut self) -> BytesMut {
-        self.buffers
-            .pop()
-            .unwrap_or_else(|| BytesMut::with_capacity(Self::INITIAL))
+        self.buffers.pop().unwrap_or_else(|| BytesMut::with_capacity(Self::INITIAL))
     }
 }
 
@@ -267,10 +265,7 @@ mod tests {
         push(&mut queue, 5, b'y');
         let whole = content(&queue);
         queue.wrote(1500);
-        assert_eq!(
-            (content(&queue).len(), queue.held(), queue.sent()),
-            (505, 2005, 1500)
-        );
+        assert_eq!((content(&queue).len(), queue.held(), queue.sent()), (505, 2005, 1500));
         queue.rewind();
         assert_eq!(content(&queue), whole);
         queue.wrote(2003);

@@ -208,17 +208,8 @@ mod tests {
         for (index, &reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(reason as usize, index);
             let message = reason.message();
-            assert!(
-                message
-                    .bytes()
-                    .all(|b| (0x20..0x7f).contains(&b) && b != b'"'),
-                "{message}"
-            );
-            assert!(
-                Reason::ALL[..index]
-                    .iter()
-                    .all(|other| other.label() != reason.label())
-            );
+            assert!(message.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"'), "{message}");
+            assert!(Reason::ALL[..index].iter().all(|other| other.label() != reason.label()));
         }
     }
 }

@@ -82,23 +82,15 @@ pub struct KeyedState {
 impl KeyedState {
     /// Draws a key.
     pub fn new(rng: &mut Rng) -> Self {
-        KeyedState {
-            keys: [rng.next_u64(), rng.next_u64()],
-        }
+        KeyedState { keys: [rng.next_u64(), rng.next_u64()] }
     }
 }
 
 impl BuildHasher for KeyedState {
     type Hasher = KeyedHasher;
-    #[expect(
-        deprecated,
-        reason = "core's SipHasher13 is not public; SipHasher is 2-4 and stable"
-    )]
+    #[expect(deprecated, reason = "core's SipHasher13 is not public; SipHasher is 2-4 and stable")]
     fn build_hasher(&self) -> KeyedHasher {
-        KeyedHasher(core::hash::SipHasher::new_with_keys(
-            self.keys[0],
-            self.keys[1],
-        ))
+        KeyedHasher(core::hash::SipHasher::new_with_keys(self.keys[0], self.keys[1]))
     }
 }
 
@@ -137,10 +129,7 @@ mod tests {
         for _ in 0..10_000 {
             seen[rng.below(5) as usize] += 1;
         }
-        assert!(
-            seen.iter().all(|&n| (1_800..2_200).contains(&n)),
-            "{seen:?}"
-        );
+        assert!(seen.iter().all(|&n| (1_800..2_200).contains(&n)), "{seen:?}");
         assert_eq!(rng.below(0), 0);
         assert!((0..1000).all(|_| (0.0..1.0).contains(&rng.unit())));
     }

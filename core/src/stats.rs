@@ -65,10 +65,7 @@ impl Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram {
-            buckets: [0; Histogram::BOUNDS_MS.len() + 1],
-            sum_micros: 0,
-        }
+        Histogram { buckets: [0; Histogram::BOUNDS_MS.len() + 1], sum_micros: 0 }
     }
 }
 

@@ -66,12 +66,7 @@ impl Sub<Time> for Time {
 
 impl fmt::Debug for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{:09}s",
-            self.0 / 1_000_000_000,
-            self.0 % 1_000_000_000
-        )
+        write!(f, "{}.{:09}s", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
     }
 }
 
@@ -88,14 +83,8 @@ mod tests {
 
     #[test]
     fn millis_round_up() {
-        assert_eq!(
-            Time::from_nanos(1).ceil_millis(),
-            Time::from_nanos(1_000_000)
-        );
-        assert_eq!(
-            Time::from_nanos(2_000_000).ceil_millis(),
-            Time::from_nanos(2_000_000)
-        );
+        assert_eq!(Time::from_nanos(1).ceil_millis(), Time::from_nanos(1_000_000));
+        assert_eq!(Time::from_nanos(2_000_000).ceil_millis(), Time::from_nanos(2_000_000));
         assert_eq!(Time::MAX.ceil_millis(), Time::MAX);
     }
 }

@@ -24,10 +24,7 @@ fn is_refused_with_std() {
     let built = build(&target, &["--features", "with-std"]);
     let stderr = stderr(&built);
     assert!(!built.status.success(), "std came in unnoticed");
-    assert!(
-        stderr.contains("error[E0152]: found duplicate lang item `panic_impl`"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("error[E0152]: found duplicate lang item `panic_impl`"), "{stderr}");
 }
 
 /// The program's lock file names the versions that the workspace builds: so its crates are there
@@ -35,10 +32,7 @@ fn is_refused_with_std() {
 #[test]
 fn locks_what_the_workspace_locks() {
     let read = |path: &str| std::fs::read_to_string(path).expect("both lock files are committed");
-    let ours = read(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/nostd-check/Cargo.lock"
-    ));
+    let ours = read(concat!(env!("CARGO_MANIFEST_DIR"), "/nostd-check/Cargo.lock"));
     let workspace = read(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"));
     let packages = |lock: &str| -> Vec<String> {
         let blocks = lock.split("[[package]]\n").skip(1);

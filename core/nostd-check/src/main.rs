@@ -61,9 +61,7 @@ unsafe impl GlobalAlloc for Bump {
         let mut used = self.used.load(Ordering::Relaxed);
         loop {
             let start = (base as usize + used).next_multiple_of(layout.align()) - base as usize;
-            let Some(end) = start.checked_add(layout.size()).filter(|&end| end <= ARENA) else {
-                return core::ptr::null_mut();
-            };
+            let Some(end) = start.checked_add(layout.size()).filter(|&end| end <= ARENA) else { return core::ptr::null_mut() };
             match self
                 .used
                 .compare_exchange_weak(used, end, Ordering::Relaxed, Ordering::Relaxed)

@@ -13,10 +13,7 @@ pub(super) struct Ewma {
 
 impl Ewma {
     pub(super) fn new(value: Duration, now: Time) -> Self {
-        Ewma {
-            value: value.as_secs_f64(),
-            stamp: now,
-        }
+        Ewma { value: value.as_secs_f64(), stamp: now }
     }
 
     /// Seconds. `now` before the last sample reads as the time of that sample.
@@ -30,11 +27,7 @@ impl Ewma {
         let rtt = rtt.as_secs_f64();
         let keep = decay.keep(now - self.stamp);
         let current = self.value * keep;
-        self.value = if rtt > current {
-            rtt
-        } else {
-            current + rtt * (1.0 - keep)
-        };
+        self.value = if rtt > current { rtt } else { current + rtt * (1.0 - keep) };
         self.stamp = self.stamp.max(now);
     }
 
@@ -56,9 +49,7 @@ pub(super) struct Decay {
 impl Decay {
     /// Zero counts as a nanosecond.
     pub(super) fn new(tau: Duration) -> Self {
-        Decay {
-            rate: -1.0 / tau.max(Duration::from_nanos(1)).as_nanos() as f64,
-        }
+        Decay { rate: -1.0 / tau.max(Duration::from_nanos(1)).as_nanos() as f64 }
     }
 
     /// What part of an estimate is left after `elapsed`: in `0..=1`. From libm, so that every

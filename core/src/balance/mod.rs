@@ -177,8 +177,7 @@ impl Balancer {
     /// `estimate × (pending + 1) / weight`, in seconds: finite and above zero. Infinite for a
     /// member that was removed.
     pub fn load(&self, id: MemberId, now: Time) -> f64 {
-        self.slot(id)
-            .map_or(f64::INFINITY, |slot| self.slot_load(slot, now))
+        self.slot(id).map_or(f64::INFINITY, |slot| self.slot_load(slot, now))
     }
 
     /// The round trip that is expected of this member. Without samples it decays towards zero.
@@ -213,10 +212,7 @@ impl Balancer {
         slot.weight = weight.max(1);
         slot.pending = 0;
         slot.estimate = estimate;
-        let id = MemberId {
-            index,
-            generation: slot.generation,
-        };
+        let id = MemberId { index, generation: slot.generation };
         self.enter_ready(index);
         id
     }
@@ -246,9 +242,7 @@ impl Balancer {
     /// stays.
     pub fn set_ready(&mut self, id: MemberId, ready: bool, now: Time) {
         let estimate = self.initial_estimate(now);
-        let Some(slot) = self.slot_mut(id) else {
-            return;
-        };
+        let Some(slot) = self.slot_mut(id) else { return };
         match (slot.position != NOT_READY, ready) {
             (false, true) => {
                 slot.estimate = estimate;
@@ -271,11 +265,7 @@ impl Balancer {
             _ => {
                 let (first, second) = self.draw_two(rng);
                 let load = |index: u32| self.slot_load(&self.slots[index as usize], now);
-                if load(second) < load(first) {
-                    second
-                } else {
-                    first
-                }
+                if load(second) < load(first) { second } else { first }
             }
         };
         let generation = self.slots[index as usize].generation;
@@ -298,9 +288,7 @@ impl Balancer {
     /// How a request went that is not over: at the first byte of a response body, say.
     pub fn sample(&mut self, id: MemberId, outcome: Outcome, now: Time) {
         let (decay, penalty) = (self.decay, self.params.penalty);
-        let Some(slot) = self.slot_mut(id) else {
-            return;
-        };
+        let Some(slot) = self.slot_mut(id) else { return };
         match outcome {
             Outcome::Success(rtt) => slot.estimate.sample(rtt, now, decay),
             Outcome::Failure => slot.estimate.raise(penalty, now, decay),
@@ -317,15 +305,11 @@ impl Balancer {
     }
 
     fn slot(&self, id: MemberId) -> Option<&Slot> {
-        self.slots
-            .get(id.index())
-            .filter(|slot| slot.generation == id.generation)
+        self.slots.get(id.index()).filter(|slot| slot.generation == id.generation)
     }
 
     fn slot_mut(&mut self, id: MemberId) -> Option<&mut Slot> {
-        self.slots
-            .get_mut(id.index())
-            .filter(|slot| slot.generation == id.generation)
+        self.slots.get_mut(id.index()).filter(|slot| slot.generation == id.generation)
     }
 
     fn initial_estimate(&self, now: Time) -> Ewma {

@@ -24,17 +24,12 @@ fn close(a: f64, b: f64) -> bool {
 
 fn with_weights(weights: &[u32]) -> (Balancer, Vec<MemberId>) {
     let mut balancer = Balancer::new(Params::default());
-    let ids = weights
-        .iter()
-        .map(|&weight| balancer.insert(weight, Time::ZERO))
-        .collect();
+    let ids = weights.iter().map(|&weight| balancer.insert(weight, Time::ZERO)).collect();
     (balancer, ids)
 }
 
 fn member(id: MemberId, ids: &[MemberId]) -> usize {
-    ids.iter()
-        .position(|&other| other == id)
-        .expect("picked a member")
+    ids.iter().position(|&other| other == id).expect("picked a member")
 }
 
 /// How often each member is picked, nothing else happening.
@@ -76,11 +71,7 @@ fn expected_shares(weights: &[u32], loads: &[f64]) -> Vec<f64> {
         for second in (0..weights.len()).filter(|&second| second != first) {
             let weight = f64::from(weights[first]);
             let pair = weight / total * f64::from(weights[second]) / (total - weight);
-            let winner = if loads[second] < loads[first] {
-                second
-            } else {
-                first
-            };
+            let winner = if loads[second] < loads[first] { second } else { first };
             shares[winner] += pair;
         }
     }
@@ -107,10 +98,7 @@ fn draws_follow_the_weights_and_the_lower_load_wins() {
             let rtt = millis(40 + (index as u64 * 7 % 5) * 100 + index as u64);
             balancer.sample(id, Outcome::Success(rtt), Time::ZERO);
         }
-        let loads: Vec<f64> = ids
-            .iter()
-            .map(|&id| balancer.load(id, Time::ZERO))
-            .collect();
+        let loads: Vec<f64> = ids.iter().map(|&id| balancer.load(id, Time::ZERO)).collect();
         let counts = count_picks(&mut balancer, &ids, 50_000, Time::ZERO);
         assert_fits(&counts, &expected_shares(weights, &loads));
     }
@@ -140,10 +128,7 @@ fn a_new_weight_counts_at_once() {
         for (&id, &weight) in ids.iter().zip(&weights) {
             balancer.set_weight(id, weight);
         }
-        let loads: Vec<f64> = ids
-            .iter()
-            .map(|&id| balancer.load(id, Time::ZERO))
-            .collect();
+        let loads: Vec<f64> = ids.iter().map(|&id| balancer.load(id, Time::ZERO)).collect();
         let counts = count_picks(&mut balancer, &ids, 20_000, Time::ZERO);
         assert_fits(&counts, &expected_shares(&weights, &loads));
     }
@@ -235,10 +220,7 @@ fn the_estimate_follows_peaks_at_once_and_comes_down_slowly() {
     assert!(close(seconds(&balancer, at(10_000)), 0.1));
     balancer.sample(id, Outcome::Success(millis(10)), at(12_000));
     let keep = libm::exp(-0.2);
-    assert!(close(
-        seconds(&balancer, at(12_000)),
-        0.1 * keep + 0.01 * (1.0 - keep)
-    ));
+    assert!(close(seconds(&balancer, at(12_000)), 0.1 * keep + 0.01 * (1.0 - keep)));
 }
 
 #[test]
@@ -274,27 +256,14 @@ fn outcomes_count_as_what_they_say() {
     };
     let now = at(0);
     assert_eq!(estimate_after(Outcome::Unsent, now), millis(30));
-    assert_eq!(
-        estimate_after(Outcome::Cancelled(millis(29)), now),
-        millis(30)
-    );
-    assert_eq!(
-        estimate_after(Outcome::Cancelled(millis(31)), now),
-        millis(31)
-    );
+    assert_eq!(estimate_after(Outcome::Cancelled(millis(29)), now), millis(30));
+    assert_eq!(estimate_after(Outcome::Cancelled(millis(31)), now), millis(31));
     assert_eq!(estimate_after(Outcome::Failure, now), millis(5_000));
     // Neither a failure nor a cancellation makes a member look faster than it is.
-    assert_eq!(
-        estimate_after(Outcome::Success(millis(9_000)), now),
-        millis(9_000)
-    );
+    assert_eq!(estimate_after(Outcome::Success(millis(9_000)), now), millis(9_000));
     let later = at(1_000);
     let decayed = 9.0 * libm::exp(-0.1);
-    for outcome in [
-        Outcome::Failure,
-        Outcome::Cancelled(millis(1)),
-        Outcome::Unsent,
-    ] {
+    for outcome in [Outcome::Failure, Outcome::Cancelled(millis(1)), Outcome::Unsent] {
         let estimate = estimate_after(outcome, later).as_secs_f64();
         assert!((estimate - decayed).abs() < 1e-6, "{outcome:?} {estimate}");
     }
@@ -338,11 +307,8 @@ fn run(
             let next = (0..clients).min_by_key(|&i| under_way[i].0).unwrap_or(0);
             let (end, chosen, begin) = under_way.swap_remove(next);
             now = end;
-            let outcome = if fails(chosen, now) {
-                Outcome::Failure
-            } else {
-                Outcome::Success(now - begin)
-            };
+            let outcome =
+                if fails(chosen, now) { Outcome::Failure } else { Outcome::Success(now - begin) };
             balancer.end(ids[chosen], outcome, now);
         }
         let id = balancer.pick(&mut rng, now).expect("all are ready");
@@ -432,16 +398,9 @@ fn extreme_values_stay_finite() {
     for default_rtt in extremes {
         for decay in extremes {
             for penalty in extremes {
-                let mut balancer = Balancer::new(Params {
-                    default_rtt,
-                    decay,
-                    penalty,
-                    ..Params::default()
-                });
-                let ids = [
-                    balancer.insert(u32::MAX, Time::MAX),
-                    balancer.insert(0, Time::ZERO),
-                ];
+                let mut balancer =
+                    Balancer::new(Params { default_rtt, decay, penalty, ..Params::default() });
+                let ids = [balancer.insert(u32::MAX, Time::MAX), balancer.insert(0, Time::ZERO)];
                 // Time that goes back and forth is what a careless caller may hand in.
                 for now in times.into_iter().chain(times.into_iter().rev()) {
                     for rtt in extremes {
@@ -475,10 +434,7 @@ fn a_sample_from_the_past_does_not_age_the_estimate() {
 
 #[test]
 fn without_decay_time_only_the_present_counts() {
-    let mut balancer = Balancer::new(Params {
-        decay: Duration::ZERO,
-        ..Params::default()
-    });
+    let mut balancer = Balancer::new(Params { decay: Duration::ZERO, ..Params::default() });
     let id = balancer.insert(1, at(1));
     assert_eq!(balancer.estimate(id, at(1)), millis(30));
     balancer.sample(id, Outcome::Success(millis(20)), at(2));
@@ -488,10 +444,7 @@ fn without_decay_time_only_the_present_counts() {
 
 #[test]
 fn the_default_estimate_has_a_floor() {
-    let mut balancer = Balancer::new(Params {
-        default_rtt: Duration::ZERO,
-        ..Params::default()
-    });
+    let mut balancer = Balancer::new(Params { default_rtt: Duration::ZERO, ..Params::default() });
     let id = balancer.insert(1, at(0));
     assert_eq!(balancer.estimate(id, at(0)), millis(1));
 }
@@ -500,12 +453,7 @@ fn the_default_estimate_has_a_floor() {
 fn nothing_allocates_after_insert() {
     let (mut balancer, ids) = with_weights(&[1, 2, 3, 4, 5]);
     let capacities = |b: &Balancer| {
-        [
-            b.slots.capacity(),
-            b.ready.capacity(),
-            b.sums.capacity(),
-            b.free.capacity(),
-        ]
+        [b.slots.capacity(), b.ready.capacity(), b.sums.capacity(), b.free.capacity()]
     };
     let before = capacities(&balancer);
     let mut rng = rng(5);

@@ -166,65 +166,73 @@ impl Conn {
 }
 
 /// All connections.
+///
+/// The slot of a connection that ended stays taken until the adapter was told, so that no two
+/// connections that it knows have the same index.
 #[derive(Debug, Default)]
 pub(crate) struct Conns {
-    slab: Slab<Conn>,
+    slab: Slab<Option<Conn>>,
+    live: usize,
     generation: u32,
 }
 
 impl Conns {
     pub(crate) fn len(&self) -> usize {
-        self.slab.len()
+        self.live
     }
 
     pub(crate) fn insert(&mut self, mut conn: Conn) -> ConnId {
         self.generation = self.generation.wrapping_add(1);
         conn.generation = self.generation;
-        let index = self.slab.insert(conn) as u32;
-        ConnId {
-            index,
-            generation: self.generation,
-        }
+        let index = self.slab.insert(Some(conn)) as u32;
+        self.live += 1;
+        ConnId { index, generation: self.generation }
     }
 
     /// The connection of that name, unless it is gone.
     pub(crate) fn find(&self, id: ConnId) -> Option<&Conn> {
-        self.slab
-            .get(id.index as usize)
-            .filter(|conn| conn.generation == id.generation)
+        self.get(id.index).filter(|conn| conn.generation == id.generation)
     }
 
     /// The connection in that slot, unless it is gone.
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Conn> {
-        self.slab.get_mut(index as usize)
+        self.slab.get_mut(index as usize)?.as_mut()
     }
 
     pub(crate) fn get(&self, index: u32) -> Option<&Conn> {
-        self.slab.get(index as usize)
+        self.slab.get(index as usize)?.as_ref()
     }
 
     /// Two different connections at once.
     pub(crate) fn pair(&mut self, a: u32, b: u32) -> Option<(&mut Conn, &mut Conn)> {
-        self.slab.get2_mut(a as usize, b as usize)
+        let (a, b) = self.slab.get2_mut(a as usize, b as usize)?;
+        Some((a.as_mut()?, b.as_mut()?))
     }
 
+    /// Takes a connection out. Its slot stays taken until [`Conns::free`].
     pub(crate) fn remove(&mut self, index: u32) -> Option<Conn> {
-        self.slab.try_remove(index as usize)
+        let conn = self.slab.get_mut(index as usize)?.take()?;
+        self.live -= 1;
+        Some(conn)
+    }
+
+    /// The slot of a connection that was taken out may be used again.
+    pub(crate) fn free(&mut self, index: u32) {
+        debug_assert!(self.get(index).is_none(), "the slot of a live connection");
+        self.slab.try_remove(index as usize);
     }
 
     pub(crate) fn id(&self, index: u32) -> Option<ConnId> {
-        self.slab.get(index as usize).map(|conn| ConnId {
-            index,
-            generation: conn.generation,
-        })
+        self.get(index).map(|conn| ConnId { index, generation: conn.generation })
     }
 
     /// The indices of all connections, in slot order: for reload, drain and sweeps only.
     pub(crate) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
-        self.slab.iter().map(|(index, _)| index as u32)
+        self.iter().map(|(index, _)| index)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Conn)> {
-        self.slab.iter().map(|(index, conn)| (index as u32, conn))
+        let conn = |(index, conn): (usize, _)| Some((index as u32, Option::as_ref(conn)?));
+        self.slab.iter().filter_map(conn)
     }
 }

@@ -31,13 +31,7 @@ impl Deadlines {
         let due = due.ceil_millis();
         let at = index as usize;
         if at >= self.slots.len() {
-            self.slots.resize(
-                at + 1,
-                Slot {
-                    due: Time::MAX,
-                    armed: Time::MAX,
-                },
-            );
+            self.slots.resize(at + 1, Slot { due: Time::MAX, armed: Time::MAX });
         }
         let slot = &mut self.slots[at];
         slot.due = due;
@@ -79,10 +73,7 @@ impl Deadlines {
             return None;
         }
         let Reverse((_, index)) = self.heap.pop()?;
-        self.slots[index as usize] = Slot {
-            due: Time::MAX,
-            armed: Time::MAX,
-        };
+        self.slots[index as usize] = Slot { due: Time::MAX, armed: Time::MAX };
         Some(index)
     }
 }

@@ -28,9 +28,7 @@ impl Engine {
 
     /// The service for a request with this authority on the connection `index`.
     pub(super) fn route(&mut self, index: u32, authority: Option<&[u8]>) -> Result<u32, Reason> {
-        let Some(conn) = self.conns.get(index) else {
-            return Err(Reason::ClientGone);
-        };
+        let Some(conn) = self.conns.get(index) else { return Err(Reason::ClientGone) };
         let (direction, original_dst) = (conn.direction, conn.original_dst);
         if direction == Direction::Outbound
             && let Some(service) = self.named(authority)
@@ -44,11 +42,7 @@ impl Engine {
     pub(super) fn named(&mut self, name: Option<&[u8]>) -> Option<u32> {
         let mut buffer = core::mem::take(&mut self.authority);
         let known = name.is_some_and(|name| authority::normalize(name, 80, &mut buffer).is_ok());
-        let service = if known {
-            self.mesh.by_name.get(buffer.as_str()).copied()
-        } else {
-            None
-        };
+        let service = if known { self.mesh.by_name.get(buffer.as_str()).copied() } else { None };
         self.authority = buffer;
         service
     }
@@ -98,9 +92,7 @@ impl Engine {
         }
         let times = Times::new(&self.config.timeouts, &ServiceTimeouts::default());
         let name: Arc<str> = format!("{dst}").into();
-        let service = self
-            .mesh
-            .add_service(name, direction, ServiceKind::Fixed, times);
+        let service = self.mesh.add_service(name, direction, ServiceKind::Original, times);
         self.mesh.add_endpoint(service, dst, 1, false, self.now);
         self.mesh.originals.insert((direction, dst), service);
         service
@@ -115,32 +107,25 @@ impl Engine {
         down: ConnId,
         service: u32,
         traits: Traits,
-    ) -> Option<ExchangeId> {
-        let Some(owner) = self.mesh.services.get_mut(service as usize) else {
-            self.refuse(down.index, Reason::UnknownAuthority);
-            return None;
-        };
+    ) -> Result<ExchangeId, Reason> {
         let limits = &self.config.limits;
         if self.exchanges.len() >= limits.in_flight {
-            self.refuse(down.index, Reason::InFlight);
-            return None;
+            return Err(Reason::InFlight);
         }
         if self.buffered >= limits.buffer_bytes {
-            self.refuse(down.index, Reason::BuffersFull);
-            return None;
+            return Err(Reason::BuffersFull);
         }
+        let owner = self.mesh.services.get_mut(service as usize).ok_or(Reason::UnknownAuthority)?;
         owner.exchanges += 1;
         owner.stats.requests += 1;
         let id = self.exchanges.insert(kind, down, service, traits, self.now);
         self.rearm(id);
-        Some(id)
+        Ok(id)
     }
 
     /// Finds an endpoint for an exchange, or a place in the queue.
     pub(super) fn dispatch(&mut self, id: ExchangeId) {
-        let Some(exchange) = self.exchanges.get(id) else {
-            return;
-        };
+        let Some(exchange) = self.exchanges.get(id) else { return };
         let service_index = exchange.service;
         let Some(service) = self.mesh.services.get_mut(service_index as usize) else {
             return self.fail(id, Reason::UnknownAuthority);
@@ -164,40 +149,28 @@ impl Engine {
 
     /// Starts the failfast clock of a service without a ready endpoint.
     pub(super) fn arm_failfast(&mut self, index: u32) {
-        let Some(service) = self.mesh.services.get_mut(index as usize) else {
-            return;
-        };
-        let idle = service.failing || service.failfast_armed || service.kind == ServiceKind::Fixed;
+        let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
+        let idle = service.failing || service.failfast_armed || service.kind.is_fixed();
         if !idle && service.balancer.ready_len() == 0 {
             service.failfast_armed = true;
-            self.timers
-                .services
-                .set(index, self.now + service.times.failfast);
+            self.timers.services.set(index, self.now + service.times.failfast);
         }
     }
 
     /// Gives an exchange to an endpoint: over an idle connection, or a new one.
     fn assign(&mut self, id: ExchangeId, endpoint_index: u32) {
         let now = self.now;
-        let Some((service, endpoint)) = self.mesh.service_of(endpoint_index) else {
-            return;
-        };
+        let Some((service, endpoint)) = self.mesh.service_of(endpoint_index) else { return };
         if endpoint.is_self {
             return self.fail(id, Reason::Loop);
         }
         service.balancer.begin(endpoint.member);
         endpoint.stats.requests += 1;
-        let Some(exchange) = self.exchanges.get_mut(id) else {
-            return;
-        };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.endpoint = Some(endpoint_index);
         exchange.attempt = now;
         exchange.progress.sampled = false;
-        let pooled = if exchange.kind == Kind::Http {
-            self.unpark(endpoint_index)
-        } else {
-            None
-        };
+        let pooled = if exchange.kind == Kind::Http { self.unpark(endpoint_index) } else { None };
         match pooled {
             Some(conn) => self.attach(id, conn, true),
             None if self.conns.len() >= self.config.limits.connections => {
@@ -214,26 +187,17 @@ impl Engine {
 
     /// Takes the most recently used idle connection of an endpoint.
     fn unpark(&mut self, endpoint: u32) -> Option<u32> {
-        let endpoint = self.mesh.endpoints.get_mut(endpoint as usize)?;
-        while let Some(id) = endpoint.idle.pop_back() {
-            if let Some(conn) = self.conns.find(id)
-                && is_idle(conn)
-            {
-                endpoint.idle_live -= 1;
-                // One that says something unasked, or goodbye, is of no use.
-                if conn.rx.is_empty() && !conn.flags.eof {
-                    return Some(id.index);
-                }
-                let index = id.index;
-                if let Some(conn) = self.conns.get_mut(index) {
-                    conn.state = State::Closing;
-                }
-                if !self.conns.get(index)?.flags.queued {
-                    self.ready.push_back(index);
-                }
+        loop {
+            let target = self.mesh.endpoints.get_mut(endpoint as usize)?;
+            let id = target.idle.pop_back()?;
+            let Some(conn) = self.conns.find(id).filter(|conn| is_idle(conn)) else { continue };
+            target.idle_live -= 1;
+            // One that said something unasked, or goodbye, is of no use.
+            if conn.rx.is_empty() && !conn.flags.eof {
+                return Some(id.index);
             }
+            self.close_when_flushed(id.index);
         }
-        None
     }
 
     /// Opens a connection to an endpoint, for an exchange or as a probe.
@@ -265,20 +229,15 @@ impl Engine {
 
     /// A connect is done.
     pub(super) fn connected(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.find(id) else {
-            return;
-        };
+        let Some(conn) = self.conns.find(id) else { return };
         let (State::Connecting(waiting), Some(endpoint)) = (&conn.state, conn.endpoint) else {
             return;
         };
         let waiting = *waiting;
         if let Some(conn) = self.conns.get_mut(id.index) {
             conn.last = self.now;
-            conn.state = State::Client(Client {
-                exchange: None,
-                phase: ClientPhase::Idle,
-                reusable: true,
-            });
+            conn.state =
+                State::Client(Client { exchange: None, phase: ClientPhase::Idle, reusable: true });
         }
         self.timers.conns.clear(id.index);
         self.count_tcp(Direction::Outbound, Some(endpoint), |tcp| tcp.opens += 1);
@@ -291,16 +250,12 @@ impl Engine {
 
     /// A connect failed: the connection is over.
     pub(super) fn connect_failed(&mut self, id: ConnId, error: ConnectError) {
-        if self
-            .conns
-            .find(id)
-            .is_none_or(|conn| !matches!(conn.state, State::Connecting(_)))
-        {
+        if self.conns.find(id).is_none_or(|conn| !matches!(conn.state, State::Connecting(_))) {
             return;
         }
-        let Some(conn) = self.forget(id.index) else {
-            return;
-        };
+        let Some(conn) = self.forget(id.index) else { return };
+        // The adapter knows: it said so.
+        self.conns.free(id.index);
         let (State::Connecting(waiting), Some(endpoint)) = (conn.state, conn.endpoint) else {
             return;
         };
@@ -325,15 +280,10 @@ impl Engine {
             && let Health::Down { failures, .. } = target.health
         {
             // A probe that we had no descriptor for: again after the same wait.
-            target.health = Health::Down {
-                failures,
-                probing: false,
-            };
+            target.health = Health::Down { failures, probing: false };
             self.arm_backoff(endpoint, failures);
         }
-        let Some(id) = waiting else {
-            return self.release_endpoint(endpoint);
-        };
+        let Some(id) = waiting else { return self.release_endpoint(endpoint) };
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return self.release_endpoint(endpoint);
         };
@@ -342,7 +292,7 @@ impl Engine {
             .mesh
             .services
             .get(exchange.service as usize)
-            .is_none_or(|service| service.kind == ServiceKind::Fixed);
+            .is_none_or(|service| service.kind.is_fixed());
         if fixed || ours {
             self.fail(id, reason);
         } else {
@@ -356,17 +306,13 @@ impl Engine {
     /// Gives a connected connection to an exchange and starts to send.
     fn attach(&mut self, id: ExchangeId, index: u32, reused: bool) {
         let conn_id = self.conns.id(index);
-        let Some(exchange) = self.exchanges.get_mut(id) else {
-            return;
-        };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.up = conn_id;
         exchange.progress.reused = reused;
         let (down, kind) = (exchange.down, exchange.kind);
         let request = core::mem::take(&mut exchange.request);
         self.timers.conns.clear(index);
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         if let State::Client(client) = &mut conn.state {
             client.exchange = Some(id);
             client.phase = ClientPhase::Head(HeadScanner::default());
@@ -389,20 +335,14 @@ impl Engine {
     /// Puts a connection without an exchange into the pool, or closes it.
     pub(super) fn park(&mut self, index: u32) {
         let keep = !self.is_draining();
-        let Some(id) = self.conns.id(index) else {
-            return;
-        };
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(id) = self.conns.id(index) else { return };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         let (State::Client(client), Some(endpoint)) = (&mut conn.state, conn.endpoint) else {
             return;
         };
         client.exchange = None;
         let usable = client.reusable && !conn.flags.eof && conn.rx.is_empty();
-        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else {
-            return;
-        };
+        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
         if !usable || !keep || target.removed {
             conn.state = State::Closing;
             return self.touch(index);
@@ -412,18 +352,14 @@ impl Engine {
         let conns = &self.conns;
         target.park(id, |id| conns.find(id).is_some_and(is_idle));
         let surplus = target.idle_live as usize > self.config.limits.pool_idle;
-        self.timers
-            .conns
-            .set(index, self.now + self.config.timeouts.pool_idle);
+        self.timers.conns.set(index, self.now + self.config.timeouts.pool_idle);
         if surplus {
             self.close_longest_idle(endpoint);
         }
     }
 
     fn close_longest_idle(&mut self, endpoint: u32) {
-        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else {
-            return;
-        };
+        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
         while let Some(id) = target.idle.pop_front() {
             if self.conns.find(id).is_some_and(is_idle) {
                 target.idle_live -= 1;
@@ -434,9 +370,7 @@ impl Engine {
 
     /// Closes all idle connections of an endpoint.
     pub(super) fn close_idle(&mut self, endpoint: u32) {
-        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else {
-            return;
-        };
+        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
         target.idle_live = 0;
         for id in core::mem::take(&mut target.idle) {
             if self.conns.find(id).is_some_and(is_idle) {
@@ -450,35 +384,21 @@ impl Engine {
     /// A connection to an endpoint was refused, reset or timed out.
     pub(super) fn endpoint_down(&mut self, index: u32, reason: Reason) {
         let now = self.now;
-        let Some((service, endpoint)) = self.mesh.service_of(index) else {
-            return;
-        };
-        if service.kind == ServiceKind::Fixed || endpoint.removed {
+        let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
+        if service.kind.is_fixed() || endpoint.removed {
             return;
         }
         let failures = match endpoint.health {
-            Health::Up { failures }
-            | Health::Down {
-                failures,
-                probing: true,
-            } => failures + 1,
+            Health::Up { failures } | Health::Down { failures, probing: true } => failures + 1,
             // It is known; a late failure of another connection changes nothing.
             Health::Down { probing: false, .. } => return,
         };
-        endpoint.health = Health::Down {
-            failures,
-            probing: false,
-        };
+        endpoint.health = Health::Down { failures, probing: false };
         service.balancer.set_ready(endpoint.member, false, now);
         let (name, addr) = (Arc::clone(&service.name), endpoint.addr);
         let owner = endpoint.service;
         let retry_in = self.arm_backoff(index, failures);
-        self.emit(Event::EndpointDown {
-            service: name,
-            addr,
-            reason,
-            retry_in,
-        });
+        self.emit(Event::EndpointDown { service: name, addr, reason, retry_in });
         self.close_idle(index);
         self.arm_failfast(owner);
     }
@@ -487,10 +407,7 @@ impl Engine {
     fn arm_backoff(&mut self, endpoint: u32, failures: u32) -> Duration {
         let timeouts = &self.config.timeouts;
         let doublings = failures.saturating_sub(1).min(20);
-        let base = timeouts
-            .backoff_min
-            .saturating_mul(1 << doublings)
-            .min(timeouts.backoff_max);
+        let base = timeouts.backoff_min.saturating_mul(1 << doublings).min(timeouts.backoff_max);
         // linkerd2-proxy: a tenth of jitter, so that proxies do not knock in step.
         let wait = base + base.mul_f64(0.1 * self.rng.unit());
         self.timers.endpoints.set(endpoint, self.now + wait);
@@ -499,19 +416,11 @@ impl Engine {
 
     /// The backoff is over: a connect without a request finds out.
     pub(super) fn probe(&mut self, index: u32) {
-        let Some(endpoint) = self.mesh.endpoints.get_mut(index as usize) else {
-            return;
-        };
-        if let Health::Down {
-            failures,
-            probing: false,
-        } = endpoint.health
+        let Some(endpoint) = self.mesh.endpoints.get_mut(index as usize) else { return };
+        if let Health::Down { failures, probing: false } = endpoint.health
             && !endpoint.removed
         {
-            endpoint.health = Health::Down {
-                failures,
-                probing: true,
-            };
+            endpoint.health = Health::Down { failures, probing: true };
             self.connect(index, None);
         }
     }
@@ -519,12 +428,8 @@ impl Engine {
     /// A connection to an endpoint was made.
     fn endpoint_up(&mut self, index: u32) {
         let now = self.now;
-        let Some((service, endpoint)) = self.mesh.service_of(index) else {
-            return;
-        };
-        let Health::Down { failures, .. } = endpoint.health else {
-            return;
-        };
+        let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
+        let Health::Down { failures, .. } = endpoint.health else { return };
         if endpoint.removed {
             return;
         }
@@ -532,18 +437,13 @@ impl Engine {
         service.balancer.set_ready(endpoint.member, true, now);
         let (name, addr, owner) = (Arc::clone(&service.name), endpoint.addr, endpoint.service);
         self.timers.endpoints.clear(index);
-        self.emit(Event::EndpointUp {
-            service: name,
-            addr,
-        });
+        self.emit(Event::EndpointUp { service: name, addr });
         self.service_ready(owner);
     }
 
     /// The first endpoint of a service is ready: fail-fast ends, the queue moves.
     pub(super) fn service_ready(&mut self, index: u32) {
-        let Some(service) = self.mesh.services.get_mut(index as usize) else {
-            return;
-        };
+        let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
         service.failfast_armed = false;
         self.timers.services.clear(index);
         if core::mem::take(&mut service.failing) {
@@ -556,34 +456,23 @@ impl Engine {
     /// Dispatches a batch of the exchanges that wait for a service.
     pub(super) fn move_queue(&mut self, index: u32) {
         for _ in 0..QUEUE_BATCH {
-            let Some(service) = self.mesh.services.get_mut(index as usize) else {
-                return;
-            };
+            let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
             if service.balancer.ready_len() == 0 {
                 return self.arm_failfast(index);
             }
-            let Some(id) = service.queue.pop_front() else {
-                return;
-            };
+            let Some(id) = service.queue.pop_front() else { return };
             if self.exchanges.get(id).is_some() {
                 self.dispatch(id);
             }
         }
-        if self
-            .mesh
-            .services
-            .get(index as usize)
-            .is_some_and(|service| !service.queue.is_empty())
-        {
+        if self.mesh.services.get(index as usize).is_some_and(|service| !service.queue.is_empty()) {
             self.timers.services.set(index, self.now);
         }
     }
 
     /// The failfast time is over, or the next batch of the queue is due.
     pub(super) fn service_due(&mut self, index: u32) {
-        let Some(service) = self.mesh.services.get_mut(index as usize) else {
-            return;
-        };
+        let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
         service.failfast_armed = false;
         if service.balancer.ready_len() > 0 {
             return self.move_queue(index);
@@ -591,14 +480,9 @@ impl Engine {
         service.failing = true;
         let name = Arc::clone(&service.name);
         let waiting = core::mem::take(&mut service.queue);
-        let waiting = waiting
-            .into_iter()
-            .filter(|&id| self.exchanges.get(id).is_some());
+        let waiting = waiting.into_iter().filter(|&id| self.exchanges.get(id).is_some());
         let waiting: alloc::vec::Vec<ExchangeId> = waiting.collect();
-        self.emit(Event::FailfastEntered {
-            service: name,
-            failed: waiting.len(),
-        });
+        self.emit(Event::FailfastEntered { service: name, failed: waiting.len() });
         for id in waiting {
             self.fail(id, Reason::Failfast);
         }

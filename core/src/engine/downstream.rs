@@ -33,12 +33,8 @@ impl Engine {
     pub(super) fn drive_detect(&mut self, index: u32) {
         let now = self.now;
         let draining = self.is_draining();
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
-        let State::Detect(detect) = &mut conn.state else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let State::Detect(detect) = &mut conn.state else { return };
         if conn.rx.is_empty() {
             if conn.flags.eof || draining {
                 // Nobody said anything: a health check's connect, or a client that gave up.
@@ -68,9 +64,7 @@ impl Engine {
         match protocol {
             Protocol::Http1 => {
                 conn.state = State::Server(Server::default());
-                self.timers
-                    .conns
-                    .set(index, since + self.config.timeouts.header);
+                self.timers.conns.set(index, since + self.config.timeouts.header);
                 self.drive_server(index);
             }
             Protocol::Http2 | Protocol::Tls | Protocol::Opaque => self.begin_opaque(index),
@@ -79,12 +73,10 @@ impl Engine {
 
     /// Forwards a connection untouched, to wherever it wanted to go.
     pub(super) fn begin_opaque(&mut self, index: u32) {
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get(index) else { return };
         let (direction, original_dst) = (conn.direction, conn.original_dst);
         match self.route_unnamed(direction, original_dst, Reason::OpaqueNowhere) {
-            Ok(service) => self.begin_tunnel(index, service, false),
+            Ok(service) => self.begin_tunnel(index, service, None),
             Err(reason) => self.close_unserved(index, reason),
         }
     }
@@ -94,12 +86,8 @@ impl Engine {
     /// Takes what a client sent as far as it goes.
     pub(super) fn drive_server(&mut self, index: u32) {
         for _ in 0..PIPELINE_BATCH {
-            let Some(conn) = self.conns.get(index) else {
-                return;
-            };
-            let State::Server(server) = &conn.state else {
-                return;
-            };
+            let Some(conn) = self.conns.get(index) else { return };
+            let State::Server(server) = &conn.state else { return };
             let step = match server.phase {
                 ServerPhase::Head(_) => self.drive_request_head(index),
                 ServerPhase::Body(_) => self.drive_request_body(index),
@@ -114,13 +102,8 @@ impl Engine {
 
     fn drive_request_head(&mut self, index: u32) -> Step {
         let draining = self.is_draining();
-        let Some(conn) = self.conns.get_mut(index) else {
-            return Step::Blocked;
-        };
-        let State::Server(Server {
-            phase: ServerPhase::Head(scanner),
-            ..
-        }) = &mut conn.state
+        let Some(conn) = self.conns.get_mut(index) else { return Step::Blocked };
+        let State::Server(Server { phase: ServerPhase::Head(scanner), .. }) = &mut conn.state
         else {
             return Step::Blocked;
         };
@@ -162,9 +145,8 @@ impl Engine {
 
     /// A complete request head of `len` bytes is at the front of the buffer.
     fn begin_request(&mut self, index: u32, len: usize) {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(id) = self.conns.id(index) else { return };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         let mut rx = core::mem::take(&mut conn.rx);
         let mut scratch = core::mem::take(&mut self.scratch);
         match http1::parse_request(&rx[..len], &mut scratch, &self.config.limits) {
@@ -173,15 +155,15 @@ impl Engine {
         }
         self.scratch = scratch;
         rx.advance(len);
-        if let Some(conn) = self.conns.get_mut(index) {
+        if self.conns.find(id).is_some()
+            && let Some(conn) = self.conns.get_mut(index)
+        {
             conn.rx = rx;
         }
     }
 
     fn accept_request(&mut self, index: u32, request: &Request<'_>) {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         let (direction, redirected) = (conn.direction, conn.original_dst.is_some());
         if let State::Server(server) = &mut conn.state {
             server.phase = match request.framing {
@@ -190,9 +172,7 @@ impl Engine {
             };
         }
         self.direction(direction).requests += 1;
-        let Some(down) = self.conns.id(index) else {
-            return;
-        };
+        let Some(down) = self.conns.id(index) else { return };
         let traits = Traits {
             client: request.head.version,
             framing: request.framing,
@@ -209,10 +189,11 @@ impl Engine {
         }
         let service = match self.route(index, request.authority) {
             Ok(service) => service,
-            Err(reason) => return self.answer_unrouted(index, reason, &traits),
+            Err(reason) => return self.answer_unserved(index, reason, &traits),
         };
-        let Some(id) = self.begin_exchange(Kind::Http, down, service, traits) else {
-            return;
+        let id = match self.begin_exchange(Kind::Http, down, service, traits) {
+            Ok(id) => id,
+            Err(reason) => return self.answer_unserved(index, reason, &traits),
         };
         self.encode(id, request, redirected);
         if let Some(conn) = self.conns.get_mut(index)
@@ -228,9 +209,7 @@ impl Engine {
 
     /// Encodes the request as it goes to whatever endpoint will be chosen.
     fn encode(&mut self, id: ExchangeId, request: &Request<'_>, redirected: bool) {
-        let Some(exchange) = self.exchanges.get_mut(id) else {
-            return;
-        };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let fallback = self.mesh.services.get(exchange.service as usize);
         let host = match (request.authority, fallback) {
             (Some(authority), _) => authority,
@@ -259,21 +238,16 @@ impl Engine {
             _ => None,
         };
         match service {
-            Some(service) => self.begin_tunnel(index, service, true),
-            None => self.answer_unrouted(index, Reason::UnknownAuthority, &traits),
+            Some(service) => self.begin_tunnel(index, service, Some(&traits)),
+            None => self.answer_unserved(index, Reason::UnknownAuthority, &traits),
         }
     }
 
     // ---- Request bodies ----
 
     fn drive_request_body(&mut self, index: u32) -> Step {
-        let Some(conn) = self.conns.get(index) else {
-            return Step::Blocked;
-        };
-        let State::Server(Server {
-            exchange: Some(id), ..
-        }) = conn.state
-        else {
+        let Some(conn) = self.conns.get(index) else { return Step::Blocked };
+        let State::Server(Server { exchange: Some(id), .. }) = conn.state else {
             return Step::Blocked;
         };
         // Until a connection is there, the body waits in its read buffer.
@@ -314,21 +288,13 @@ impl Engine {
         if self.conns.find(up).is_none() {
             return Ok(Step::Blocked);
         }
-        let Some((conn, sink)) = self.conns.pair(index, up.index) else {
-            return Ok(Step::Blocked);
-        };
-        let State::Server(server) = &mut conn.state else {
-            return Ok(Step::Blocked);
-        };
-        let ServerPhase::Body(decoder) = &mut server.phase else {
-            return Ok(Step::Blocked);
-        };
+        let Some((conn, sink)) = self.conns.pair(index, up.index) else { return Ok(Step::Blocked) };
+        let State::Server(server) = &mut conn.state else { return Ok(Step::Blocked) };
+        let ServerPhase::Body(decoder) = &mut server.phase else { return Ok(Step::Blocked) };
         if !matches!(sink.state, State::Client(_)) {
             return Ok(Step::Blocked);
         }
-        let Some(exchange) = self.exchanges.get_mut(id) else {
-            return Ok(Step::Blocked);
-        };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return Ok(Step::Blocked) };
         let chunked = exchange.traits.framing == Framing::Chunked;
         let mut moved = false;
         let done = loop {
@@ -346,9 +312,7 @@ impl Engine {
                 }
                 Body::Trailers(n) => {
                     let trailers = conn.rx.split_to(n);
-                    let dropped = sink
-                        .tx
-                        .append(|out| http1::encode_last_chunk(out, &trailers))?;
+                    let dropped = sink.tx.append(|out| http1::encode_last_chunk(out, &trailers))?;
                     self.directions[conn.direction as usize].trailers_dropped += dropped as u64;
                     moved = true;
                     break true;
@@ -386,15 +350,11 @@ impl Engine {
 
     /// The exchange of a client connection is over: the next request may begin.
     pub(super) fn next_request(&mut self, index: u32) {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         if let State::Server(server) = &mut conn.state {
             server.exchange = None;
             server.phase = ServerPhase::Head(HeadScanner::default());
-            self.timers
-                .conns
-                .set(index, self.now + self.config.timeouts.keep_alive);
+            self.timers.conns.set(index, self.now + self.config.timeouts.keep_alive);
             self.touch(index);
         }
     }

@@ -22,9 +22,7 @@ impl Engine {
     /// Refuses the message that a client is sending: answers, stops reading requests, closes.
     pub(super) fn refuse(&mut self, index: u32, reason: Reason) {
         self.count_refusal(index, reason, None);
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get(index) else { return };
         if let State::Server(_) = conn.state {
             self.answer(index, reason, true, None);
             self.linger(index);
@@ -33,8 +31,8 @@ impl Engine {
         }
     }
 
-    /// Answers a request that no service is there for. Its connection goes on if it can.
-    pub(super) fn answer_unrouted(&mut self, index: u32, reason: Reason, traits: &Traits) {
+    /// Answers a request that gets no exchange. Its connection goes on if it can.
+    pub(super) fn answer_unserved(&mut self, index: u32, reason: Reason, traits: &Traits) {
         self.count_refusal(index, reason, None);
         let complete = traits.framing == Framing::None;
         let close = !complete || !traits.keep_alive || traits.is_connect || self.is_draining();
@@ -48,45 +46,28 @@ impl Engine {
 
     /// Closes a connection that nothing can be said on.
     pub(super) fn close_unserved(&mut self, index: u32, reason: Reason) {
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get(index) else { return };
         let (direction, peer) = (conn.direction, conn.peer);
         self.direction(direction).refused[reason as usize] += 1;
         if let Some(conn) = self.conns.id(index) {
-            self.emit(Event::Closed {
-                conn,
-                direction,
-                peer,
-                reason,
-            });
+            self.emit(Event::Closed { conn, direction, peer, reason });
         }
         self.end_conn(index, CloseKind::Abort);
     }
 
     /// Counts a refusal and says so.
     fn count_refusal(&mut self, index: u32, reason: Reason, service: Option<Arc<str>>) {
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get(index) else { return };
         let (direction, peer) = (conn.direction, conn.peer);
         self.direction(direction).refused[reason as usize] += 1;
         if let Some(conn) = self.conns.id(index) {
-            self.emit(Event::Refused {
-                conn,
-                direction,
-                peer,
-                reason,
-                service,
-            });
+            self.emit(Event::Refused { conn, direction, peer, reason, service });
         }
     }
 
     /// Writes an error answer.
     fn answer(&mut self, index: u32, reason: Reason, close: bool, traits: Option<&Traits>) {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         let http10 = traits.is_some_and(|traits| traits.client == Version::Http10);
         let answer = ErrorAnswer {
             close,
@@ -94,8 +75,7 @@ impl Engine {
             grpc: traits.is_some_and(|traits| traits.grpc),
         };
         conn.tx.furnish(&mut self.spare);
-        conn.tx
-            .append(|out| http1::encode_error(out, reason, answer));
+        conn.tx.append(|out| http1::encode_error(out, reason, answer));
         conn.flags.dirty = true;
         self.touch(index);
     }
@@ -103,12 +83,8 @@ impl Engine {
     /// After an answer that ends a connection: what the peer still sends is read and dropped, so
     /// that it gets to see the answer and not a reset (RFC 9112 §9.6).
     fn linger(&mut self, index: u32) {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
-        conn.state = State::Linger {
-            left: Limits::LINGER_BYTES,
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        conn.state = State::Linger { left: Limits::LINGER_BYTES };
         conn.flags.fin = Fin::Wanted;
         self.timers.conns.set(index, self.now + Timeouts::LINGER);
         self.touch(index);
@@ -116,12 +92,8 @@ impl Engine {
 
     /// Drops what a lingering peer sends, until it has seen enough.
     pub(super) fn drive_linger(&mut self, index: u32) {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
-        let State::Linger { left } = &mut conn.state else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let State::Linger { left } = &mut conn.state else { return };
         *left = left.saturating_sub(conn.rx.len());
         conn.rx = BytesMut::new();
         let over = *left == 0 || conn.flags.eof;
@@ -136,9 +108,7 @@ impl Engine {
     pub(super) fn finish(&mut self, id: ExchangeId) {
         self.sample(id);
         self.end_attempt(id, None);
-        let Some(exchange) = self.remove_exchange(id) else {
-            return;
-        };
+        let Some(exchange) = self.remove_exchange(id) else { return };
         let progress = exchange.progress;
         if let Some(service) = self.mesh.services.get_mut(exchange.service as usize) {
             service.stats.responded(progress.status);
@@ -155,12 +125,8 @@ impl Engine {
     }
 
     fn finish_upstream(&mut self, index: u32, exchange: &Exchange) {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
-        if let Some(endpoint) = conn
-            .endpoint
-            .and_then(|e| self.mesh.endpoints.get_mut(e as usize))
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        if let Some(endpoint) = conn.endpoint.and_then(|e| self.mesh.endpoints.get_mut(e as usize))
         {
             endpoint.stats.responded(exchange.progress.status);
             endpoint.stats.latency.record(self.now - exchange.attempt);
@@ -182,10 +148,7 @@ impl Engine {
         if !close {
             return self.next_request(index);
         }
-        let unread = self
-            .conns
-            .get(index)
-            .is_some_and(|conn| !conn.rx.is_empty());
+        let unread = self.conns.get(index).is_some_and(|conn| !conn.rx.is_empty());
         if unread || traits.keep_alive && !progress.until_close {
             // Closing is our idea: the client may be sending its next request.
             self.linger(index);
@@ -196,25 +159,17 @@ impl Engine {
 
     /// Ends an exchange that gets no complete response.
     pub(super) fn fail(&mut self, id: ExchangeId, reason: Reason) {
-        let Some(exchange) = self.exchanges.get(id) else {
-            return;
-        };
+        let Some(exchange) = self.exchanges.get(id) else { return };
         if exchange.progress.tunnelled {
             return self.abort_tunnel(id, Some(reason));
         }
         let took = self.now.saturating_since(exchange.attempt);
         self.end_attempt(id, Some(outcome_of(reason, took)));
-        let Some(exchange) = self.remove_exchange(id) else {
-            return;
-        };
-        let service = self
-            .mesh
-            .services
-            .get_mut(exchange.service as usize)
-            .map(|service| {
-                service.stats.failures += 1;
-                Arc::clone(&service.name)
-            });
+        let Some(exchange) = self.remove_exchange(id) else { return };
+        let service = self.mesh.services.get_mut(exchange.service as usize).map(|service| {
+            service.stats.failures += 1;
+            Arc::clone(&service.name)
+        });
         self.count_refusal(exchange.down.index, reason, service);
         if let Some(up) = exchange.up.filter(|&up| self.conns.find(up).is_some()) {
             self.drop_upstream(up.index);
@@ -227,9 +182,7 @@ impl Engine {
 
     /// The endpoint's connection of a failed exchange.
     fn drop_upstream(&mut self, index: u32) {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         match &mut conn.state {
             // It may serve the next one.
             State::Connecting(waiting) => *waiting = None,
@@ -271,16 +224,10 @@ impl Engine {
     /// none.
     pub(super) fn end_attempt(&mut self, id: ExchangeId, outcome: Option<Outcome>) {
         let now = self.now;
-        let Some(exchange) = self.exchanges.get_mut(id) else {
-            return;
-        };
-        let Some(endpoint) = exchange.endpoint.take() else {
-            return;
-        };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let Some(endpoint) = exchange.endpoint.take() else { return };
         let outcome = outcome.filter(|_| !exchange.progress.sampled);
-        let Some((service, endpoint)) = self.mesh.service_of(endpoint) else {
-            return;
-        };
+        let Some((service, endpoint)) = self.mesh.service_of(endpoint) else { return };
         if matches!(outcome, Some(Outcome::Failure | Outcome::Cancelled(_))) {
             endpoint.stats.failures += 1;
         }
@@ -321,21 +268,15 @@ impl Engine {
         if let Some(conn) = self.conns.get_mut(index) {
             conn.state = State::Closing;
             // A peer that does not read must not keep it for ever.
-            self.timers
-                .conns
-                .set(index, self.now + self.config.timeouts.half_open);
+            self.timers.conns.set(index, self.now + self.config.timeouts.half_open);
             self.touch(index);
         }
     }
 
     /// Ends a connection now.
     pub(super) fn end_conn(&mut self, index: u32, how: CloseKind) {
-        let Some(id) = self.conns.id(index) else {
-            return;
-        };
-        let Some(conn) = self.forget(index) else {
-            return;
-        };
+        let Some(id) = self.conns.id(index) else { return };
+        let Some(conn) = self.forget(index) else { return };
         self.outputs.push_back(Output::Close { conn: id, how });
         if let Some(endpoint) = conn.endpoint {
             self.release_endpoint(endpoint);
@@ -362,13 +303,11 @@ impl Engine {
 
     /// One connection less. The last one of an endpoint that is no longer a member takes it along.
     pub(super) fn release_endpoint(&mut self, index: u32) {
-        let Some(endpoint) = self.mesh.endpoints.get_mut(index as usize) else {
-            return;
-        };
+        let Some(endpoint) = self.mesh.endpoints.get_mut(index as usize) else { return };
         endpoint.conns -= 1;
         let service = endpoint.service;
         if endpoint.removed && endpoint.conns == 0 {
-            self.mesh.endpoints.remove(index as usize);
+            self.mesh.drop_endpoint(index);
             self.timers.endpoints.clear(index);
         }
         self.collect_service(service);
@@ -385,39 +324,26 @@ impl Engine {
     /// Forgets a service that nothing refers to any more: one that is no longer configured, or that
     /// was made for an original destination.
     pub(super) fn collect_service(&mut self, index: u32) {
-        let Some(service) = self.mesh.services.get(index as usize) else {
-            return;
-        };
-        let original = service.kind == ServiceKind::Fixed && self.mesh.app != Some(index);
-        if service.exchanges > 0 || !(service.removed || original) {
+        let Some(service) = self.mesh.services.get(index as usize) else { return };
+        let original = service.kind == ServiceKind::Original;
+        if service.exchanges > 0 {
             return;
         }
-        let members = service.targets.is_empty() && !original;
-        let endpoints = &self.mesh.endpoints;
-        let busy = if original {
-            service
-                .members
-                .iter()
-                .any(|&e| endpoints.get(e as usize).is_some_and(|e| e.conns > 0))
-        } else {
-            !members
-                || endpoints
-                    .iter()
-                    .any(|(_, endpoint)| endpoint.service == index)
-        };
-        if busy {
+        if original {
+            // It has one endpoint, and goes when nobody is connected to it.
+            let Some(&endpoint) = service.members.first() else { return };
+            let Some(target) = self.mesh.endpoints.get(endpoint as usize) else { return };
+            if target.conns > 0 {
+                return;
+            }
+            self.mesh.originals.remove(&(service.direction, target.addr));
+            self.mesh.drop_endpoint(endpoint);
+        } else if !service.removed || service.endpoints > 0 {
             return;
         }
         let service = self.mesh.services.remove(index as usize);
         self.timers.services.clear(index);
         if original {
-            for endpoint in service.members {
-                if let Some(endpoint) = self.mesh.endpoints.try_remove(endpoint as usize) {
-                    self.mesh
-                        .originals
-                        .remove(&(service.direction, endpoint.addr));
-                }
-            }
             self.mesh.past_originals[service.direction as usize].merge(&service.stats);
         }
     }

@@ -146,22 +146,15 @@ impl Exchanges {
             traits,
             progress: Progress::default(),
         });
-        ExchangeId {
-            index: index as u32,
-            generation,
-        }
+        ExchangeId { index: index as u32, generation }
     }
 
     pub(crate) fn get(&self, id: ExchangeId) -> Option<&Exchange> {
-        self.slab
-            .get(id.index as usize)
-            .filter(|exchange| exchange.generation == id.generation)
+        self.slab.get(id.index as usize).filter(|exchange| exchange.generation == id.generation)
     }
 
     pub(crate) fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
-        self.slab
-            .get_mut(id.index as usize)
-            .filter(|exchange| exchange.generation == id.generation)
+        self.slab.get_mut(id.index as usize).filter(|exchange| exchange.generation == id.generation)
     }
 
     pub(crate) fn remove(&mut self, id: ExchangeId) -> Option<Exchange> {
@@ -177,13 +170,7 @@ impl Exchanges {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ExchangeId, &Exchange)> {
         self.slab.iter().map(|(index, exchange)| {
-            (
-                ExchangeId {
-                    index: index as u32,
-                    generation: exchange.generation,
-                },
-                exchange,
-            )
+            (ExchangeId { index: index as u32, generation: exchange.generation }, exchange)
         })
     }
 }

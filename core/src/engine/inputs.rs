@@ -19,11 +19,7 @@ impl Engine {
     /// A connection came in. `None`: there are too many; close it.
     pub fn accept(&mut self, now: Time, accepted: Accepted) -> Option<ConnId> {
         self.now = self.now.max(now);
-        let kind = self
-            .listeners
-            .get(usize::from(accepted.listener))?
-            .kind
-            .clone();
+        let kind = self.listeners.get(usize::from(accepted.listener))?.kind.clone();
         let direction = match kind {
             ListenerKind::Inbound => Direction::Inbound,
             ListenerKind::Outbound | ListenerKind::Forward(_) => Direction::Outbound,
@@ -36,10 +32,7 @@ impl Engine {
         let id = self.conns.insert(Conn {
             generation: 0,
             direction,
-            state: State::Detect(Detect {
-                sniffer: Sniffer::default(),
-                since: None,
-            }),
+            state: State::Detect(Detect { sniffer: Sniffer::default(), since: None }),
             endpoint: None,
             rx: BytesMut::new(),
             tx: OutQueue::default(),
@@ -60,10 +53,7 @@ impl Engine {
                 self.direction(direction).detect.skipped += 1;
                 self.begin_opaque(id.index);
             }
-            _ => self
-                .timers
-                .conns
-                .set(id.index, self.now + self.config.timeouts.detect),
+            _ => self.timers.conns.set(id.index, self.now + self.config.timeouts.detect),
         }
         Some(id)
     }
@@ -79,14 +69,8 @@ impl Engine {
             Input::Wrote { conn, n } => self.wrote(conn, n),
             Input::ReadClosed { conn } => self.read_closed(conn),
             Input::Failed { conn, kind } => self.failed(conn, kind),
-            Input::Connected {
-                conn,
-                result: Ok(_),
-            } => self.connected(conn),
-            Input::Connected {
-                conn,
-                result: Err(error),
-            } => self.connect_failed(conn, error),
+            Input::Connected { conn, result: Ok(_) } => self.connected(conn),
+            Input::Connected { conn, result: Err(error) } => self.connect_failed(conn, error),
             Input::Resolved { query, result } => self.resolved(query, result),
             Input::Command(Command::Reload(config)) => self.reload(&config),
             Input::Command(Command::Drain) => self.begin_drain(),
@@ -98,9 +82,7 @@ impl Engine {
         if data.is_empty() || self.conns.find(id).is_none() {
             return;
         }
-        let Some(conn) = self.conns.get_mut(id.index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(id.index) else { return };
         conn.last = self.now;
         let n = data.len();
         if conn.rx.is_empty() {
@@ -119,9 +101,7 @@ impl Engine {
         if n == 0 || self.conns.find(id).is_none() {
             return;
         }
-        let Some(conn) = self.conns.get_mut(id.index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(id.index) else { return };
         conn.last = self.now;
         conn.tx.wrote(n);
         let low = conn.tx.unsent() <= self.config.limits.stream_buffer / 2;
@@ -158,23 +138,14 @@ impl Engine {
 
     /// There is room in a connection's queue: wakes what waits for that.
     fn resume(&mut self, index: u32) {
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get(index) else { return };
         let ends = matches!(conn.state, State::Closing) || conn.flags.fin == Fin::Wanted;
         let wakes_itself = ends || conn.flags.paused || !conn.rx.is_empty();
         let source = match &conn.state {
             State::Tunnel(tunnel) => Some(tunnel.peer),
-            _ => conn
-                .exchange()
-                .and_then(|id| self.exchanges.get(id))
-                .and_then(|exchange| {
-                    if exchange.down.index == index {
-                        exchange.up
-                    } else {
-                        Some(exchange.down)
-                    }
-                }),
+            _ => conn.exchange().and_then(|id| self.exchanges.get(id)).and_then(|exchange| {
+                if exchange.down.index == index { exchange.up } else { Some(exchange.down) }
+            }),
         };
         if wakes_itself {
             self.touch(index);
@@ -197,9 +168,7 @@ impl Engine {
     }
 
     fn failed(&mut self, id: ConnId, kind: IoError) {
-        let Some(conn) = self.conns.find(id) else {
-            return;
-        };
+        let Some(conn) = self.conns.find(id) else { return };
         let reason = match kind {
             IoError::Reset => Reason::UpstreamReset,
             IoError::TimedOut | IoError::Other => Reason::UpstreamClosed,
@@ -238,23 +207,21 @@ impl Engine {
     /// A connection to an opaque forward.
     fn begin_forward(&mut self, id: ConnId, name: &Arc<str>) {
         match self.mesh.by_name.get(&**name) {
-            Some(&service) => self.begin_tunnel(id.index, service, false),
+            Some(&service) => self.begin_tunnel(id.index, service, None),
             None => self.close_unserved(id.index, Reason::OpaqueNowhere),
         }
     }
 
-    /// Makes the exchange of a tunnel and looks for its far end.
-    pub(super) fn begin_tunnel(&mut self, index: u32, service: u32, answer: bool) {
-        let Some(id) = self.conns.id(index) else {
-            return;
-        };
-        let traits = Traits {
-            is_connect: answer,
-            ..Traits::OPAQUE
-        };
-        let Some(exchange) = self.begin_exchange(Kind::Tunnel { answer }, id, service, traits)
-        else {
-            return;
+    /// Makes the exchange of a tunnel and looks for its far end. `request`: the CONNECT that asks
+    /// for it.
+    pub(super) fn begin_tunnel(&mut self, index: u32, service: u32, request: Option<&Traits>) {
+        let Some(id) = self.conns.id(index) else { return };
+        let traits = *request.unwrap_or(&Traits::OPAQUE);
+        let kind = Kind::Tunnel { answer: request.is_some() };
+        let exchange = match (self.begin_exchange(kind, id, service, traits), request) {
+            (Ok(exchange), _) => exchange,
+            (Err(reason), Some(traits)) => return self.answer_unserved(index, reason, traits),
+            (Err(reason), None) => return self.close_unserved(index, reason),
         };
         if let Some(conn) = self.conns.get_mut(index) {
             conn.state = State::Waiting(exchange);

@@ -27,16 +27,8 @@ impl Engine {
             accepted += usize::from(conn.endpoint.is_none());
             self.check_conn(index, conn)?;
         }
-        ensure!(
-            buffered == self.buffered,
-            "charged {buffered}, total {}",
-            self.buffered
-        );
-        ensure!(
-            accepted == self.accepted,
-            "accepted {accepted}, counted {}",
-            self.accepted
-        );
+        ensure!(buffered == self.buffered, "charged {buffered}, total {}", self.buffered);
+        ensure!(accepted == self.accepted, "accepted {accepted}, counted {}", self.accepted);
         self.check_exchanges()?;
         self.check_endpoints()
     }
@@ -47,17 +39,9 @@ impl Engine {
         let rx = limits.header_bytes.max(limits.stream_buffer)
             + Limits::PIPELINE_BYTES
             + 2 * Limits::READ_BLOCK;
-        ensure!(
-            conn.rx.len() <= rx,
-            "connection {index} holds {} received bytes",
-            conn.rx.len()
-        );
+        ensure!(conn.rx.len() <= rx, "connection {index} holds {} received bytes", conn.rx.len());
         let tx = limits.stream_buffer + limits.header_bytes.max(limits.replay_bytes) + 2 * rx;
-        ensure!(
-            conn.tx.held() <= tx,
-            "connection {index} holds {} bytes to write",
-            conn.tx.held()
-        );
+        ensure!(conn.tx.held() <= tx, "connection {index} holds {} bytes to write", conn.tx.held());
         if let State::Tunnel(tunnel) = &conn.state {
             let peer = self.conns.find(tunnel.peer);
             ensure!(peer.is_some(), "tunnel {index} has no peer");
@@ -66,17 +50,11 @@ impl Engine {
             && !matches!(conn.state, State::Connecting(_))
         {
             let exchange = self.exchanges.get(id);
-            ensure!(
-                exchange.is_some(),
-                "connection {index} refers to an exchange that is gone"
-            );
+            ensure!(exchange.is_some(), "connection {index} refers to an exchange that is gone");
         }
         if let State::Client(client) = &conn.state {
             let idle = matches!(client.phase, ClientPhase::Idle);
-            ensure!(
-                idle == client.exchange.is_none(),
-                "connection {index} is idle and busy"
-            );
+            ensure!(idle == client.exchange.is_none(), "connection {index} is idle and busy");
         }
         Ok(())
     }
@@ -84,63 +62,43 @@ impl Engine {
     fn check_exchanges(&self) -> Result<(), String> {
         for (id, exchange) in self.exchanges.iter() {
             let index = id.index;
-            ensure!(
-                self.conns.find(exchange.down).is_some(),
-                "exchange {index} has no client"
-            );
+            ensure!(self.conns.find(exchange.down).is_some(), "exchange {index} has no client");
             let service = self.mesh.services.get(exchange.service as usize);
             ensure!(service.is_some(), "exchange {index} has no service");
             let placed = exchange.endpoint.is_some();
-            ensure!(
-                placed == exchange.up.is_some(),
-                "exchange {index} is half placed"
-            );
+            ensure!(placed == exchange.up.is_some(), "exchange {index} is half placed");
             if let Some(up) = exchange.up {
                 let carries = self.conns.find(up).and_then(super::conn::Conn::exchange);
-                ensure!(
-                    carries == Some(id),
-                    "exchange {index} is not on its connection"
-                );
+                ensure!(carries == Some(id), "exchange {index} is not on its connection");
             }
             let queued = || service.is_some_and(|service| service.queue.contains(&id));
             ensure!(placed || queued(), "exchange {index} waits for nothing");
         }
         for (index, service) in &self.mesh.services {
-            let refers = self
-                .exchanges
-                .iter()
-                .filter(|(_, e)| e.service as usize == index)
-                .count();
-            ensure!(
-                refers == service.exchanges as usize,
-                "service {index} miscounts exchanges"
-            );
+            let refers = self.exchanges.iter().filter(|(_, e)| e.service as usize == index).count();
+            ensure!(refers == service.exchanges as usize, "service {index} miscounts exchanges");
         }
         Ok(())
     }
 
     fn check_endpoints(&self) -> Result<(), String> {
+        for (index, service) in &self.mesh.services {
+            let owns = |endpoint: &super::mesh::Endpoint| endpoint.service as usize == index;
+            let endpoints = self.mesh.endpoints.iter().filter(|(_, e)| owns(e)).count();
+            let counted = service.endpoints as usize;
+            ensure!(endpoints == counted, "service {index}: {endpoints} endpoints, {counted}");
+        }
         for (index, endpoint) in &self.mesh.endpoints {
             let to = |conn: &super::conn::Conn| conn.endpoint == Some(index as u32);
             let conns = self.conns.iter().filter(|(_, conn)| to(conn)).count();
-            ensure!(
-                conns == endpoint.conns as usize,
-                "endpoint {index} miscounts connections"
-            );
+            ensure!(conns == endpoint.conns as usize, "endpoint {index} miscounts connections");
             let idle = |conn: &super::conn::Conn| {
                 matches!(&conn.state, State::Client(client)
                     if matches!(client.phase, ClientPhase::Idle))
             };
-            let idle = self
-                .conns
-                .iter()
-                .filter(|(_, conn)| to(conn) && idle(conn))
-                .count();
+            let idle = self.conns.iter().filter(|(_, conn)| to(conn) && idle(conn)).count();
             let counted = endpoint.idle_live as usize;
-            ensure!(
-                idle == counted,
-                "endpoint {index} has {idle} idle, counts {counted}"
-            );
+            ensure!(idle == counted, "endpoint {index} has {idle} idle, counts {counted}");
             if !endpoint.removed {
                 let service = self.mesh.services.get(endpoint.service as usize);
                 let pending =
@@ -150,10 +108,7 @@ impl Engine {
                     .iter()
                     .filter(|(_, exchange)| exchange.endpoint == Some(index as u32))
                     .count();
-                ensure!(
-                    load == pending as usize,
-                    "endpoint {index}: load {load}, {pending}"
-                );
+                ensure!(load == pending as usize, "endpoint {index}: load {load}, {pending}");
             }
         }
         Ok(())

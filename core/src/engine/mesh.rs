@@ -55,6 +55,8 @@ pub(crate) struct Service {
     pub(crate) failfast_armed: bool,
     /// Exchanges that refer to it.
     pub(crate) exchanges: u32,
+    /// Endpoints that refer to it, those that are no longer members included.
+    pub(crate) endpoints: u32,
     /// No longer configured: goes when nothing refers to it.
     pub(crate) removed: bool,
     pub(crate) stats: RequestStats,
@@ -64,8 +66,18 @@ pub(crate) struct Service {
 pub(crate) enum ServiceKind {
     /// Of the configuration: balanced, queued, with backoff and fail-fast.
     Named,
-    /// One fixed address: what it answers, refusals included, is passed on at once.
-    Fixed,
+    /// The local app.
+    App,
+    /// An original destination: goes with its last connection.
+    Original,
+}
+
+impl ServiceKind {
+    /// One fixed address: what becomes of a connect is passed on at once, without queue and
+    /// backoff.
+    pub(crate) fn is_fixed(self) -> bool {
+        matches!(self, ServiceKind::App | ServiceKind::Original)
+    }
 }
 
 /// The times that apply to a service.
@@ -185,6 +197,7 @@ impl Mesh {
             failing: false,
             failfast_armed: false,
             exchanges: 0,
+            endpoints: 0,
             removed: false,
             stats: RequestStats::default(),
         }) as u32
@@ -201,6 +214,7 @@ impl Mesh {
     ) -> u32 {
         let owner = &mut self.services[service as usize];
         let member = owner.balancer.insert(weight, now);
+        owner.endpoints += 1;
         let index = self.endpoints.insert(Endpoint {
             service,
             member,
@@ -220,6 +234,15 @@ impl Mesh {
         index
     }
 
+    /// Forgets an endpoint without connections; its service.
+    pub(crate) fn drop_endpoint(&mut self, index: u32) {
+        if let Some(endpoint) = self.endpoints.try_remove(index as usize)
+            && let Some(service) = self.services.get_mut(endpoint.service as usize)
+        {
+            service.endpoints -= 1;
+        }
+    }
+
     /// The service that an endpoint belongs to.
     pub(crate) fn service_of(&mut self, endpoint: u32) -> Option<(&mut Service, &mut Endpoint)> {
         let endpoint = self.endpoints.get_mut(endpoint as usize)?;
@@ -229,9 +252,7 @@ impl Mesh {
 
     /// The endpoint that `query` was for, unless it is gone.
     pub(crate) fn name_mut(&mut self, index: u32, generation: u32) -> Option<&mut Name> {
-        self.names
-            .get_mut(index as usize)
-            .filter(|name| name.generation == generation)
+        self.names.get_mut(index as usize).filter(|name| name.generation == generation)
     }
 
     /// Collects the addresses of services that are marked opaque. After every change of either.

@@ -124,7 +124,11 @@ impl Engine {
 
     /// Pops what the engine wants done. Does no work.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front()?;
+        if let Output::Close { conn, how: CloseKind::Full | CloseKind::Abort } = output {
+            self.conns.free(conn.index);
+        }
+        Some(output)
     }
 
     /// When to send [`Input::Timeout`], and why. Changes with every input and every turn.
@@ -166,11 +170,7 @@ impl Engine {
     /// How many bytes a connection may read now; 0: none until [`Output::ReadReady`]. One read
     /// buffer more does no harm.
     pub fn read_budget(&self, conn: ConnId) -> usize {
-        if self.conns.find(conn).is_some() {
-            self.budget(conn.index)
-        } else {
-            0
-        }
+        if self.conns.find(conn).is_some() { self.budget(conn.index) } else { 0 }
     }
 
     /// No connection that a peer opened is left.

@@ -26,16 +26,9 @@ impl Engine {
             service.times = Times::new(&config.timeouts, &unnamed);
         }
         self.apply_app(config);
-        let old: Vec<u32> = self
-            .mesh
-            .services
-            .iter()
-            .map(|(index, _)| index as u32)
-            .collect();
+        let old: Vec<u32> = self.mesh.services.iter().map(|(index, _)| index as u32).collect();
         for index in old {
-            let Some(service) = self.mesh.services.get(index as usize) else {
-                continue;
-            };
+            let Some(service) = self.mesh.services.get(index as usize) else { continue };
             let kept = config.services.iter().any(|new| new.name == service.name);
             if service.kind == ServiceKind::Named && !service.removed && !kept {
                 self.remove_service(index);
@@ -62,14 +55,9 @@ impl Engine {
         let Some(addr) = config.app else { return };
         let times = Times::new(&config.timeouts, &ServiceTimeouts::default());
         let name = alloc::format!("{addr}").into();
-        let index = self
-            .mesh
-            .add_service(name, Direction::Inbound, ServiceKind::Fixed, times);
+        let index = self.mesh.add_service(name, Direction::Inbound, ServiceKind::App, times);
         self.mesh.app = Some(index);
-        let endpoint = config::Endpoint {
-            target: Target::Addr(addr),
-            weight: 1,
-        };
+        let endpoint = config::Endpoint { target: Target::Addr(addr), weight: 1 };
         self.add_target(index, endpoint);
     }
 
@@ -80,15 +68,11 @@ impl Engine {
         } else {
             let name = Arc::clone(&new.name);
             let (direction, kind) = (Direction::Outbound, ServiceKind::Named);
-            let index = self
-                .mesh
-                .add_service(Arc::clone(&name), direction, kind, times.clone());
+            let index = self.mesh.add_service(Arc::clone(&name), direction, kind, times.clone());
             self.mesh.by_name.insert(name, index);
             index
         };
-        let Some(service) = self.mesh.services.get_mut(index as usize) else {
-            return;
-        };
+        let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
         service.times = times;
         service.opaque = new.opaque;
         self.apply_targets(index, &new.endpoints);
@@ -97,15 +81,10 @@ impl Engine {
 
     /// Keeps the targets that are in both lists, adds and removes the others.
     fn apply_targets(&mut self, index: u32, new: &[config::Endpoint]) {
-        let Some(service) = self.mesh.services.get_mut(index as usize) else {
-            return;
-        };
+        let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
         let mut old = core::mem::take(&mut service.targets);
         for endpoint in new {
-            match old
-                .iter()
-                .position(|target| target.config.target == endpoint.target)
-            {
+            match old.iter().position(|target| target.config.target == endpoint.target) {
                 Some(at) => {
                     let mut target = old.swap_remove(at);
                     target.config.weight = endpoint.weight;
@@ -133,17 +112,10 @@ impl Engine {
         if let Target::Addr(addr) = endpoint.target {
             let is_self = self.is_self(addr);
             let weight = endpoint.weight;
-            endpoints.push(
-                self.mesh
-                    .add_endpoint(service, addr, weight, is_self, self.now),
-            );
+            endpoints.push(self.mesh.add_endpoint(service, addr, weight, is_self, self.now));
         }
         if let Some(service) = self.mesh.services.get_mut(service as usize) {
-            service.targets.push(TargetState {
-                config: endpoint,
-                name,
-                endpoints,
-            });
+            service.targets.push(TargetState { config: endpoint, name, endpoints });
         }
     }
 
@@ -159,27 +131,18 @@ impl Engine {
 
     /// No new requests; idle connections close; what is in flight goes on.
     pub(super) fn remove_endpoint(&mut self, index: u32) {
-        let Some((service, endpoint)) = self.mesh.service_of(index) else {
-            return;
-        };
+        let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
         service.balancer.remove(endpoint.member);
         endpoint.removed = true;
         self.timers.endpoints.clear(index);
         self.close_idle(index);
-        if self
-            .mesh
-            .endpoints
-            .get(index as usize)
-            .is_some_and(|endpoint| endpoint.conns == 0)
-        {
-            self.mesh.endpoints.remove(index as usize);
+        if self.mesh.endpoints.get(index as usize).is_some_and(|endpoint| endpoint.conns == 0) {
+            self.mesh.drop_endpoint(index);
         }
     }
 
     fn remove_service(&mut self, index: u32) {
-        let Some(service) = self.mesh.services.get_mut(index as usize) else {
-            return;
-        };
+        let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
         service.removed = true;
         service.opaque = false;
         let name = Arc::clone(&service.name);
@@ -200,9 +163,7 @@ impl Engine {
 
     /// The endpoints of a service changed: there may be a ready one now, or none any more.
     pub(super) fn service_changed(&mut self, index: u32) {
-        let Some(service) = self.mesh.services.get(index as usize) else {
-            return;
-        };
+        let Some(service) = self.mesh.services.get(index as usize) else { return };
         if service.balancer.ready_len() > 0 {
             if service.failing || service.failfast_armed {
                 self.service_ready(index);

@@ -13,17 +13,9 @@ use crate::time::Duration;
 impl Engine {
     /// Asks for the addresses of a name.
     pub(super) fn look_up(&mut self, index: u32) {
-        let Some(name) = self.mesh.names.get(index as usize) else {
-            return;
-        };
-        let query = QueryId {
-            index,
-            generation: name.generation,
-        };
-        self.outputs.push_back(Output::Resolve {
-            query,
-            name: Arc::clone(&name.host),
-        });
+        let Some(name) = self.mesh.names.get(index as usize) else { return };
+        let query = QueryId { index, generation: name.generation };
+        self.outputs.push_back(Output::Resolve { query, name: Arc::clone(&name.host) });
     }
 
     /// A resolution is done.
@@ -36,9 +28,7 @@ impl Engine {
             Ok((addrs, _)) if addrs.is_empty() => Err(DnsError::NotFound),
             other => other,
         };
-        let Some(name) = self.mesh.name_mut(query.index, query.generation) else {
-            return;
-        };
+        let Some(name) = self.mesh.name_mut(query.index, query.generation) else { return };
         let (service, host, port) = (name.service, Arc::clone(&name.host), name.port);
         match result {
             Ok((mut addrs, ttl)) => {
@@ -55,25 +45,15 @@ impl Engine {
                 name.failures = (name.failures + 1).min(6);
                 let retry_in = Timeouts::DNS_FLOOR * (1 << (name.failures - 1));
                 self.timers.names.set(query.index, self.now + retry_in);
-                self.emit(Event::ResolveFailed {
-                    name: host,
-                    error,
-                    retry_in,
-                });
+                self.emit(Event::ResolveFailed { name: host, error, retry_in });
             }
         }
     }
 
     /// Replaces the addresses of one name.
     fn set_addresses(&mut self, service: u32, name: u32, port: u16, addrs: &[IpAddr]) {
-        let Some(owner) = self.mesh.services.get_mut(service as usize) else {
-            return;
-        };
-        let Some(at) = owner
-            .targets
-            .iter()
-            .position(|target| target.name == Some(name))
-        else {
+        let Some(owner) = self.mesh.services.get_mut(service as usize) else { return };
+        let Some(at) = owner.targets.iter().position(|target| target.name == Some(name)) else {
             return;
         };
         let weight = owner.targets[at].config.weight;
@@ -90,15 +70,9 @@ impl Engine {
         }
         for &ip in addrs {
             let addr = SocketAddr::new(ip, port);
-            if !current
-                .iter()
-                .any(|&e| self.mesh.endpoints[e as usize].addr == addr)
-            {
+            if !current.iter().any(|&e| self.mesh.endpoints[e as usize].addr == addr) {
                 let is_self = self.is_self(addr);
-                current.push(
-                    self.mesh
-                        .add_endpoint(service, addr, weight, is_self, self.now),
-                );
+                current.push(self.mesh.add_endpoint(service, addr, weight, is_self, self.now));
             }
         }
         if let Some(owner) = self.mesh.services.get_mut(service as usize) {
@@ -113,9 +87,7 @@ impl Engine {
 
     /// Does a target's name need to be looked up?
     pub(super) fn begin_name(&mut self, service: u32, target: &Target) -> Option<u32> {
-        let Target::Name { host, port } = target else {
-            return None;
-        };
+        let Target::Name { host, port } = target else { return None };
         self.mesh.generation = self.mesh.generation.wrapping_add(1);
         let generation = self.mesh.generation;
         let name = super::mesh::Name {

@@ -37,11 +37,7 @@ impl Engine {
                 });
             }
         }
-        Snapshot {
-            directions: self.directions.clone(),
-            services,
-            gauges: self.gauges(),
-        }
+        Snapshot { directions: self.directions.clone(), services, gauges: self.gauges() }
     }
 
     /// What is held now.

@@ -40,9 +40,7 @@ impl Engine {
     }
 
     fn conn_due(&mut self, index: u32) {
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get(index) else { return };
         match &conn.state {
             State::Detect { .. } => {
                 let detect = &mut self.directions[conn.direction as usize].detect;
@@ -80,14 +78,7 @@ impl Engine {
             State::Tunnel(_) => self.tunnel_due(index),
             State::Linger { .. } => {
                 let flushed = conn.is_flushed();
-                self.end_conn(
-                    index,
-                    if flushed {
-                        CloseKind::Full
-                    } else {
-                        CloseKind::Abort
-                    },
-                );
+                self.end_conn(index, if flushed { CloseKind::Full } else { CloseKind::Abort });
             }
             State::Closing => self.end_conn(index, CloseKind::Abort),
             State::Waiting(_) => {}
@@ -129,10 +120,7 @@ impl Engine {
     }
 
     fn exchange_due(&mut self, id: ExchangeId) {
-        let passed = self
-            .deadlines(id)
-            .into_iter()
-            .find(|&(due, _)| due <= self.now);
+        let passed = self.deadlines(id).into_iter().find(|&(due, _)| due <= self.now);
         match passed {
             Some((_, reason)) => self.fail(id, reason),
             None => self.rearm(id),
@@ -145,11 +133,7 @@ impl Engine {
     fn end_drain(&mut self) {
         let all: alloc::vec::Vec<u32> = self.conns.indices().collect();
         for index in all {
-            if self
-                .conns
-                .get(index)
-                .is_none_or(|conn| conn.endpoint.is_some())
-            {
+            if self.conns.get(index).is_none_or(|conn| conn.endpoint.is_some()) {
                 continue;
             }
             let exchange = self.conns.get(index).and_then(super::conn::Conn::exchange);

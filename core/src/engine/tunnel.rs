@@ -15,40 +15,25 @@ impl Engine {
         // The endpoint did its part; how long the tunnel lives says nothing about its speed.
         self.sample(id);
         self.timers.exchanges.clear(id.index);
-        let Some(exchange) = self.exchanges.get_mut(id) else {
-            return;
-        };
-        let (down, Some(up)) = (exchange.down, exchange.up) else {
-            return;
-        };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let (down, Some(up)) = (exchange.down, exchange.up) else { return };
         exchange.progress.tunnelled = true;
         let answer = exchange.kind == Kind::Tunnel { answer: true };
         if self.conns.find(down).is_none() || self.conns.find(up).is_none() {
             return self.abort_tunnel(id, None);
         }
-        let Some((near, far)) = self.conns.pair(down.index, up.index) else {
-            return;
-        };
-        near.state = State::Tunnel(Tunnel {
-            peer: up,
-            exchange: id,
-        });
-        far.state = State::Tunnel(Tunnel {
-            peer: down,
-            exchange: id,
-        });
+        let Some((near, far)) = self.conns.pair(down.index, up.index) else { return };
+        near.state = State::Tunnel(Tunnel { peer: up, exchange: id });
+        far.state = State::Tunnel(Tunnel { peer: down, exchange: id });
         near.last = now;
         far.last = now;
         if answer {
-            near.tx
-                .append(|out| out.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n"));
+            near.tx.append(|out| out.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n"));
             near.flags.dirty = true;
         }
         // One timer for both ends, on the client's.
         self.timers.conns.clear(up.index);
-        self.timers
-            .conns
-            .set(down.index, now + self.config.timeouts.tcp_idle);
+        self.timers.conns.set(down.index, now + self.config.timeouts.tcp_idle);
         self.touch(down.index);
         self.touch(up.index);
     }
@@ -56,18 +41,12 @@ impl Engine {
     /// Moves what one end received to the other.
     pub(super) fn drive_tunnel(&mut self, index: u32) {
         let room = self.config.limits.stream_buffer;
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
-        let State::Tunnel(tunnel) = conn.state else {
-            return;
-        };
+        let Some(conn) = self.conns.get(index) else { return };
+        let State::Tunnel(tunnel) = conn.state else { return };
         if self.conns.find(tunnel.peer).is_none() {
             return self.abort_tunnel(tunnel.exchange, None);
         }
-        let Some((conn, peer)) = self.conns.pair(index, tunnel.peer.index) else {
-            return;
-        };
+        let Some((conn, peer)) = self.conns.pair(index, tunnel.peer.index) else { return };
         let mut moved = false;
         if !conn.rx.is_empty() && peer.tx.unsent() < room {
             let n = conn.rx.len();
@@ -79,14 +58,8 @@ impl Engine {
             peer.flags.fin = Fin::Wanted;
             moved = true;
             // From now on the shorter limit applies.
-            let down = if conn.endpoint.is_none() {
-                index
-            } else {
-                tunnel.peer.index
-            };
-            self.timers
-                .conns
-                .set(down, self.now + self.half_open_limit());
+            let down = if conn.endpoint.is_none() { index } else { tunnel.peer.index };
+            self.timers.conns.set(down, self.now + self.half_open_limit());
         }
         if moved {
             self.touch(tunnel.peer.index);
@@ -96,15 +69,9 @@ impl Engine {
 
     /// Both directions are closed: so is the tunnel.
     pub(super) fn check_tunnel_over(&mut self, index: u32) {
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
-        let State::Tunnel(tunnel) = conn.state else {
-            return;
-        };
-        let Some(peer) = self.conns.find(tunnel.peer) else {
-            return;
-        };
+        let Some(conn) = self.conns.get(index) else { return };
+        let State::Tunnel(tunnel) = conn.state else { return };
+        let Some(peer) = self.conns.find(tunnel.peer) else { return };
         let closed = |conn: &super::conn::Conn| {
             conn.flags.eof && conn.rx.is_empty() && conn.flags.fin == Fin::Sent
         };
@@ -121,21 +88,14 @@ impl Engine {
         {
             let (down, direction, peer) = (exchange.down, conn.direction, conn.peer);
             self.direction(direction).refused[reason as usize] += 1;
-            self.emit(Event::Closed {
-                conn: down,
-                direction,
-                peer,
-                reason,
-            });
+            self.emit(Event::Closed { conn: down, direction, peer, reason });
         }
         self.end_tunnel(id, CloseKind::Abort);
     }
 
     fn end_tunnel(&mut self, id: ExchangeId, how: CloseKind) {
         self.end_attempt(id, None);
-        let Some(exchange) = self.remove_exchange(id) else {
-            return;
-        };
+        let Some(exchange) = self.remove_exchange(id) else { return };
         if let Some(service) = self.mesh.services.get_mut(exchange.service as usize) {
             if exchange.progress.status != 0 {
                 service.stats.responded(exchange.progress.status);
@@ -155,24 +115,14 @@ impl Engine {
     /// How long a half-closed tunnel may be silent. A drain does not wait for leftovers.
     fn half_open_limit(&self) -> crate::time::Duration {
         let limit = self.config.timeouts.half_open;
-        if self.is_draining() {
-            limit.min(Timeouts::LINGER)
-        } else {
-            limit
-        }
+        if self.is_draining() { limit.min(Timeouts::LINGER) } else { limit }
     }
 
     /// Nothing moved for as long as the timer knew: it may have since.
     pub(super) fn tunnel_due(&mut self, index: u32) {
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
-        let State::Tunnel(tunnel) = conn.state else {
-            return;
-        };
-        let Some(peer) = self.conns.find(tunnel.peer) else {
-            return;
-        };
+        let Some(conn) = self.conns.get(index) else { return };
+        let State::Tunnel(tunnel) = conn.state else { return };
+        let Some(peer) = self.conns.find(tunnel.peer) else { return };
         let half_open = conn.flags.eof || peer.flags.eof;
         let (limit, reason) = if half_open {
             (self.half_open_limit(), Reason::HalfOpen)
@@ -189,21 +139,12 @@ impl Engine {
 
     /// At the start of a drain, a half-closed tunnel gets its shorter limit.
     pub(super) fn drain_tunnel(&mut self, index: u32) {
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
-        let State::Tunnel(tunnel) = conn.state else {
-            return;
-        };
-        let half_open = conn.flags.eof
-            || self
-                .conns
-                .find(tunnel.peer)
-                .is_some_and(|peer| peer.flags.eof);
+        let Some(conn) = self.conns.get(index) else { return };
+        let State::Tunnel(tunnel) = conn.state else { return };
+        let half_open =
+            conn.flags.eof || self.conns.find(tunnel.peer).is_some_and(|peer| peer.flags.eof);
         if conn.endpoint.is_none() && half_open {
-            self.timers
-                .conns
-                .set(index, self.now + self.half_open_limit());
+            self.timers.conns.set(index, self.now + self.half_open_limit());
         }
     }
 }

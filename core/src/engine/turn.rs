@@ -15,9 +15,7 @@ impl Engine {
         self.now = self.now.max(now);
         self.settle_queues();
         while let Some(index) = self.ready.pop_front() {
-            let Some(conn) = self.conns.get_mut(index) else {
-                continue;
-            };
+            let Some(conn) = self.conns.get_mut(index) else { continue };
             conn.flags.queued = false;
             self.drive(index);
             self.settle(index);
@@ -25,9 +23,7 @@ impl Engine {
     }
 
     fn drive(&mut self, index: u32) {
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get(index) else { return };
         match conn.state {
             State::Detect { .. } => self.drive_detect(index),
             State::Server(_) => self.drive_server(index),
@@ -45,12 +41,8 @@ impl Engine {
 
     /// After a connection was driven: what has to be written, closed, read again.
     fn settle(&mut self, index: u32) {
-        let Some(id) = self.conns.id(index) else {
-            return;
-        };
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(id) = self.conns.id(index) else { return };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         if core::mem::take(&mut conn.flags.dirty) && conn.tx.unsent() > 0 {
             self.outputs.push_back(Output::Flush(id));
             if conn.tx.is_unsettled() {
@@ -63,10 +55,7 @@ impl Engine {
             }
             if conn.flags.fin == Fin::Wanted {
                 conn.flags.fin = Fin::Sent;
-                self.outputs.push_back(Output::Close {
-                    conn: id,
-                    how: CloseKind::Half,
-                });
+                self.outputs.push_back(Output::Close { conn: id, how: CloseKind::Half });
                 // What was waiting for that is looked at once more.
                 self.touch(index);
             }
@@ -77,9 +66,7 @@ impl Engine {
 
     /// What was received and not taken must not pin a read buffer that it does not fill.
     fn settle_received(&mut self, index: u32) {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         if conn.rx.is_empty() {
             conn.rx = BytesMut::new();
         } else if !conn.flags.rx_owned {
@@ -95,9 +82,7 @@ impl Engine {
 
     fn pause_or_resume(&mut self, index: u32, id: ConnId) {
         let budget = self.budget(index);
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         if budget == 0 {
             conn.flags.paused = true;
         } else if core::mem::take(&mut conn.flags.paused) {
@@ -120,9 +105,7 @@ impl Engine {
 
     /// How much a connection may read: what its sink, or its buffer, has room for.
     pub(super) fn budget(&self, index: u32) -> usize {
-        let Some(conn) = self.conns.get(index) else {
-            return 0;
-        };
+        let Some(conn) = self.conns.get(index) else { return 0 };
         let limits = &self.config.limits;
         let held = conn.rx.len();
         let upto = |bound: usize| bound.saturating_sub(held).min(Limits::READ_BLOCK);
@@ -148,21 +131,12 @@ impl Engine {
 
     /// `own`, unless the other side of the exchange has enough to write.
     fn sink_budget(&self, index: u32, own: usize) -> usize {
-        let Some(conn) = self.conns.get(index) else {
-            return 0;
-        };
+        let Some(conn) = self.conns.get(index) else { return 0 };
         let sink = match &conn.state {
             State::Tunnel(tunnel) => Some(tunnel.peer),
-            _ => conn
-                .exchange()
-                .and_then(|id| self.exchanges.get(id))
-                .and_then(|exchange| {
-                    if conn.endpoint.is_none() {
-                        exchange.up
-                    } else {
-                        Some(exchange.down)
-                    }
-                }),
+            _ => conn.exchange().and_then(|id| self.exchanges.get(id)).and_then(|exchange| {
+                if conn.endpoint.is_none() { exchange.up } else { Some(exchange.down) }
+            }),
         };
         match sink.and_then(|sink| self.conns.find(sink)) {
             Some(sink) if sink.tx.unsent() >= self.config.limits.stream_buffer => 0,

@@ -21,12 +21,8 @@ impl Engine {
     /// Takes what an endpoint sent as far as it goes.
     pub(super) fn drive_client(&mut self, index: u32) {
         loop {
-            let Some(conn) = self.conns.get_mut(index) else {
-                return;
-            };
-            let State::Client(client) = &conn.state else {
-                return;
-            };
+            let Some(conn) = self.conns.get_mut(index) else { return };
+            let State::Client(client) = &conn.state else { return };
             let step = match client.phase {
                 ClientPhase::Idle => self.drive_idle(index),
                 ClientPhase::Head(_) => self.drive_response_head(index),
@@ -41,9 +37,7 @@ impl Engine {
     /// A pooled connection that speaks unasked, or closes, leaves the pool.
     fn drive_idle(&mut self, index: u32) -> Step {
         let draining = self.is_draining();
-        let Some(conn) = self.conns.get_mut(index) else {
-            return Step::Blocked;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return Step::Blocked };
         if conn.flags.eof || !conn.rx.is_empty() || draining {
             self.leave_pool(index);
         }
@@ -60,21 +54,14 @@ impl Engine {
     }
 
     fn drive_response_head(&mut self, index: u32) -> Step {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return Step::Blocked;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return Step::Blocked };
         let eof = conn.flags.eof;
-        let State::Client(Client {
-            phase: ClientPhase::Head(scanner),
-            exchange,
-            ..
-        }) = &mut conn.state
+        let State::Client(Client { phase: ClientPhase::Head(scanner), exchange, .. }) =
+            &mut conn.state
         else {
             return Step::Blocked;
         };
-        let Some(id) = *exchange else {
-            return Step::Blocked;
-        };
+        let Some(id) = *exchange else { return Step::Blocked };
         if !conn.rx.is_empty() {
             // The connection is alive: what was sent on it counts as sent.
             conn.tx.release();
@@ -99,10 +86,8 @@ impl Engine {
         else {
             return Step::Blocked;
         };
-        let to = ResponseTo {
-            is_head: exchange.traits.is_head,
-            is_connect: exchange.traits.is_connect,
-        };
+        let to =
+            ResponseTo { is_head: exchange.traits.is_head, is_connect: exchange.traits.is_connect };
         let mut rx = core::mem::take(&mut conn.rx);
         let mut scratch = core::mem::take(&mut self.scratch);
         let parsed = http1::parse_response(&rx[..len], &mut scratch, &self.config.limits, to);
@@ -136,9 +121,7 @@ impl Engine {
     ) -> Result<Passed, Reason> {
         let now = self.now;
         let draining = self.is_draining();
-        let Some(exchange) = self.exchanges.get_mut(id) else {
-            return Err(Reason::ClientGone);
-        };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return Err(Reason::ClientGone) };
         exchange.last = now;
         let down = exchange.down;
         let kind = response_kind(exchange, response)?;
@@ -164,8 +147,7 @@ impl Engine {
             && let Some(conn) = self.conns.get_mut(down.index)
         {
             conn.tx.furnish(&mut self.spare);
-            conn.tx
-                .append(|out| http1::encode_response(out, response, &rewrite));
+            conn.tx.append(|out| http1::encode_response(out, response, &rewrite));
             conn.flags.dirty = true;
             self.touch(down.index);
         }
@@ -200,13 +182,8 @@ impl Engine {
     // ---- Response bodies ----
 
     fn drive_response_body(&mut self, index: u32) -> Step {
-        let Some(conn) = self.conns.get(index) else {
-            return Step::Blocked;
-        };
-        let State::Client(Client {
-            exchange: Some(id), ..
-        }) = conn.state
-        else {
+        let Some(conn) = self.conns.get(index) else { return Step::Blocked };
+        let State::Client(Client { exchange: Some(id), .. }) = conn.state else {
             return Step::Blocked;
         };
         match self.move_response_body(index, id) {
@@ -224,15 +201,11 @@ impl Engine {
 
     /// The end of the connection ends a body that has no other end, and cuts any other short.
     fn response_eof(&mut self, index: u32, id: ExchangeId) -> Step {
-        let Some(conn) = self.conns.get(index) else {
-            return Step::Blocked;
-        };
+        let Some(conn) = self.conns.get(index) else { return Step::Blocked };
         if !conn.flags.eof || !conn.rx.is_empty() {
             return Step::Blocked;
         }
-        let State::Client(client) = &conn.state else {
-            return Step::Blocked;
-        };
+        let State::Client(client) = &conn.state else { return Step::Blocked };
         if let ClientPhase::Body(decoder) = &client.phase {
             if decoder.eof().is_ok() {
                 self.finish(id);
@@ -247,26 +220,16 @@ impl Engine {
     fn move_response_body(&mut self, index: u32, id: ExchangeId) -> Result<bool, ()> {
         let now = self.now;
         let limits = &self.config.limits;
-        let Some(exchange) = self.exchanges.get_mut(id) else {
-            return Err(());
-        };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return Err(()) };
         let down = exchange.down;
         if self.conns.find(down).is_none() {
             return Err(());
         }
-        let Some((conn, sink)) = self.conns.pair(index, down.index) else {
-            return Err(());
-        };
-        let State::Client(client) = &mut conn.state else {
-            return Err(());
-        };
-        let ClientPhase::Body(decoder) = &mut client.phase else {
-            return Err(());
-        };
-        let (chunked, http10) = (
-            exchange.progress.chunked,
-            exchange.traits.client == Version::Http10,
-        );
+        let Some((conn, sink)) = self.conns.pair(index, down.index) else { return Err(()) };
+        let State::Client(client) = &mut conn.state else { return Err(()) };
+        let ClientPhase::Body(decoder) = &mut client.phase else { return Err(()) };
+        let (chunked, http10) =
+            (exchange.progress.chunked, exchange.traits.client == Version::Http10);
         let mut moved = false;
         let done = loop {
             if sink.tx.unsent() >= limits.stream_buffer {
@@ -316,22 +279,13 @@ impl Engine {
     /// Tells the balancer, once per attempt, how the endpoint did.
     pub(super) fn sample(&mut self, id: ExchangeId) {
         let now = self.now;
-        let Some(exchange) = self.exchanges.get_mut(id) else {
-            return;
-        };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
         if core::mem::replace(&mut exchange.progress.sampled, true) {
             return;
         }
-        let (failed, took) = (
-            exchange.progress.failed,
-            now.saturating_since(exchange.attempt),
-        );
-        let Some(endpoint) = exchange.endpoint else {
-            return;
-        };
-        let Some((service, endpoint)) = self.mesh.service_of(endpoint) else {
-            return;
-        };
+        let (failed, took) = (exchange.progress.failed, now.saturating_since(exchange.attempt));
+        let Some(endpoint) = exchange.endpoint else { return };
+        let Some((service, endpoint)) = self.mesh.service_of(endpoint) else { return };
         let outcome = outcome_of(failed, took);
         if endpoint.removed {
             return;
@@ -346,12 +300,8 @@ impl Engine {
 
     /// An endpoint's connection closed or failed.
     pub(super) fn client_lost(&mut self, index: u32, reason: Reason) {
-        let Some(conn) = self.conns.get(index) else {
-            return;
-        };
-        let State::Client(client) = &conn.state else {
-            return;
-        };
+        let Some(conn) = self.conns.get(index) else { return };
+        let State::Client(client) = &conn.state else { return };
         let endpoint = conn.endpoint;
         let (waiting, idle) = (client.exchange, matches!(client.phase, ClientPhase::Idle));
         if idle {
@@ -360,15 +310,11 @@ impl Engine {
                 target.idle_live = target.idle_live.saturating_sub(1);
             }
         }
-        let Some(id) = waiting else {
-            return self.end_conn(index, CloseKind::Abort);
-        };
+        let Some(id) = waiting else { return self.end_conn(index, CloseKind::Abort) };
         if self.is_replayable(index, id) {
             return self.replay(index, id);
         }
-        let Some(exchange) = self.exchanges.get(id) else {
-            return;
-        };
+        let Some(exchange) = self.exchanges.get(id) else { return };
         let started = exchange.progress.response_started;
         // A reset while it served is the endpoint's failure; a reset of a connection that had
         // served others and was idle until now may only be its idle timeout.
@@ -378,14 +324,7 @@ impl Engine {
         {
             self.endpoint_down(endpoint, reason);
         }
-        self.fail(
-            id,
-            if started {
-                Reason::ResponseTruncated
-            } else {
-                reason
-            },
-        );
+        self.fail(id, if started { Reason::ResponseTruncated } else { reason });
     }
 
     /// Can the request be sent again? It met a connection that had served another before, nothing
@@ -402,9 +341,7 @@ impl Engine {
 
     /// Sends a request again, over another connection.
     fn replay(&mut self, index: u32, id: ExchangeId) {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         let mut request = core::mem::take(&mut conn.tx);
         request.rewind();
         request.release();
@@ -414,9 +351,7 @@ impl Engine {
         let endpoint = conn.endpoint;
         self.end_attempt(id, Some(Outcome::Unsent));
         self.end_conn(index, CloseKind::Abort);
-        let Some(exchange) = self.exchanges.get_mut(id) else {
-            return;
-        };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.request = request;
         exchange.up = None;
         if let Some((service, endpoint)) = endpoint.and_then(|e| self.mesh.service_of(e)) {
@@ -428,17 +363,10 @@ impl Engine {
 
     /// Bytes of a request that cannot be sent twice were written.
     pub(super) fn retained_was_written(&mut self, index: u32) {
-        let Some(conn) = self.conns.get_mut(index) else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(index) else { return };
         if conn.tx.is_retaining()
-            && let State::Client(Client {
-                exchange: Some(id), ..
-            }) = conn.state
-            && self
-                .exchanges
-                .get(id)
-                .is_none_or(|exchange| !exchange.traits.idempotent)
+            && let State::Client(Client { exchange: Some(id), .. }) = conn.state
+            && self.exchanges.get(id).is_none_or(|exchange| !exchange.traits.idempotent)
         {
             conn.tx.release();
         }
@@ -495,11 +423,7 @@ fn note_final(exchange: &mut Exchange, response: &Response<'_>, draining: bool) 
 }
 
 fn outgoing_framing(exchange: &Exchange, framing: Framing) -> Framing {
-    if exchange.progress.until_close {
-        Framing::UntilClose
-    } else {
-        framing
-    }
+    if exchange.progress.until_close { Framing::UntilClose } else { framing }
 }
 
 fn connection_option(exchange: &Exchange, kind: ResponseKind) -> ConnectionOption {
@@ -524,9 +448,5 @@ fn is_grpc_failure(status: u16) -> bool {
 
 /// What the balancer learns from a response.
 fn outcome_of(failed: bool, took: Duration) -> Outcome {
-    if failed {
-        Outcome::Failure
-    } else {
-        Outcome::Success(took)
-    }
+    if failed { Outcome::Failure } else { Outcome::Success(took) }
 }

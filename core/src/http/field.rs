@@ -47,10 +47,7 @@ impl Known {
             4 => &[(b"host", Known::Host)],
             6 => &[(b"expect", Known::Expect)],
             7 => &[(b"upgrade", Known::Upgrade), (b"trailer", Known::Trailer)],
-            10 => &[
-                (b"connection", Known::Connection),
-                (b"keep-alive", Known::KeepAlive),
-            ],
+            10 => &[(b"connection", Known::Connection), (b"keep-alive", Known::KeepAlive)],
             11 => &[(b"grpc-status", Known::GrpcStatus)],
             12 => &[(b"content-type", Known::ContentType)],
             14 => &[
@@ -127,10 +124,7 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Every field, in wire order.
     pub fn iter(self) -> Iter<'a> {
-        Iter {
-            buf: self.buf,
-            spans: self.spans.iter(),
-        }
+        Iter { buf: self.buf, spans: self.spans.iter() }
     }
 
     /// The value of the first field of this kind.

@@ -79,10 +79,7 @@ impl Decimal {
                 break;
             }
         }
-        Decimal {
-            digits,
-            start: start as u8,
-        }
+        Decimal { digits, start: start as u8 }
     }
 
     /// The digits.

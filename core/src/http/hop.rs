@@ -89,10 +89,8 @@ pub(crate) fn mark_nominated(
                     && span.name(buf).eq_ignore_ascii_case(option)
             };
             for span in spans.iter_mut().filter(nominated) {
-                span.hop |= !matches!(
-                    span.known,
-                    Known::Host | Known::ContentLength | Known::Expect
-                );
+                span.hop |=
+                    !matches!(span.known, Known::Host | Known::ContentLength | Known::Expect);
             }
         }
     }
@@ -143,7 +141,5 @@ pub fn is_forbidden_in_trailers(name: &[u8]) -> bool {
         b"x-forwarded-port",
     ];
     is_hop_by_hop(Known::of(name))
-        || FORBIDDEN
-            .iter()
-            .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+        || FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
 }

@@ -173,10 +173,9 @@ impl State {
             State::Size { size, digits } => match (byte as char).to_digit(16) {
                 // 16 digits are 64 bits.
                 Some(_) if digits == 16 => return Err(Reason::ChunkSize),
-                Some(digit) => State::Size {
-                    size: size << 4 | u64::from(digit),
-                    digits: digits + 1,
-                },
+                Some(digit) => {
+                    State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
+                }
                 None if byte == b'\n' => return Err(Reason::BareLf),
                 None if digits == 0 => return Err(Reason::ChunkSize),
                 None => match byte {
@@ -191,11 +190,7 @@ impl State {
                     return Err(Reason::ChunkExtension);
                 }
                 match at.next(byte)? {
-                    Some(at) => State::Extension {
-                        size,
-                        len: len + 1,
-                        at,
-                    },
+                    Some(at) => State::Extension { size, len: len + 1, at },
                     None => State::SizeLf { size },
                 }
             }

@@ -21,8 +21,7 @@ pub(super) fn request(head: &[u8]) -> Reason {
 
 /// The lines of a head that a scanner has let pass: each ends in CRLF.
 pub(super) fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
-    head.split(|&byte| byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    head.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 /// Is this the third part of a request line (RFC 9112 §2.3)? Case-sensitive.
@@ -55,9 +54,7 @@ fn request_line(line: &[u8]) -> Result<(), Reason> {
     if let Some(reason) = forbidden_byte(target) {
         return Err(reason);
     }
-    core::str::from_utf8(target)
-        .map(|_| ())
-        .map_err(|_| Reason::Target)
+    core::str::from_utf8(target).map(|_| ()).map_err(|_| Reason::Target)
 }
 
 /// The name and the value of a field line without its CRLF (RFC 9112 §5), or what is wrong with it.
@@ -81,10 +78,7 @@ pub(super) fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
 
 /// The first control character's reason; a tab is one here.
 fn forbidden_byte(bytes: &[u8]) -> Option<Reason> {
-    bytes
-        .iter()
-        .find(|&&byte| byte < 0x20 || byte == 0x7f)
-        .map(|&byte| control(byte))
+    bytes.iter().find(|&&byte| byte < 0x20 || byte == 0x7f).map(|&byte| control(byte))
 }
 
 fn control(byte: u8) -> Reason {

@@ -124,10 +124,7 @@ pub(super) fn gather<'a>(
     if facts.options.nominations > 0 {
         hop::mark_nominated(head, &mut scratch.spans, facts.options)?;
     }
-    let fields = Fields {
-        buf: head,
-        spans: &scratch.spans,
-    };
+    let fields = Fields { buf: head, spans: &scratch.spans };
     Ok((facts, fields))
 }
 
@@ -204,8 +201,5 @@ fn is_grpc(content_type: &[u8]) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     content_type.len() >= GRPC.len()
         && content_type[..GRPC.len()].eq_ignore_ascii_case(GRPC)
-        && matches!(
-            content_type.get(GRPC.len()),
-            None | Some(b'+' | b';' | b' ' | b'\t')
-        )
+        && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';' | b' ' | b'\t'))
 }

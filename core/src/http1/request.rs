@@ -89,11 +89,7 @@ pub fn parse_request<'a>(
         return Err(Reason::TargetTooLong);
     }
     let (facts, fields) = facts::gather(head, parsed.headers, scratch, limits)?;
-    let version = if version == 0 {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
+    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
     let http11 = version == Version::Http11;
     let is_connect = method == b"CONNECT";
     let framing = framing(&facts, version, is_connect)?;
@@ -103,12 +99,7 @@ pub fn parse_request<'a>(
         return Err(Reason::Expectation);
     }
     Ok(Request {
-        head: RequestHead {
-            method,
-            target,
-            version,
-            fields,
-        },
+        head: RequestHead { method, target, version, fields },
         form,
         authority: authority.or(facts.host.filter(|host| !host.is_empty())),
         path,

@@ -73,11 +73,7 @@ fn parse<'a>(
         return Err(Reason::BadResponse);
     };
     let (facts, fields) = facts::gather(head, parsed.headers, scratch, limits)?;
-    let version = if version == 0 {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
+    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
     let delimited = delimited(&facts, version)?;
     let tunnel = status == 101 || (to.is_connect && matches!(status, 200..=299));
     let (framing, announced) = match status {
@@ -91,12 +87,7 @@ fn parse<'a>(
         !facts.options.close && (version == Version::Http11 || facts.options.keep_alive);
     let ambiguous = status == 204 && !matches!(delimited, None | Some(Framing::Length(0)));
     Ok(Response {
-        head: ResponseHead {
-            status,
-            reason: reason(head),
-            version,
-            fields,
-        },
+        head: ResponseHead { status, reason: reason(head), version, fields },
         framing,
         announced,
         keep_alive: persistent && !tunnel && !ambiguous && framing != Framing::UntilClose,

@@ -317,9 +317,5 @@ impl HeadScanner {
 }
 
 fn expect_lf(byte: u8) -> Result<(), Reason> {
-    if byte == b'\n' {
-        Ok(())
-    } else {
-        Err(Reason::BareCr)
-    }
+    if byte == b'\n' { Ok(()) } else { Err(Reason::BareCr) }
 }

@@ -12,11 +12,7 @@ struct Case {
 }
 
 const fn case(protocol: Protocol, read: &'static [u8], rest: &'static [u8]) -> Case {
-    Case {
-        read,
-        rest,
-        protocol,
-    }
+    Case { read, rest, protocol }
 }
 
 const DECIDED: &[Case] = &[
@@ -177,9 +173,8 @@ const UNDECIDED: &[&[u8]] = &[
 fn sniff_cut(input: &[u8], cuts: &[usize]) -> Option<(Protocol, usize)> {
     let mut sniffer = Sniffer::default();
     let ends = cuts.iter().copied().chain([input.len()]);
-    let decisions: Vec<_> = ends
-        .map(|end| sniffer.sniff(&input[..end]).map(|protocol| (protocol, end)))
-        .collect();
+    let decisions: Vec<_> =
+        ends.map(|end| sniffer.sniff(&input[..end]).map(|protocol| (protocol, end))).collect();
     let first = decisions.iter().flatten().next().copied();
     // A decision stays.
     let decided = decisions.iter().skip_while(|decision| decision.is_none());
@@ -192,20 +187,11 @@ fn sniff_cut(input: &[u8], cuts: &[usize]) -> Option<(Protocol, usize)> {
 #[test]
 fn every_case_is_decided_by_its_byte_at_every_cut() {
     assert!(DECIDED.len() >= 60);
-    for Case {
-        read,
-        rest,
-        protocol,
-    } in DECIDED
-    {
+    for Case { read, rest, protocol } in DECIDED {
         let input = [*read, *rest].concat();
         let text = input.escape_ascii();
         let bytewise: Vec<usize> = (0..input.len()).collect();
-        assert_eq!(
-            sniff_cut(&input, &bytewise),
-            Some((*protocol, read.len())),
-            "{text}"
-        );
+        assert_eq!(sniff_cut(&input, &bytewise), Some((*protocol, read.len())), "{text}");
         for first in 0..=input.len() {
             for second in first..=input.len() {
                 let expected = [first, second, input.len()]
@@ -232,12 +218,7 @@ fn bytes_after_the_deciding_one_change_nothing() {
 fn prefixes_of_something_known_are_undecided() {
     for input in UNDECIDED {
         let bytewise: Vec<usize> = (0..input.len()).collect();
-        assert_eq!(
-            sniff_cut(input, &bytewise),
-            None,
-            "{}",
-            input.escape_ascii()
-        );
+        assert_eq!(sniff_cut(input, &bytewise), None, "{}", input.escape_ascii());
         assert_eq!(sniff_cut(input, &[]), None, "{}", input.escape_ascii());
     }
 }
@@ -333,10 +314,7 @@ fn every_sequence_of_pieces_agrees_with_the_reference() {
         let mut sniffer = Sniffer::default();
         let decided = (0..=input.len()).find_map(|n| sniffer.sniff(&input[..n]).map(|p| (p, n)));
         assert_eq!(decided, expected, "{}", input.escape_ascii());
-        assert_eq!(
-            Sniffer::default().sniff(&input),
-            expected.map(|(protocol, _)| protocol)
-        );
+        assert_eq!(Sniffer::default().sniff(&input), expected.map(|(protocol, _)| protocol));
         seen[expected.map_or(4, |(protocol, _)| protocol as usize)] += 1;
     }
     assert!(seen.iter().all(|&n| n > 0), "{seen:?}");
@@ -370,12 +348,7 @@ fn every_byte_in_every_place_agrees_with_the_reference() {
             let input = [*before, &[byte], *after].concat();
             let expected = (0..=input.len()).find_map(|n| reference(&input[..n]).map(|p| (p, n)));
             let bytewise: Vec<usize> = (0..input.len()).collect();
-            assert_eq!(
-                sniff_cut(&input, &bytewise),
-                expected,
-                "{}",
-                input.escape_ascii()
-            );
+            assert_eq!(sniff_cut(&input, &bytewise), expected, "{}", input.escape_ascii());
         }
     }
 }
@@ -397,10 +370,7 @@ fn endless_lines_are_opaque_at_the_limit() {
     // The longest that can be: all empty lines, the longest line, its CRLF.
     let mut input = b"\r\n".repeat(Limits::LEADING_EMPTY_LINES);
     input.extend_from_slice(b"FOO /");
-    input.resize(
-        2 * Limits::LEADING_EMPTY_LINES + Sniffer::LINE_BYTES - 9,
-        b'a',
-    );
+    input.resize(2 * Limits::LEADING_EMPTY_LINES + Sniffer::LINE_BYTES - 9, b'a');
     input.extend_from_slice(b" HTTP/1.1\r\n");
     assert_eq!(input.len(), Sniffer::MAX_BYTES);
     let mut sniffer = Sniffer::default();
@@ -413,10 +383,7 @@ fn bytes_are_read_once() {
     let mut sniffer = Sniffer::default();
     assert_eq!(sniffer.sniff(b"FOO /some/path"), None);
     // Against the contract, but it shows: the beginning is not looked at again.
-    assert_eq!(
-        sniffer.sniff(b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0 HTTP/1.1\r\n"),
-        Some(Http1)
-    );
+    assert_eq!(sniffer.sniff(b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0 HTTP/1.1\r\n"), Some(Http1));
     // And a shorter buffer than before harms nothing.
     let mut sniffer = Sniffer::default();
     assert_eq!(sniffer.sniff(b"\r\n\r\nFOO /some/path"), None);

@@ -147,9 +147,7 @@ impl Checked {
     fn pick(&mut self) {
         let ready: Vec<&Model> = self.members.iter().filter(|member| member.ready).collect();
         let picked = self.balancer.pick(&mut self.rng, self.now);
-        let Some(id) = picked else {
-            return assert!(ready.is_empty());
-        };
+        let Some(id) = picked else { return assert!(ready.is_empty()) };
         let winner = ready.iter().find(|member| member.id == id);
         let load = winner.expect("a ready member").load(self.now);
         // Of two distinct ones the better wins: never one that is worse than all others.

@@ -29,11 +29,7 @@ fn a_refused_connect_moves_the_request_to_the_other_endpoint() {
     rig.pass(millis(111));
     assert_eq!(rig.connects[0].1, first);
     rig.connect();
-    assert!(
-        rig.events
-            .iter()
-            .any(|event| matches!(event, Event::EndpointUp { .. }))
-    );
+    assert!(rig.events.iter().any(|event| matches!(event, Event::EndpointUp { .. })));
 }
 
 #[test]
@@ -61,11 +57,7 @@ fn nothing_ready_queues_then_fails_fast_then_recovers() {
         rig.pass(millis(100));
     }
     let up = rig.connect();
-    assert!(
-        rig.events
-            .iter()
-            .any(|event| matches!(event, Event::FailfastLeft { .. }))
-    );
+    assert!(rig.events.iter().any(|event| matches!(event, Event::FailfastLeft { .. })));
     rig.receive(down, GET.as_bytes());
     rig.receive(up, OK.as_bytes());
     assert_eq!(rig.written(down), OK);
@@ -92,11 +84,7 @@ fn a_reload_takes_endpoints_away_without_losing_a_request() {
     rig.command(Command::Reload(Arc::new(new)));
     rig.receive(up, OK.as_bytes());
     assert_eq!(rig.written(down), OK);
-    assert_eq!(
-        rig.closed(up).len(),
-        1,
-        "no new requests: its connection is closed"
-    );
+    assert_eq!(rig.closed(up).len(), 1, "no new requests: its connection is closed");
     rig.receive(down, GET.as_bytes());
     assert_eq!(rig.connects[0].1, addr("10.0.0.9:80"));
     let mut none = config();
@@ -108,36 +96,21 @@ fn a_reload_takes_endpoints_away_without_losing_a_request() {
 #[test]
 fn names_are_resolved_again_and_the_last_good_answer_stays() {
     let mut config = config();
-    config.services[0].endpoints = [Endpoint {
-        target: Target::Name {
-            host: "app.test".into(),
-            port: 81,
-        },
-        weight: 1,
-    }]
-    .into();
+    config.services[0].endpoints =
+        [Endpoint { target: Target::Name { host: "app.test".into(), port: 81 }, weight: 1 }].into();
     let mut rig = Rig::with(config);
     let (query, name) = rig.resolves.remove(0);
     assert_eq!(name, "app.test");
     let down = rig.client();
     rig.receive(down, GET.as_bytes());
-    let answer = (
-        ["10.1.1.1".parse().expect("ip")].into(),
-        Duration::from_secs(1),
-    );
-    rig.input(Input::Resolved {
-        query,
-        result: Ok(answer),
-    });
+    let answer = (["10.1.1.1".parse().expect("ip")].into(), Duration::from_secs(1));
+    rig.input(Input::Resolved { query, result: Ok(answer) });
     assert_eq!(rig.connects[0].1, addr("10.1.1.1:81"));
     rig.connect();
     rig.pass(Duration::from_secs(5));
     assert_eq!(rig.resolves.len(), 1, "at the floor of five seconds");
     let (query, _) = rig.resolves.remove(0);
-    rig.input(Input::Resolved {
-        query,
-        result: Err(crate::error::DnsError::NotFound),
-    });
+    rig.input(Input::Resolved { query, result: Err(crate::error::DnsError::NotFound) });
     let down = rig.client();
     rig.receive(down, GET.as_bytes());
     assert_eq!(rig.connects[0].1, addr("10.1.1.1:81"));

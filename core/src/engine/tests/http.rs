@@ -21,11 +21,7 @@ fn a_get_goes_through_and_both_connections_serve_the_next() {
     rig.receive(up, OK.as_bytes());
     assert_eq!(rig.written(down), OK);
     let snapshot = rig.engine.snapshot();
-    let service = snapshot
-        .services
-        .iter()
-        .find(|s| &*s.name == "one.example:80")
-        .expect("service");
+    let service = snapshot.services.iter().find(|s| &*s.name == "one.example:80").expect("service");
     assert_eq!((service.stats.requests, service.stats.responses[1]), (2, 2));
     assert_eq!(service.stats.latency.count(), 2);
 }
@@ -37,10 +33,7 @@ fn an_unknown_authority_is_404_and_the_connection_goes_on() {
     rig.receive(down, b"GET / HTTP/1.1\r\nHost: nobody\r\n\r\n");
     let answer = rig.written(down);
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
-    assert!(
-        answer.contains("l5d-proxy-error: no service has this authority\r\n"),
-        "{answer}"
-    );
+    assert!(answer.contains("l5d-proxy-error: no service has this authority\r\n"), "{answer}");
     rig.receive(down, GET.as_bytes());
     rig.connect();
     assert!(rig.closed(down).is_empty());
@@ -50,32 +43,17 @@ fn an_unknown_authority_is_404_and_the_connection_goes_on() {
 fn a_malformed_request_is_answered_and_the_connection_lingers() {
     let mut rig = Rig::new();
     let down = rig.client();
-    rig.receive(
-        down,
-        b"GET / HTTP/1.1\r\nHost : x\r\n\r\nGET / HTTP/1.1\r\n",
-    );
+    rig.receive(down, b"GET / HTTP/1.1\r\nHost : x\r\n\r\nGET / HTTP/1.1\r\n");
     let answer = rig.written(down);
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    assert!(
-        answer
-            .to_ascii_lowercase()
-            .contains("connection: close\r\n"),
-        "{answer}"
-    );
+    assert!(answer.to_ascii_lowercase().contains("connection: close\r\n"), "{answer}");
     assert_eq!(rig.closed(down), [CloseKind::Half]);
     rig.receive(down, b"more that nobody reads");
     rig.pass(Duration::from_secs(1));
     assert_eq!(rig.closed(down), [CloseKind::Half, CloseKind::Full]);
     assert!(rig.connects.is_empty());
-    let refused = |event: &Event| {
-        matches!(
-            event,
-            Event::Refused {
-                reason: Reason::SpaceBeforeColon,
-                ..
-            }
-        )
-    };
+    let refused =
+        |event: &Event| matches!(event, Event::Refused { reason: Reason::SpaceBeforeColon, .. });
     assert!(rig.events.iter().any(refused), "{:?}", rig.events);
 }
 
@@ -89,16 +67,10 @@ fn bodies_stream_both_ways_with_their_framing() {
     assert_eq!(rig.written(up), alloc::format!("{head}4\r\nabcd\r\n"));
     rig.receive(down, b"1;x=y\r\nz\r\n0\r\nSum: 7\r\n\r\n");
     assert_eq!(rig.written(up), "1\r\nz\r\n0\r\nSum: 7\r\n\r\n");
-    rig.receive(
-        up,
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nfoo\r\n",
-    );
+    rig.receive(up, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nfoo\r\n");
     rig.receive(up, b"0\r\n\r\n");
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_eq!(
-        rig.written(down),
-        alloc::format!("{head}3\r\nfoo\r\n0\r\n\r\n")
-    );
+    assert_eq!(rig.written(down), alloc::format!("{head}3\r\nfoo\r\n0\r\n\r\n"));
 }
 
 #[test]
@@ -169,11 +141,7 @@ fn a_response_cut_short_is_visible() {
     let (down, up) = rig.exchange(GET);
     rig.receive(up, b"HTTP/1.1 200 OK\r\n\r\nhalf");
     rig.reset(up);
-    assert_eq!(
-        rig.closed(down),
-        [CloseKind::Abort],
-        "only a reset ends a close-delimited body"
-    );
+    assert_eq!(rig.closed(down), [CloseKind::Abort], "only a reset ends a close-delimited body");
 }
 
 #[test]
@@ -184,10 +152,7 @@ fn a_close_delimited_response_ends_with_the_connection() {
     rig.eof(up);
     let answer = rig.written(down);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nall"));
-    assert!(
-        answer.to_ascii_lowercase().contains("connection: close"),
-        "{answer}"
-    );
+    assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
     assert_eq!(rig.closed(down).last(), Some(&CloseKind::Full));
 }
 
@@ -209,11 +174,7 @@ fn an_expectation_is_passed_on_and_so_is_its_answer() {
     let mut rig = Rig::new();
     let (down, up) = rig.exchange(HEAD);
     rig.receive(up, b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n");
-    assert!(
-        rig.written(down)
-            .to_ascii_lowercase()
-            .contains("connection: close")
-    );
+    assert!(rig.written(down).to_ascii_lowercase().contains("connection: close"));
     assert_eq!(rig.closed(down), [CloseKind::Half]);
     assert_eq!(rig.closed(up), [CloseKind::Abort]);
 }
@@ -262,11 +223,7 @@ fn a_drain_closes_what_is_idle_and_lets_the_rest_finish() {
     assert_eq!(rig.closed(idle), [CloseKind::Full]);
     assert!(rig.closed(down).is_empty());
     rig.receive(up, OK.as_bytes());
-    assert!(
-        rig.written(down)
-            .to_ascii_lowercase()
-            .contains("connection: close")
-    );
+    assert!(rig.written(down).to_ascii_lowercase().contains("connection: close"));
     rig.eof(down);
     assert!(rig.events.contains(&Event::Drained), "{:?}", rig.events);
 }

@@ -27,10 +27,7 @@ pub(super) fn service(name: &str, endpoints: &[&str]) -> Service {
         name: name.into(),
         endpoints: endpoints
             .iter()
-            .map(|text| Endpoint {
-                target: Target::Addr(addr(text)),
-                weight: 1,
-            })
+            .map(|text| Endpoint { target: Target::Addr(addr(text)), weight: 1 })
             .collect(),
         opaque: false,
         timeouts: ServiceTimeouts::default(),
@@ -39,10 +36,7 @@ pub(super) fn service(name: &str, endpoints: &[&str]) -> Service {
 
 /// Listeners, an app, the services `web.example` (two endpoints) and `one.example` (one).
 pub(super) fn config() -> Config {
-    let listener = |at: &str, kind| Listener {
-        addr: addr(at),
-        kind,
-    };
+    let listener = |at: &str, kind| Listener { addr: addr(at), kind };
     Config {
         listeners: [
             listener("127.0.0.1:4140", ListenerKind::Outbound),
@@ -152,10 +146,7 @@ impl Rig {
             local: addr("127.0.0.1:4140"),
             original_dst: original_dst.map(addr),
         };
-        let conn = self
-            .engine
-            .accept(self.now, accepted)
-            .expect("room for a connection");
+        let conn = self.engine.accept(self.now, accepted).expect("room for a connection");
         self.turn();
         conn
     }
@@ -166,10 +157,7 @@ impl Rig {
     }
 
     pub(super) fn receive(&mut self, conn: ConnId, data: &[u8]) {
-        self.input(Input::Received {
-            conn,
-            data: BytesMut::from(data),
-        });
+        self.input(Input::Received { conn, data: BytesMut::from(data) });
     }
 
     pub(super) fn eof(&mut self, conn: ConnId) {
@@ -177,30 +165,21 @@ impl Rig {
     }
 
     pub(super) fn reset(&mut self, conn: ConnId) {
-        self.input(Input::Failed {
-            conn,
-            kind: IoError::Reset,
-        });
+        self.input(Input::Failed { conn, kind: IoError::Reset });
     }
 
     /// Answers the oldest connect.
     pub(super) fn connect(&mut self) -> ConnId {
         assert!(!self.connects.is_empty(), "the engine connects");
         let (conn, _) = self.connects.remove(0);
-        self.input(Input::Connected {
-            conn,
-            result: Ok(addr("127.0.0.1:40000")),
-        });
+        self.input(Input::Connected { conn, result: Ok(addr("127.0.0.1:40000")) });
         conn
     }
 
     pub(super) fn refuse_connect(&mut self) -> SocketAddr {
         assert!(!self.connects.is_empty(), "the engine connects");
         let (conn, addr) = self.connects.remove(0);
-        self.input(Input::Connected {
-            conn,
-            result: Err(ConnectError::Refused),
-        });
+        self.input(Input::Connected { conn, result: Err(ConnectError::Refused) });
         addr
     }
 
@@ -215,11 +194,7 @@ impl Rig {
     }
 
     pub(super) fn closed(&self, conn: ConnId) -> Vec<CloseKind> {
-        self.closes
-            .iter()
-            .filter(|(other, _)| *other == conn)
-            .map(|(_, how)| *how)
-            .collect()
+        self.closes.iter().filter(|(other, _)| *other == conn).map(|(_, how)| *how).collect()
     }
 
     /// Lets time pass, with every timeout on the way.

@@ -73,19 +73,13 @@ fn opaque_with_nowhere_to_go_is_closed_and_counted() {
 fn connect_to_us_reaches_services_only() {
     let mut rig = Rig::new();
     let down = rig.client();
-    rig.receive(
-        down,
-        b"CONNECT one.example:80 HTTP/1.1\r\nHost: one.example:80\r\n\r\n",
-    );
+    rig.receive(down, b"CONNECT one.example:80 HTTP/1.1\r\nHost: one.example:80\r\n\r\n");
     let up = rig.connect();
     assert_eq!(rig.written(down), "HTTP/1.1 200 OK\r\n\r\n");
     rig.receive(down, b"ping");
     assert_eq!(rig.written(up), "ping");
     let down = rig.client();
-    rig.receive(
-        down,
-        b"CONNECT 10.0.0.3:80 HTTP/1.1\r\nHost: 10.0.0.3:80\r\n\r\n",
-    );
+    rig.receive(down, b"CONNECT 10.0.0.3:80 HTTP/1.1\r\nHost: 10.0.0.3:80\r\n\r\n");
     assert!(rig.written(down).starts_with("HTTP/1.1 404 "));
     assert!(rig.connects.is_empty(), "never an open proxy");
 }
@@ -96,17 +90,10 @@ fn a_websocket_handshake_opens_a_tunnel() {
     let (down, up) = rig.exchange(
         "GET /chat HTTP/1.1\r\nHost: one.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     );
-    assert!(
-        rig.written(up)
-            .to_ascii_lowercase()
-            .contains("upgrade: websocket\r\n")
-    );
+    assert!(rig.written(up).to_ascii_lowercase().contains("upgrade: websocket\r\n"));
     rig.receive(up, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst");
     let answer = rig.written(down);
-    assert!(
-        answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("\r\n\r\nfirst"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("\r\n\r\nfirst"), "{answer}");
     rig.receive(down, b"GET / not http any more");
     assert_eq!(rig.written(up), "GET / not http any more");
 }
@@ -130,8 +117,5 @@ fn inbound_without_a_destination_is_for_the_app() {
     rig.receive(down, b"GET / HTTP/1.0\r\n\r\n");
     assert_eq!(rig.connects[0].1, addr("127.0.0.1:8080"));
     let up = rig.connect();
-    assert_eq!(
-        rig.written(up),
-        "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n"
-    );
+    assert_eq!(rig.written(up), "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n");
 }

@@ -18,13 +18,8 @@ fn a_response_is_parsed_and_goes_on() {
     let bytes = b"HTTP/1.0 200 Fine\r\nServer: x\r\nConnection: close\r\n\r\n";
     assert_eq!(scan(bytes, HeadKind::Response), Ok(Some(bytes.len())));
     let mut scratch = Scratch::default();
-    let response = parse_response(
-        bytes,
-        &mut scratch,
-        &Limits::default(),
-        ResponseTo::default(),
-    )
-    .unwrap();
+    let response =
+        parse_response(bytes, &mut scratch, &Limits::default(), ResponseTo::default()).unwrap();
     assert_eq!(response.framing, Framing::UntilClose);
     let mut out = BytesMut::new();
     let rewrite = ResponseRewrite {
@@ -33,10 +28,7 @@ fn a_response_is_parsed_and_goes_on() {
         framing: Framing::Chunked,
     };
     encode_response(&mut out, &response, &rewrite);
-    assert_eq!(
-        &out[..],
-        b"HTTP/1.1 200 Fine\r\nServer: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    );
+    assert_eq!(&out[..], b"HTTP/1.1 200 Fine\r\nServer: x\r\nTransfer-Encoding: chunked\r\n\r\n");
 }
 
 #[test]
