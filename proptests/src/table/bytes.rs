@@ -10,12 +10,8 @@ pub(super) fn unescape(text: &str) -> Result<Vec<u8>, String> {
     while let Some(at) = rest.find("{\"") {
         plain(&rest[..at], &mut out)?;
         let inner = &rest[at + 2..];
-        let (unit, after) = inner
-            .split_once("\"*")
-            .ok_or_else(|| format!("`{rest}`: no `\"*`"))?;
-        let (count, after) = after
-            .split_once('}')
-            .ok_or_else(|| format!("`{rest}`: no `}}`"))?;
+        let (unit, after) = inner.split_once("\"*").ok_or_else(|| format!("`{rest}`: no `\"*`"))?;
+        let (count, after) = after.split_once('}').ok_or_else(|| format!("`{rest}`: no `}}`"))?;
         let count: usize = count.parse().map_err(|_| format!("`{count}`: no count"))?;
         if count > MOST {
             return Err(format!("{count} is over {MOST}"));
@@ -48,10 +44,7 @@ fn plain(text: &str, out: &mut Vec<u8>) -> Result<(), String> {
                     .get(1..3)
                     .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
                 let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-                (
-                    byte.ok_or_else(|| format!("`\\{escape}`: two hexadecimal digits"))?,
-                    3,
-                )
+                (byte.ok_or_else(|| format!("`\\{escape}`: two hexadecimal digits"))?, 3)
             }
             _ => return Err(format!("`\\{escape}`: unknown escape")),
         };

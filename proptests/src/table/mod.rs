@@ -36,12 +36,8 @@ mod bytes;
 mod tests;
 
 /// The authorities that requests of the table go to: each is a service. All others are unknown.
-pub const AUTHORITIES: [&str; 4] = [
-    "a.example:80",
-    "b.example:80",
-    "[2001:db8::1]:80",
-    "192.0.2.1:80",
-];
+pub const AUTHORITIES: [&str; 4] =
+    ["a.example:80", "b.example:80", "[2001:db8::1]:80", "192.0.2.1:80"];
 
 /// The honest request that goes before a case with [`Case::after_good`], and that the responses of
 /// the table answer if they do not say otherwise.
@@ -145,9 +141,7 @@ pub fn requests() -> Vec<Case> {
 pub fn responses() -> Vec<Case> {
     let kind = |row: &Row| {
         let request = row.request.as_deref().map(bytes::unescape).transpose()?;
-        Ok(Kind::Response(
-            request.unwrap_or_else(|| GOOD_REQUEST.to_vec()),
-        ))
+        Ok(Kind::Response(request.unwrap_or_else(|| GOOD_REQUEST.to_vec())))
     };
     load(RESPONSE_FILES, kind).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -260,9 +254,7 @@ fn expect(text: &str) -> Result<Expect, String> {
         Some((status, label)) => (status, Some(label)),
         None => (text, None),
     };
-    let status = status
-        .parse()
-        .map_err(|_| format!("`{text}` has no status"))?;
+    let status = status.parse().map_err(|_| format!("`{text}` has no status"))?;
     let reason = label.map(|label| reason(label, status)).transpose()?;
     Ok(Expect::Refused { status, reason })
 }

@@ -47,9 +47,7 @@ fn names_are_unique_and_messages_differ() {
 fn every_clause_names_a_section() {
     for case in all() {
         let rest = case.clause.strip_prefix("RFC ");
-        let (rfc, section) = rest
-            .and_then(|rest| rest.split_once(" §"))
-            .unwrap_or_default();
+        let (rfc, section) = rest.and_then(|rest| rest.split_once(" §")).unwrap_or_default();
         assert!(
             rfc.len() == 4 && rfc.bytes().all(|b| b.is_ascii_digit()),
             "{}: {}",
@@ -107,17 +105,10 @@ fn every_refusal_of_a_request_has_a_case() {
     };
     // The reasons that speak of the form and the size of a message; a bad field value that is no
     // control character, a method and a request line are refused under more than one name.
-    let form = Reason::ALL
-        .iter()
-        .take_while(|reason| **reason != Reason::InFlight);
-    let missing: Vec<_> = form
-        .filter(|reason| !covered(**reason))
-        .map(|reason| reason.label())
-        .collect();
-    assert_eq!(
-        missing,
-        ["request_line", "method", "field_value", "trailers"]
-    );
+    let form = Reason::ALL.iter().take_while(|reason| **reason != Reason::InFlight);
+    let missing: Vec<_> =
+        form.filter(|reason| !covered(**reason)).map(|reason| reason.label()).collect();
+    assert_eq!(missing, ["request_line", "method", "field_value", "trailers"]);
 }
 
 #[test]
@@ -148,10 +139,7 @@ fn wrong_rows_are_found() {
     let good =
         "[a]\nclause = \"RFC 9112 §5\"\nbytes = 'x{each}'\nexpect = \"400 nul\"\neach = 'ab'";
     let cases = load_one(good).unwrap();
-    assert_eq!(
-        cases.iter().map(|case| &case.name[..]).collect::<Vec<_>>(),
-        ["a_61", "a_62"]
-    );
+    assert_eq!(cases.iter().map(|case| &case.name[..]).collect::<Vec<_>>(), ["a_61", "a_62"]);
     assert_eq!(cases[1].bytes, b"xb");
     for (from, to) in [
         ("nul", "null"),

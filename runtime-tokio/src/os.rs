@@ -1,0 +1,139 @@
+//! What the operating system is asked beyond reading and writing, and what its errors mean.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use selvedge_core::error::{ConnectError, IoError};
+use selvedge_core::rng::Seed;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
+
+use crate::Options;
+
+/// Raises the soft limit of open descriptors to the hard limit and returns the new soft limit.
+/// Each connection costs one descriptor.
+///
+/// # Errors
+/// When the operating system refuses; the old limit stays.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    rlimit::increase_nofile_limit(u64::MAX)
+}
+
+/// Takes 128 bits from the operating system.
+pub(crate) fn seed() -> io::Result<Seed> {
+    Ok(Seed([getrandom::u64()?, getrandom::u64()?]))
+}
+
+/// A non-blocking TCP socket with the configured options. On Linux an accepted socket inherits
+/// those of its listener.
+pub(crate) fn tcp_socket(addr: SocketAddr, options: &Options) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(idle) = options.keepalive {
+        let keepalive = TcpKeepalive::new().with_time(idle).with_interval(idle);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if options.user_timeout.is_some() {
+        socket.set_tcp_user_timeout(options.user_timeout)?;
+    }
+    Ok(socket)
+}
+
+/// Begins to connect. The stream becomes writable when it is over, for better or worse.
+pub(crate) fn start_connect(addr: SocketAddr, options: &Options) -> io::Result<TcpStream> {
+    let socket = tcp_socket(addr, options)?;
+    match socket.connect(&addr.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => TcpStream::from_std(socket.into()),
+    }
+}
+
+/// Asks a writable socket how its connect ended: our own address. `WouldBlock`: it has not.
+pub(crate) fn connect_result(stream: &TcpStream) -> io::Result<SocketAddr> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    let peer = match stream.peer_addr() {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        peer => peer?,
+    };
+    let local = stream.local_addr()?;
+    if local == peer {
+        // A connect to a local port that nobody listens on can get that very port as its own, and
+        // then TCP connects the socket to itself (simultaneous open, RFC 9293 §3.5).
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(canonical(local))
+}
+
+/// `SO_ORIGINAL_DST`. A v6 socket with a v4-mapped peer was redirected by the v4 rules. Without
+/// connection tracking, or for a connection that it does not know, the kernel answers with an
+/// error: then there is none.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn original_dst(stream: &TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+    let socket = SockRef::from(stream);
+    let addr = match peer {
+        SocketAddr::V4(_) => socket.original_dst_v4(),
+        SocketAddr::V6(_) => socket.original_dst_v6(),
+    };
+    addr.ok()?.as_socket()
+}
+
+/// `SO_ORIGINAL_DST` exists on Linux only.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn original_dst(_stream: &TcpStream, _peer: SocketAddr) -> Option<SocketAddr> {
+    None
+}
+
+/// Unwraps a v4-mapped v6 address.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), addr.port()),
+        // As it was: with flow and scope.
+        IpAddr::V6(_) => addr,
+    }
+}
+
+/// What a failed connect means.
+pub(crate) fn connect_error(error: &io::Error) -> ConnectError {
+    use io::ErrorKind as Kind;
+    match (error.kind(), error.raw_os_error()) {
+        (Kind::ConnectionRefused | Kind::ConnectionReset, _) => ConnectError::Refused,
+        (Kind::TimedOut, _) => ConnectError::TimedOut,
+        (Kind::AddrNotAvailable | Kind::AddrInUse | Kind::WouldBlock, _)
+        | (_, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
+            ConnectError::Local
+        }
+        // No route, network or host; also a firewall that answers EPERM, and an address family
+        // that this machine has not.
+        _ => ConnectError::Unreachable,
+    }
+}
+
+/// What a failed read or write means.
+pub(crate) fn io_error(error: &io::Error) -> IoError {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => IoError::Reset,
+        Kind::TimedOut => IoError::TimedOut,
+        _ => IoError::Other,
+    }
+}
+
+/// After these errors of `accept` the next call may well succeed: the connection was at fault, not
+/// the listener (accept(2): Linux passes on what happened to the new socket).
+pub(crate) fn is_about_one_connection(error: &io::Error) -> bool {
+    use libc::{
+        ECONNABORTED, ECONNRESET, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH, EPERM, EPROTO,
+    };
+    [ECONNABORTED, ECONNRESET, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH, EPERM, EPROTO]
+        .iter()
+        .any(|&number| error.raw_os_error() == Some(number))
+}
+
+#[cfg(test)]
+mod tests;

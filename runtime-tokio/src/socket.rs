@@ -1,0 +1,209 @@
+//! A TCP connection, between its descriptor and the engine.
+
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use selvedge_core::engine::{ConnId, Engine, Input};
+use selvedge_core::error::IoError;
+use selvedge_core::limits::Limits;
+use selvedge_core::time::Time;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
+use tokio::net::TcpStream;
+
+use crate::inbox::Source;
+use crate::os;
+
+/// How many slices go into one `writev`.
+const MAX_SLICES: usize = 64;
+/// A read into less room than this is not worth its system call: better a new block.
+const MIN_ROOM: usize = 8 * 1024;
+
+/// A socket and what is known about it.
+pub(crate) struct Socket {
+    conn: ConnId,
+    pub(crate) source: Arc<Source>,
+    stream: TcpStream,
+    /// Made from `source`; kept because making one costs two atomic operations.
+    waker: Waker,
+    connecting: bool,
+    /// The kernel takes no more for now; the waker tells when it does.
+    write_blocked: bool,
+    /// The peer's FIN was read.
+    read_closed: bool,
+    /// A write failed. What arrived before that is read first: a server that refuses an upload
+    /// answers and closes, and the answer must not get lost behind the error.
+    write_failed: Option<IoError>,
+}
+
+/// What a visit did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visit {
+    /// Nothing: the waker tells when to come again.
+    Nothing,
+    /// The engine was told something.
+    Fed,
+    /// The engine was told something, and there may be more.
+    FedMore,
+    /// The engine was told that the connect failed: there is no connection.
+    Gone,
+}
+
+impl Socket {
+    /// A connection, or one that is `connecting`. Its first visit registers the waker.
+    pub(crate) fn new(
+        conn: ConnId,
+        stream: TcpStream,
+        source: Arc<Source>,
+        connecting: bool,
+    ) -> Self {
+        Socket {
+            conn,
+            waker: Waker::from(Arc::clone(&source)),
+            source,
+            stream,
+            connecting,
+            write_blocked: false,
+            read_closed: false,
+            write_failed: None,
+        }
+    }
+
+    /// Looks what happened: finishes connecting, or writes what was blocked and reads at most one
+    /// block. A socket whose reading the engine has paused is not read.
+    pub(crate) fn visit(&mut self, engine: &mut Engine, block: &mut BytesMut, now: Time) -> Visit {
+        self.source.begin_visit();
+        if self.connecting {
+            return self.finish_connect(engine, now);
+        }
+        let mut wrote = false;
+        if self.write_blocked {
+            self.write_blocked = false;
+            wrote = self.flush(engine, now);
+        }
+        match self.read(engine, block, now) {
+            Visit::Nothing if wrote => Visit::Fed,
+            read => read,
+        }
+    }
+
+    fn finish_connect(&mut self, engine: &mut Engine, now: Time) -> Visit {
+        let conn = self.conn;
+        let cx = &mut Context::from_waker(&self.waker);
+        let result = loop {
+            if self.stream.poll_write_ready(cx).is_pending() {
+                return Visit::Nothing;
+            }
+            // `WouldBlock`, after a wake-up too many, clears the readiness.
+            let finish = || os::connect_result(&self.stream);
+            match self.stream.try_io(Interest::WRITABLE, finish) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => break result.map_err(|error| os::connect_error(&error)),
+            }
+        };
+        self.connecting = false;
+        let visit = match result {
+            Ok(_) => Visit::FedMore,
+            Err(_) => Visit::Gone,
+        };
+        engine.handle_input(now, Input::Connected { conn, result });
+        visit
+    }
+
+    fn read(&mut self, engine: &mut Engine, block: &mut BytesMut, now: Time) -> Visit {
+        let conn = self.conn;
+        let result = if self.read_closed || engine.read_budget(conn) == 0 {
+            Poll::Pending
+        } else {
+            self.poll_read(block)
+        };
+        let (input, more) = match (result, self.write_failed) {
+            (Poll::Ready(Ok((0, _))), failed) => {
+                self.read_closed = true;
+                (Input::ReadClosed { conn }, failed.is_some())
+            }
+            (Poll::Ready(Ok((_, more))), failed) => {
+                let data = block.split();
+                (Input::Received { conn, data }, more || failed.is_some())
+            }
+            (Poll::Ready(Err(error)), _) => {
+                let kind = os::io_error(&error);
+                (Input::Failed { conn, kind }, false)
+            }
+            (Poll::Pending, Some(kind)) => (Input::Failed { conn, kind }, false),
+            (Poll::Pending, None) => return Visit::Nothing,
+        };
+        engine.handle_input(now, input);
+        if more { Visit::FedMore } else { Visit::Fed }
+    }
+
+    /// Reads once into the spare room of `block`: how much, and whether there may be more. A short
+    /// read empties the socket's buffer, so the waker is registered at once.
+    fn poll_read(&mut self, block: &mut BytesMut) -> Poll<io::Result<(usize, bool)>> {
+        if !block.try_reclaim(Limits::READ_BLOCK) && block.capacity() < MIN_ROOM {
+            block.reserve(Limits::READ_BLOCK);
+        }
+        let room = block.capacity();
+        let cx = &mut Context::from_waker(&self.waker);
+        let read = pin!(self.stream.read_buf(block)).poll(cx)?;
+        read.map(|n| {
+            let more = n == room || n > 0 && self.stream.poll_read_ready(cx).is_ready();
+            Ok((n, more))
+        })
+    }
+
+    /// Writes until the engine has nothing more or the kernel takes nothing more. True if the
+    /// engine was told something.
+    pub(crate) fn flush(&mut self, engine: &mut Engine, now: Time) -> bool {
+        let conn = self.conn;
+        let mut fed = false;
+        while !self.connecting && !self.write_blocked && self.write_failed.is_none() {
+            let mut slices = [&[][..]; MAX_SLICES];
+            let count = engine.write_bufs(conn, &mut slices);
+            if count == 0 {
+                break;
+            }
+            match self.poll_write(&slices[..count]) {
+                Poll::Ready(Ok(n)) => {
+                    engine.handle_input(now, Input::Wrote { conn, n });
+                    fed = true;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.write_failed = Some(os::io_error(&error));
+                    // Reports it.
+                    self.waker.wake_by_ref();
+                }
+                Poll::Pending => self.write_blocked = true,
+            }
+        }
+        fed
+    }
+
+    fn poll_write(&mut self, slices: &[&[u8]]) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        let cx = &mut Context::from_waker(&self.waker);
+        if let [one] = slices {
+            return stream.poll_write(cx, one);
+        }
+        let mut vector = [IoSlice::new(&[]); MAX_SLICES];
+        for (to, from) in vector.iter_mut().zip(slices) {
+            *to = IoSlice::new(from);
+        }
+        stream.poll_write_vectored(cx, &vector[..slices.len()])
+    }
+
+    /// Sends a FIN after everything that was written. A peer that is gone makes it fail; reading
+    /// tells the same.
+    pub(crate) fn shutdown_write(&self) {
+        let _ = SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Makes the coming close a reset.
+    pub(crate) fn reset_on_close(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+}

@@ -1,0 +1,284 @@
+//! Opaque connections through the adapter.
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{PATIENCE, Proxy, echo, forward, pattern, reset, send_all, server, service, wait_for};
+use selvedge_core::config::Target;
+use selvedge_core::engine::Event;
+use selvedge_core::limits::Limits;
+use selvedge_core::stats::Snapshot;
+use selvedge_tokio::{Options, bind};
+
+#[test]
+fn a_mebibyte_both_ways_and_half_close() {
+    let proxy = Proxy::forward(server(echo));
+    let mut client = proxy.connect();
+    let bytes = pattern(1 << 20);
+    let sender = send_all(&client, bytes.clone());
+    let mut back = Vec::new();
+    client.read_to_end(&mut back).unwrap();
+    sender.join().unwrap().unwrap();
+    assert!(back == bytes, "{} of {} bytes", back.len(), bytes.len());
+    proxy.wait_idle();
+}
+
+#[test]
+fn an_answer_after_the_clients_fin() {
+    let backend = server(|mut stream| {
+        let mut request = Vec::new();
+        stream.read_to_end(&mut request).unwrap();
+        stream.write_all(&request).unwrap();
+    });
+    let proxy = Proxy::forward(backend);
+    let mut client = proxy.connect();
+    client.write_all(b"question").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"question");
+    proxy.wait_idle();
+}
+
+#[test]
+fn many_connections_at_once() {
+    let proxy = Proxy::forward(server(echo));
+    let mut clients: Vec<TcpStream> = (0..100).map(|_| proxy.connect()).collect();
+    for round in 0..20_u32 {
+        for (number, client) in (0_u32..).zip(&mut clients) {
+            client.write_all(&(number + round).to_be_bytes()).unwrap();
+        }
+        for (number, client) in (0_u32..).zip(&mut clients) {
+            let mut answer = [0; 4];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(u32::from_be_bytes(answer), number + round);
+        }
+    }
+    drop(clients);
+    proxy.wait_idle();
+}
+
+#[test]
+fn a_reset_from_the_backend_is_a_reset_for_the_client() {
+    let backend = server(|mut stream| {
+        let _ = stream.read(&mut [0; 1]);
+        reset(stream);
+    });
+    let proxy = Proxy::forward(backend);
+    let mut client = proxy.connect();
+    client.write_all(b"x").unwrap();
+    let error = client.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    proxy.wait_idle();
+}
+
+#[test]
+fn a_reset_from_the_client_is_a_reset_for_the_backend() {
+    let (seen, result) = channel();
+    let seen = Mutex::new(seen);
+    let backend = server(move |mut stream| {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"hello").unwrap();
+        let end = stream.read(&mut [0; 1]).map_err(|error| error.kind());
+        seen.lock().unwrap().send(end).unwrap();
+    });
+    let proxy = Proxy::forward(backend);
+    let mut client = proxy.connect();
+    client.read_exact(&mut [0; 5]).unwrap();
+    reset(client);
+    let end = result.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(end, Err(ErrorKind::ConnectionReset));
+    proxy.wait_idle();
+}
+
+#[test]
+fn nobody_listening_ends_the_client() {
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let mut config = forward(Target::Addr(nobody));
+    config.timeouts.failfast = Duration::from_millis(300);
+    let proxy = Proxy::start(config, &Options::default());
+    let mut client = proxy.connect();
+    // Whether by FIN or by RST: it does not hang.
+    assert!(matches!(client.read(&mut [0; 1]), Ok(0) | Err(_)));
+    proxy.wait_idle();
+}
+
+#[test]
+fn a_slow_reader_holds_the_writer_back() {
+    let (slow, taken) = channel();
+    let slow = Mutex::new(slow);
+    let backend = server(move |stream| slow.lock().unwrap().send(stream).unwrap());
+    let proxy = Proxy::forward(backend);
+    let client = proxy.connect();
+    let total: usize = 64 << 20;
+    let sender = send_all(&client, vec![7; total]);
+    let mut reader = taken.recv_timeout(PATIENCE).unwrap();
+
+    // It stands still when all buffers are full …
+    let mut before = Snapshot::default();
+    wait_for("the writer to stand still", || {
+        let now = proxy.snapshot();
+        std::thread::sleep(Duration::from_millis(200));
+        let still = read_bytes(&now) > 0 && read_bytes(&now) == read_bytes(&before);
+        before = now;
+        still
+    });
+    assert!(!sender.is_finished());
+    assert!(read_bytes(&before) < total as u64 / 2);
+    // … and ours hold no more than they may, and one block.
+    let most = Limits::default().stream_buffer + Limits::READ_BLOCK;
+    let held = before.gauges.buffered_bytes;
+    assert!(held > 0 && held <= most, "{held} bytes");
+
+    // It goes on when the reader does.
+    reader.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.len(), total);
+    drop(reader);
+    sender.join().unwrap().unwrap();
+    drop(client);
+    proxy.wait_idle();
+}
+
+/// Bytes that came from clients.
+fn read_bytes(snapshot: &Snapshot) -> u64 {
+    let directions = &snapshot.directions;
+    directions.iter().map(|d| d.accepted.read_bytes).sum()
+}
+
+#[test]
+fn a_bulk_transfer_does_not_starve_others() {
+    let proxy = Proxy::forward(server(echo));
+    let mut bulk = proxy.connect();
+    let sender = send_all(&bulk, vec![1; 64 << 20]);
+    let drain = std::thread::spawn(move || std::io::copy(&mut bulk, &mut std::io::sink()).unwrap());
+    for _ in 0..50 {
+        let mut client = proxy.connect();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client.write_all(b"ping").unwrap();
+        client.read_exact(&mut [0; 4]).unwrap();
+    }
+    sender.join().unwrap().unwrap();
+    assert_eq!(drain.join().unwrap(), 64 << 20);
+}
+
+#[test]
+fn a_drain_lets_connections_finish_and_ends_the_worker() {
+    let mut proxy = Proxy::forward(server(echo));
+    let mut client = proxy.connect();
+    client.write_all(b"before").unwrap();
+    client.read_exact(&mut [0; 6]).unwrap();
+    proxy.worker().drain();
+    wait_for("the listener to close", || TcpStream::connect(proxy.addr).is_err());
+    client.write_all(b"after").unwrap();
+    client.read_exact(&mut [0; 5]).unwrap();
+    drop(client);
+    proxy.ended().unwrap();
+    let events: Vec<Event> = proxy.events.try_iter().collect();
+    assert_eq!(events.last(), Some(&Event::Drained), "{events:?}");
+    // What is asked afterwards gets no answer, but it gets an end.
+    assert_eq!(common::block_on(proxy.worker().snapshot()), None);
+}
+
+#[test]
+fn a_drain_of_an_idle_worker_ends_it() {
+    let mut proxy = Proxy::forward(server(echo));
+    proxy.worker().drain();
+    proxy.ended().unwrap();
+    assert!(TcpStream::connect(proxy.addr).is_err());
+}
+
+#[test]
+fn a_reload_takes_effect() {
+    let proxy = Proxy::forward(server(|mut stream| stream.write_all(b"one").unwrap()));
+    let ask = || {
+        let mut answer = String::new();
+        proxy.connect().read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert_eq!(ask(), "one");
+    let other = server(|mut stream| stream.write_all(b"two").unwrap());
+    let mut config = forward(Target::Addr(other));
+    config.services.push(service("unused.example:80".into(), Target::Addr(other), false));
+    proxy.worker().reload(Arc::new(config));
+    let event = proxy.events.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(event, Event::Reloaded { services: 2 });
+    assert_eq!(ask(), "two");
+}
+
+#[test]
+fn an_endpoint_may_be_a_name() {
+    let backend = server(echo);
+    let proxy = Proxy::start(
+        forward(Target::Name { host: "localhost".into(), port: backend.port() }),
+        &Options::default(),
+    );
+    let mut client = proxy.connect();
+    client.write_all(b"hello").unwrap();
+    client.read_exact(&mut [0; 5]).unwrap();
+}
+
+#[test]
+fn every_worker_gets_connections() {
+    let options = Options { workers: 2, ..Options::default() };
+    let config = forward(Target::Addr(server(echo)));
+    let mut proxy = Proxy::start(config, &options);
+    let mut clients: Vec<TcpStream> = (0..64).map(|_| proxy.connect()).collect();
+    for client in &mut clients {
+        client.write_all(b"hello").unwrap();
+        client.read_exact(&mut [0; 5]).unwrap();
+    }
+    let mut sum = 0;
+    for worker in proxy.workers.handles() {
+        let snapshot = common::block_on(worker.snapshot()).unwrap();
+        let read = read_bytes(&snapshot);
+        assert!(read > 0);
+        sum += read;
+    }
+    assert_eq!(sum, 64 * 5);
+    drop(clients);
+    for worker in proxy.workers.handles() {
+        worker.drain();
+    }
+    proxy.ended().unwrap();
+}
+
+#[test]
+fn a_panic_ends_the_worker_and_is_reported() {
+    let config = forward(Target::Addr(server(echo)));
+    let bound = bind(&config, &Options::default()).unwrap();
+    let addr = bound.local_addrs()[0];
+    let mut workers =
+        bound.serve(&Arc::new(config), |event| panic!("as planned: {event:?}")).unwrap();
+    workers.handles()[0].drain();
+    let result = common::block_on(workers.ended());
+    assert!(result.is_err());
+    assert!(TcpStream::connect(addr).is_err());
+}
+
+#[test]
+fn a_worker_runs_in_a_runtime_that_is_there_already() {
+    let config = forward(Target::Addr(server(echo)));
+    let bound = bind(&config, &Options::default()).unwrap();
+    let addr = bound.local_addrs()[0];
+    let (worker, future) = bound.embed(&Arc::new(config), |_| {});
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = std::thread::spawn(move || {
+        let mut client = TcpStream::connect(addr).unwrap();
+        client.write_all(b"hello").unwrap();
+        client.read_exact(&mut [0; 5]).unwrap();
+        drop(client);
+        worker.drain();
+    });
+    runtime.block_on(future).unwrap();
+    client.join().unwrap();
+}
