@@ -107,6 +107,8 @@ pub struct DetectStats {
     pub timeout: u64,
     /// Not asked: the port or the service is marked opaque.
     pub skipped: u64,
+    /// From accept to the decision.
+    pub duration: Histogram,
 }
 
 /// One side of the proxy.

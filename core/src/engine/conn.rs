@@ -92,6 +92,8 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Detect {
     pub(crate) sniffer: Sniffer,
+    /// When it was accepted.
+    pub(crate) accepted: Time,
     /// When its first byte came.
     pub(crate) since: Option<Time>,
 }

@@ -49,12 +49,14 @@ impl Engine {
             if conn.flags.eof {
                 // What came is all there will be: no allowed continuation is left.
                 stats.opaque += 1;
+                stats.duration.record(now - detect.accepted);
                 return self.begin_opaque(index);
             }
             // A beginning that could become HTTP is waited for briefly, and not for ever by drips.
             let due = (now + timeouts.detect_prefix).min(since + timeouts.header);
             return self.timers.conns.set(index, due);
         };
+        stats.duration.record(now - detect.accepted);
         match protocol {
             Protocol::Http1 => stats.http1 += 1,
             Protocol::Http2 => stats.http2 += 1,

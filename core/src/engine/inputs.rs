@@ -32,7 +32,11 @@ impl Engine {
         let id = self.conns.insert(Conn {
             generation: 0,
             direction,
-            state: State::Detect(Detect { sniffer: Sniffer::default(), since: None }),
+            state: State::Detect(Detect {
+                sniffer: Sniffer::default(),
+                accepted: self.now,
+                since: None,
+            }),
             endpoint: None,
             rx: BytesMut::new(),
             tx: OutQueue::default(),

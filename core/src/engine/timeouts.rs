@@ -42,12 +42,13 @@ impl Engine {
     fn conn_due(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index) else { return };
         match &conn.state {
-            State::Detect { .. } => {
-                let detect = &mut self.directions[conn.direction as usize].detect;
+            State::Detect(detect) => {
+                let stats = &mut self.directions[conn.direction as usize].detect;
+                stats.duration.record(self.now - detect.accepted);
                 if conn.rx.is_empty() {
-                    detect.timeout += 1;
+                    stats.timeout += 1;
                 } else {
-                    detect.opaque += 1;
+                    stats.opaque += 1;
                 }
                 self.begin_opaque(index);
             }

@@ -15,14 +15,24 @@
 //!
 //! ```text
 //! HTTP/1   *LEADING_EMPTY_LINES( CR LF ) registered-method SP
-//!          *LEADING_EMPTY_LINES( CR LF ) token SP *( not a control ) SP "HTTP/" d "." d [ CR ] LF
+//!          *LEADING_EMPTY_LINES( CR LF ) *text [ SP *( text / SP / obs-text ) ]
+//!                                        SP "HTTP/" DIGIT "." DIGIT [ CR ] LF
+//!          text = %x21-7E / HTAB;  obs-text = %x80-FF
 //! HTTP/2   "PRI * HTTP/2.0" CR LF CR LF "SM" CR LF CR LF
 //! TLS      22, 3, 0..4, length (2 bytes), 1                 record header, ClientHello
 //! ```
 //!
-//! In the second form of HTTP/1 the last SP may be the one after the token: a line that claims to
-//! be HTTP is answered as HTTP, with an error if it deserves one, and never forwarded unread.
-//! Everything else is [`Protocol::Opaque`], from the first byte on that rules all three out.
+//! The second form of HTTP/1 is much wider than a request line: a line that claims to be HTTP is
+//! answered as HTTP, with an error if it deserves one (`G(T / HTTP/1.1`, ` GET / HTTP/1.1`), and
+//! never forwarded unread. Everything else is [`Protocol::Opaque`], from the first byte on that
+//! rules all three out: for text that is the end of its first line, for most binary protocols one
+//! of the first bytes.
+//!
+//! What that width costs: a text protocol whose client sends part of a line and then waits for the
+//! server (a JSON value or an XML stream header without a line end) is forwarded only when
+//! [`Timeouts::detect_prefix`](crate::config::Timeouts::detect_prefix) has passed, 1 s by default.
+//! Protocols that end their lines at once (Redis, SMTP, memcached) or that use control characters
+//! (PostgreSQL, MongoDB, Kafka) do not wait. A port marked opaque never does.
 
 mod methods;
 #[cfg(test)]
@@ -72,11 +82,11 @@ enum Stage {
     EmptyLine,
     /// Empty lines, but nothing of the line after them.
     LineStart,
-    /// Part of a method.
+    /// Part of a line, without a SP: of what would be a method.
     Method,
     /// `PRI ` and more of the HTTP/2 preface.
     Preface,
-    /// A method that is a token but not registered, a SP, and more of the line.
+    /// Something that is not a registered method, a SP, and more of the line.
     Line,
     /// A line that ends in `SP HTTP/d.d`, and a CR.
     LineEnd,
@@ -84,7 +94,7 @@ enum Stage {
 }
 
 impl Sniffer {
-    /// The longest first line that is waited for when the method is not registered, without its
+    /// The longest first line that is waited for when no registered method begins it, without its
     /// CRLF: the default of [`Limits::target_bytes`] and room for method and version. A longer one
     /// is opaque, so that text without line ends does not pile up here.
     pub const LINE_BYTES: usize = 33 * 1024;
@@ -117,7 +127,8 @@ impl Sniffer {
             Stage::Start if byte == HANDSHAKE => Stage::Tls,
             Stage::Start | Stage::LineStart => match byte {
                 b'\r' if before.len() < 2 * Limits::LEADING_EMPTY_LINES => Stage::EmptyLine,
-                byte if is_token(byte) => Stage::Method,
+                b' ' => Stage::Line,
+                byte if is_text(byte) => Stage::Method,
                 _ => OPAQUE,
             },
             Stage::EmptyLine if byte == b'\n' => {
@@ -128,9 +139,10 @@ impl Sniffer {
                 // The preface is the very beginning of a connection or it is none.
                 b"PRI" if self.line_start == 0 => Stage::Preface,
                 method if is_registered(method) => HTTP1,
-                _ => Stage::Line,
+                _ if line.len() < Self::LINE_BYTES => Stage::Line,
+                _ => OPAQUE,
             },
-            Stage::Method if is_token(byte) && line.len() < Self::LINE_BYTES => Stage::Method,
+            Stage::Method if is_text(byte) && line.len() < Self::LINE_BYTES => Stage::Method,
             Stage::Preface => match PREFACE.get(before.len()) {
                 Some(&expected) if byte != expected => HTTP1,
                 _ if before.len() + 1 == PREFACE.len() => Stage::Decided(Protocol::Http2),
@@ -139,8 +151,7 @@ impl Sniffer {
             Stage::Line => match byte {
                 b'\r' if ends_in_version(line) => Stage::LineEnd,
                 b'\n' if ends_in_version(line) => HTTP1,
-                0..0x20 | 0x7f => OPAQUE,
-                _ if line.len() < Self::LINE_BYTES => Stage::Line,
+                b'\t' | b' '..=b'~' | 0x80.. if line.len() < Self::LINE_BYTES => Stage::Line,
                 _ => OPAQUE,
             },
             Stage::LineEnd if byte == b'\n' => HTTP1,
@@ -191,9 +202,8 @@ fn ends_in_version(line: &[u8]) -> bool {
         if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// `tchar` (RFC 9110 §5.6.2).
-fn is_token(byte: u8) -> bool {
-    matches!(byte,
-        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`'
-        | b'|' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
+/// What a line that ends in `SP HTTP/d.d` may hold before its first SP. Bytes beyond ASCII are not
+/// among it, so that binary protocols are told by them.
+fn is_text(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'!'..=b'~')
 }

@@ -38,7 +38,9 @@ const DECIDED: &[Case] = &[
     case(Opaque, b"\r\n\n", b"GET / HTTP/1.1\r\n"),
     case(Opaque, b"\rG", b"ET / HTTP/1.1\r\n"),
     case(Opaque, b"\r\r", b"\n"),
-    case(Opaque, b"\r\n ", b"GET / HTTP/1.1\r\n"),
+    case(Http1, b"\r\n GET / HTTP/1.1\r\n", b""),
+    case(Http1, b"\r\n\t HTTP/1.0\r\n", b""),
+    case(Opaque, b"\r\n \r", b"\n"),
     case(Opaque, b"\r\n\x16", b"\x03\x01\x02\x00\x01"),
     // Other methods: the line has to say that it is HTTP.
     case(Http1, b"FOO / HTTP/1.1\r\n", b"\r\n"),
@@ -66,18 +68,46 @@ const DECIDED: &[Case] = &[
     case(Opaque, b"FOO / HTTP/1.1\r\r", b"\n"),
     case(Opaque, b"FOO / HTTP/1.1\rX", b""),
     case(Opaque, b"FOO / HTTP/1.1\r ", b"\n"),
-    case(Opaque, b"FOO /\t", b"HTTP/1.1\r\n"),
+    case(Opaque, b"FOO /\tHTTP/1.1\r", b"\n"),
+    case(Opaque, b"FOO / HTTP/1.1\t\r", b"\n"),
+    case(Opaque, b"FOO / HTTP/1.1\t\n", b""),
     case(Opaque, b"FOO /\0", b" HTTP/1.1\r\n"),
     case(Opaque, b"FOO /\x7f", b" HTTP/1.1\r\n"),
     case(Opaque, b"FOO /\x1b", b" HTTP/1.1\r\n"),
-    case(Opaque, b"FOO\t", b"/ HTTP/1.1\r\n"),
     case(Opaque, b"GET\r", b"\n"),
     case(Opaque, b"GET\n", b""),
     case(Opaque, b"GET\0", b""),
     case(Opaque, b"G\xc3", b"\x89T / HTTP/1.1\r\n"),
-    case(Opaque, b" ", b"GET / HTTP/1.1\r\n"),
-    case(Opaque, b"/", b" HTTP/1.1\r\n"),
-    case(Opaque, b"HTTP/", b"1.1 200 OK\r\n"),
+    case(Opaque, b"\xff", b" / HTTP/1.1\r\n"),
+    case(Opaque, b"HTTP/1.1 200 OK\r", b"\n"),
+    // No request lines at all, but they say that they are HTTP.
+    case(Http1, b"G(T / HTTP/1.1\r\n", b"Host: a\r\n\r\n"),
+    case(Http1, b"\"GET\" / HTTP/1.1\n", b""),
+    case(Http1, b"{\"a\":1} HTTP/1.1\r\n", b""),
+    case(Http1, b" GET / HTTP/1.1\r\n", b""),
+    case(Http1, b" GET / HTTP/1.1\n", b""),
+    case(Http1, b"  HTTP/1.1\r\n", b""),
+    case(Http1, b" HTTP/1.1\n", b""),
+    case(Http1, b" \x80\xff HTTP/1.1\r\n", b""),
+    case(Http1, b"\tGET / HTTP/1.1\r\n", b""),
+    case(Http1, b"GET\t/ HTTP/1.1\r\n", b""),
+    case(Http1, b"GET\t/\t HTTP/1.1\r\n", b""),
+    case(Http1, b"FOO /\tb HTTP/1.1\r\n", b""),
+    case(Http1, b"FOO \t HTTP/1.1\r\n", b""),
+    case(Http1, b"GET/ HTTP/1.1\r\n", b""),
+    case(Http1, b"/ HTTP/1.1\r\n", b""),
+    case(Http1, b"~ HTTP/1.1\r\n", b""),
+    case(Http1, b"HTTP/1.1 HTTP/1.1\r\n", b""),
+    case(Opaque, b"HTTP/1.1\r", b"\n"),
+    case(Opaque, b"GET/HTTP/1.1\n", b""),
+    case(Opaque, b"GET\t/\tHTTP/1.1\r", b"\n"),
+    case(Opaque, b" GET /\r", b"\n"),
+    case(Opaque, b" \x16", b"\x03\x01\x02\x00\x01 HTTP/1.1\r\n"),
+    case(Opaque, b" \x7f", b" HTTP/1.1\r\n"),
+    case(Opaque, b"\t\xff", b" / HTTP/1.1\r\n"),
+    case(Opaque, b"\t\n", b""),
+    case(Opaque, b"G(T\x0b", b"/ HTTP/1.1\r\n"),
+    case(Opaque, b"\x7f", b" / HTTP/1.1\r\n"),
     // HTTP/2 with prior knowledge.
     case(Http2, PREFACE, b""),
     case(Http2, PREFACE, b"\0\0\0\x04\0\0\0\0\0"),
@@ -87,6 +117,8 @@ const DECIDED: &[Case] = &[
     case(Http1, b"PRI * HTTP/2.0\r\n\r\nSN", b"\r\n\r\n"),
     case(Http1, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", b""),
     case(Http1, b"\r\nPRI ", b"* HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    case(Http1, b"PRI\t* HTTP/2.0\r\n", b"\r\nSM\r\n\r\n"),
+    case(Http1, b" PRI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n"),
     case(Opaque, b"pri * HTTP/2\r", b"\n"),
     case(Opaque, b"PRIVMSG #room :hello\r", b"\n"),
     // TLS.
@@ -115,7 +147,7 @@ const DECIDED: &[Case] = &[
     case(Opaque, b"USER anonymous\r", b"\n"),               // FTP, POP3
     case(Opaque, b"a001 LOGIN me secret\r", b"\n"),         // IMAP
     case(Opaque, b"NICK me\r", b"\nUSER me 0 * :Me\r\n"),   // IRC
-    case(Opaque, b":", b"server 001 me :Welcome\r\n"),
+    case(Opaque, b":server 001 me :Welcome\r", b"\n"),
     case(Opaque, b"SSH-2.0-OpenSSH_9.6\r", b"\n"),
     case(Opaque, b"SSH-2.0-OpenSSH_9.6p1 Debian-3\r", b"\n"),
     case(Opaque, b"INVITE sip:a@b.example SIP/2.0\r", b"\n"),
@@ -127,7 +159,7 @@ const DECIDED: &[Case] = &[
     case(Opaque, b"\r\n\r\n\0", b"\r\nQUIT\n"), // PROXY protocol, version 2
     case(Opaque, b"\0", b"\0\0\x08\x04\xd2\x16\x2f"), // PostgreSQL, SSLRequest
     case(Opaque, b"J\0", b"\0\0\n8.0.36\0"),    // MySQL, greeting
-    case(Opaque, b":", b"\0\0\0\x01\0\0\0\0\0\0\0\xd4\x07\0\0"), // MongoDB
+    case(Opaque, b":\0", b"\0\0\x01\0\0\0\0\0\0\0\xd4\x07\0\0"), // MongoDB
     case(Opaque, b"A\x01", b"\0\0\x01\0\0\0"),
     case(Opaque, b"\0", b"\0\0\x23\0\x12\0\x03"), // Kafka
     case(Opaque, b"AMQP\0", b"\0\x09\x01"),
@@ -135,11 +167,14 @@ const DECIDED: &[Case] = &[
     case(Opaque, b"\x04", b"\0\0\0\x01"),         // Cassandra
     case(Opaque, b"\x03", b"\0\0\x13\x0e\xe0"),   // RDP
     case(Opaque, b"0\x0c", b"\x02\x01\x01"),      // LDAP
-    case(Opaque, b"<", b"?xml version='1.0'?><stream:stream>"), // XMPP
-    case(Opaque, b"{", b"\"jsonrpc\":\"2.0\"}\n"),
-    case(Opaque, b"app.requests:", b"1|c\n"), // StatsD
+    case(Opaque, b"0%\x02", b"\x01\x01"),
+    case(Opaque, b"8=FIX.4.4\x01", b"9=65\x01"),
+    case(Opaque, b"<policy-file-request/>\0", b""),
+    case(Opaque, b"<?xml version='1.0'?>\n", b"<stream:stream>"), // XMPP
+    case(Opaque, b"{\"jsonrpc\":\"2.0\"}\n", b""),
+    case(Opaque, b"app.requests:1|c\n", b""), // StatsD
     case(Opaque, b"app.requests 1 1700000000\n", b""), // Graphite
-    case(Opaque, b"@", b"RSYNCD: 31.0\n"),
+    case(Opaque, b"@RSYNCD: 31.0\n", b""),
     case(Opaque, b"\xff", b"\xfd\x18"), // telnet
     case(Opaque, b"\xef", b"\xbb\xbfGET / HTTP/1.1\r\n"),
 ];
@@ -166,6 +201,15 @@ const UNDECIDED: &[&[u8]] = &[
     b"FOO / HTTP/1.1\r",
     b"FOO / HTTP/1.1 and more",
     b"EHLO client.example",
+    b" ",
+    b"\t",
+    b"\r\n ",
+    b"G(T / HTTP/1.1",
+    b" GET / HTTP/1.1\r",
+    b"HTTP/1.1 200 OK",
+    // What clients send that wait for an answer before they end a line.
+    b"<?xml version='1.0'?><stream:stream xmlns='jabber:client'>",
+    b"{\"jsonrpc\":\"2.0\",\"method\":\"a\"}",
 ];
 
 /// What a new sniffer says of `input`, handed over in pieces that end at `cuts` and at the end,
@@ -186,7 +230,7 @@ fn sniff_cut(input: &[u8], cuts: &[usize]) -> Option<(Protocol, usize)> {
 
 #[test]
 fn every_case_is_decided_by_its_byte_at_every_cut() {
-    assert!(DECIDED.len() >= 60);
+    assert!(DECIDED.len() >= 116);
     for Case { read, rest, protocol } in DECIDED {
         let input = [*read, *rest].concat();
         let text = input.escape_ascii();
@@ -260,11 +304,10 @@ fn reference(buf: &[u8]) -> Option<Protocol> {
     if rest.is_empty() || rest == b"\r" && empty_lines < Limits::LEADING_EMPTY_LINES {
         return None;
     }
-    let end = rest.iter().position(u8::is_ascii_control);
+    let end = rest.iter().position(|&byte| byte.is_ascii_control() && byte != b'\t');
     let (line, end) = rest.split_at(end.unwrap_or(rest.len()));
     let method = line.split(|&byte| byte == b' ').next().unwrap_or_default();
-    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    if method.is_empty() || !method.iter().all(is_tchar) {
+    if !method.is_ascii() {
         return Some(Opaque);
     }
     if method.len() < line.len() && REGISTERED.iter().any(|name| name.as_bytes() == method) {
@@ -290,11 +333,11 @@ fn every_sequence_of_pieces_agrees_with_the_reference() {
         b"\r",
         b"\n",
         b" ",
+        b"\t",
+        b"(",
         b"GET",
         b"PRI",
         b"* HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"x",
-        b"/",
         b"HTTP/1.1",
         b"\x16\x03",
         b"\x01",
@@ -325,6 +368,14 @@ fn every_byte_in_every_place_agrees_with_the_reference() {
     let places: &[(&[u8], &[u8])] = &[
         (b"", b" / HTTP/1.1\r\n"),
         (b"A", b" / HTTP/1.1\r\n"),
+        (b"A", b"B / HTTP/1.1\r\n"),
+        (b"A", b"HTTP/1.1\r\n"),
+        (b" ", b" / HTTP/1.1\r\n"),
+        (b"\t", b" / HTTP/1.1\r\n"),
+        (b"{\"", b"\":1} HTTP/1.1\r\n"),
+        (b"GET", b"/ HTTP/1.1\r\n"),
+        (b" GET", b"/ HTTP/1.1\r\n"),
+        (b"\r\n ", b" HTTP/1.1\r\n"),
         (b"\r\n", b"A / HTTP/1.1\r\n"),
         (b"A ", b" HTTP/1.1\r\n"),
         (b"A /", b"HTTP/1.1\r\n"),
@@ -354,19 +405,57 @@ fn every_byte_in_every_place_agrees_with_the_reference() {
 }
 
 #[test]
+fn every_text_that_ends_in_a_version_is_http1() {
+    let is_text = |byte: u8| byte == b'\t' || byte == b' ' || byte.is_ascii_graphic();
+    for first in (0..=u8::MAX).filter(|&byte| is_text(byte)) {
+        for second in (0..=u8::MAX).filter(|&byte| is_text(byte)) {
+            for end in ["\r\n", "\n"] {
+                let input = [&[first, second], &b" HTTP/1.1"[..], end.as_bytes()].concat();
+                assert_eq!(
+                    sniff_cut(&input, &[input.len() - 1]),
+                    Some((Http1, input.len())),
+                    "{}",
+                    input.escape_ascii()
+                );
+            }
+        }
+        // Beyond ASCII there is only what follows a SP.
+        for high in 0x80..=u8::MAX {
+            let input = [first, high];
+            let expected = if first == b' ' { None } else { Some(Opaque) };
+            assert_eq!(Sniffer::default().sniff(&input), expected);
+            let line = [&[first, b' ', high], &b" HTTP/1.1\r\n"[..]].concat();
+            assert_eq!(Sniffer::default().sniff(&line), Some(Http1));
+        }
+    }
+}
+
+#[test]
 fn endless_lines_are_opaque_at_the_limit() {
     let long = |start: &[u8], byte: u8| {
         let mut input = start.to_vec();
         input.resize(start.len() + Sniffer::MAX_BYTES + 10, byte);
         input
     };
-    for (start, byte) in [(&b""[..], b'A'), (b"FOO ", b'x'), (b"FOO", b' ')] {
+    for (start, byte) in [
+        (&b""[..], b'A'),
+        (b"FOO ", b'x'),
+        (b"FOO ", b'\xff'),
+        (b"FOO", b' '),
+        (b"", b' '),
+        (b"", b'\t'),
+        (b"{", b'"'),
+    ] {
         let input = long(start, byte);
         let mut sniffer = Sniffer::default();
         assert_eq!(sniffer.sniff(&input[..Sniffer::LINE_BYTES]), None);
         assert_eq!(sniffer.sniff(&input[..=Sniffer::LINE_BYTES]), Some(Opaque));
         assert_eq!(reference(&input[..=Sniffer::LINE_BYTES]), Some(Opaque));
     }
+    // The first SP one byte too late.
+    let mut input = long(b"", b'A');
+    input[Sniffer::LINE_BYTES] = b' ';
+    assert_eq!(Sniffer::default().sniff(&input[..=Sniffer::LINE_BYTES]), Some(Opaque));
     // The longest that can be: all empty lines, the longest line, its CRLF.
     let mut input = b"\r\n".repeat(Limits::LEADING_EMPTY_LINES);
     input.extend_from_slice(b"FOO /");

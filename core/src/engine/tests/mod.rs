@@ -2,5 +2,6 @@
 
 mod balancing;
 mod http;
+mod limits;
 mod rig;
 mod tunnels;

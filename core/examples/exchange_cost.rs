@@ -1,0 +1,105 @@
+//! HTTP/1 exchanges through the engine, ten fields and 100 bytes each way: for counting
+//! instructions and allocations.
+//!
+//! `valgrind --tool=callgrind target/release/examples/exchange_cost COUNT`: the difference between
+//! two counts is the cost of an exchange, without start-up.
+
+use std::env;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use selvedge_core::config::{
+    Config, Endpoint, Listener, ListenerKind, Service, ServiceTimeouts, Target,
+};
+use selvedge_core::engine::{Accepted, ConnId, Engine, Input, Output};
+use selvedge_core::rng::Seed;
+use selvedge_core::time::{Duration, Time};
+
+const REQUEST: &str = "POST /api/v1/items?page=2 HTTP/1.1\r\nHost: web.example\r\n\
+    User-Agent: bench/1.0\r\nAccept: application/json\r\nAccept-Encoding: gzip, deflate, br\r\n\
+    Accept-Language: en-GB,en;q=0.9\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\
+    X-Request-Id: 4f1d8a7c-3f52-4d43-9a3e-0b7a6f0c1f11\r\nAuthorization: Bearer abcdefghijklmnop\r\n\
+    Cookie: session=0123456789abcdef\r\n\r\n";
+const RESPONSE: &str = "HTTP/1.1 200 OK\r\nServer: app/2.1\r\nDate: Fri, 20 Nov 2026 12:00:00 GMT\r\n\
+    Content-Type: application/json\r\nContent-Length: 100\r\nCache-Control: no-store\r\n\
+    Vary: Accept-Encoding\r\nX-Request-Id: 4f1d8a7c-3f52-4d43-9a3e-0b7a6f0c1f11\r\n\
+    X-Frame-Options: DENY\r\nX-Content-Type-Options: nosniff\r\nETag: \"33a64df5\"\r\n\r\n";
+
+struct Bench {
+    engine: Engine,
+    now: Time,
+    /// What every read goes into, as an adapter has it.
+    block: BytesMut,
+    up: Option<ConnId>,
+    written: usize,
+}
+
+impl Bench {
+    /// One read, and everything that follows from it.
+    fn read(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.now += Duration::from_micros(20);
+        self.block.reserve(32 * 1024);
+        self.block.extend_from_slice(bytes);
+        let data = self.block.split();
+        self.engine.handle_input(self.now, Input::Received { conn, data });
+        self.engine.end_turn(self.now);
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Flush(conn) => self.write(conn),
+                Output::Connect { conn, .. } => {
+                    self.up = Some(conn);
+                    let local = ([127, 0, 0, 1], 40_000).into();
+                    self.engine
+                        .handle_input(self.now, Input::Connected { conn, result: Ok(local) });
+                    self.engine.end_turn(self.now);
+                }
+                other => panic!("nothing else happens here: {other:?}"),
+            }
+        }
+    }
+
+    fn write(&mut self, conn: ConnId) {
+        let mut io = [&[][..]; 16];
+        let slices = self.engine.write_bufs(conn, &mut io);
+        let n = io[..slices].iter().map(|slice| slice.len()).sum();
+        self.written += n;
+        self.engine.handle_input(self.now, Input::Wrote { conn, n });
+        self.engine.end_turn(self.now);
+    }
+}
+
+fn main() {
+    let count: usize = env::args().nth(1).map_or(10, |count| count.parse().expect("a count"));
+    let target = |last| Endpoint { target: Target::Addr(([10, 0, 0, last], 80).into()), weight: 1 };
+    let config = Config {
+        listeners: vec![Listener {
+            addr: ([127, 0, 0, 1], 4140).into(),
+            kind: ListenerKind::Outbound,
+        }],
+        services: vec![Service {
+            name: "web.example:80".into(),
+            endpoints: vec![target(1)],
+            opaque: false,
+            timeouts: ServiceTimeouts::default(),
+        }],
+        ..Config::default()
+    };
+    let engine = Engine::new(Arc::new(config), Seed::from_number(1), Time::ZERO);
+    let block = BytesMut::new();
+    let mut bench = Bench { engine, now: Time::ZERO, block, up: None, written: 0 };
+    let accepted = Accepted {
+        listener: 0,
+        peer: ([127, 0, 0, 1], 50_000).into(),
+        local: ([127, 0, 0, 1], 4140).into(),
+        original_dst: None,
+    };
+    let down = bench.engine.accept(Time::ZERO, accepted).expect("room");
+    let body = "x".repeat(100);
+    let (request, response) = (format!("{REQUEST}{body}"), format!("{RESPONSE}{body}"));
+    for _ in 0..count {
+        bench.read(down, request.as_bytes());
+        let up = bench.up.expect("connected");
+        bench.read(up, response.as_bytes());
+    }
+    assert_eq!(bench.written, count * (request.len() + response.len()), "all of it was forwarded");
+}

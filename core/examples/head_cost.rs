@@ -1,0 +1,83 @@
+//! A request head of 64 KiB, whole or byte by byte: for counting instructions.
+//!
+//! `valgrind --tool=callgrind target/release/examples/head_cost scanner|engine whole|bytes COUNT`:
+//! the difference between two counts is the cost of a head, without start-up.
+
+use std::env;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use selvedge_core::config::{Config, Listener, ListenerKind};
+use selvedge_core::engine::{Accepted, Engine, Input};
+use selvedge_core::http::Scratch;
+use selvedge_core::http1::{HeadKind, HeadScanner, parse_request};
+use selvedge_core::limits::Limits;
+use selvedge_core::rng::Seed;
+use selvedge_core::time::Time;
+
+/// Exactly as long as the default limit allows: 64 fields of about a kilobyte.
+fn head() -> Vec<u8> {
+    let mut head = b"GET / HTTP/1.1\r\nHost: nobody.example\r\n".to_vec();
+    while head.len() < Limits::default().header_bytes - 1100 {
+        head.extend(b"X-Padding: ");
+        head.extend([b'x'; 1000]);
+        head.extend(b"\r\n");
+    }
+    let rest = Limits::default().header_bytes - head.len() - b"X-Last: \r\n\r\n".len();
+    head.extend(b"X-Last: ");
+    head.extend(std::iter::repeat_n(b'y', rest));
+    head.extend(b"\r\n\r\n");
+    head
+}
+
+fn scan(head: &[u8], pieces: usize) {
+    let limits = Limits::default();
+    let mut scratch = Scratch::default();
+    let mut scanner = HeadScanner::default();
+    let mut end = None;
+    for until in (0..=head.len()).step_by(head.len() / pieces).skip(1) {
+        end = scanner.scan(&head[..until], HeadKind::Request, &limits).expect("a good head");
+    }
+    let end = end.expect("a complete head");
+    let request = parse_request(&head[..end], &mut scratch, &limits).expect("a good head");
+    assert_eq!(request.path, b"/");
+}
+
+fn drive(head: &[u8], pieces: usize) {
+    let listener = Listener { addr: ([127, 0, 0, 1], 4140).into(), kind: ListenerKind::Outbound };
+    let config = Arc::new(Config { listeners: vec![listener], ..Config::default() });
+    let mut engine = Engine::new(config, Seed::from_number(1), Time::ZERO);
+    let accepted = Accepted {
+        listener: 0,
+        peer: ([127, 0, 0, 1], 50_000).into(),
+        local: ([127, 0, 0, 1], 4140).into(),
+        original_dst: None,
+    };
+    let conn = engine.accept(Time::ZERO, accepted).expect("room");
+    for piece in head.chunks(head.len() / pieces) {
+        engine.handle_input(Time::ZERO, Input::Received { conn, data: BytesMut::from(piece) });
+        engine.end_turn(Time::ZERO);
+        while engine.poll_output().is_some() {}
+    }
+    let mut io = [&[][..]; 4];
+    let n = engine.write_bufs(conn, &mut io);
+    assert!(io[..n].concat().starts_with(b"HTTP/1.1 404 "), "the head was complete");
+}
+
+fn main() {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let [part, how, count] = &args[..] else {
+        // Without arguments (as in a test of all examples), one of each.
+        let head = head();
+        for pieces in [1, head.len()] {
+            scan(&head, pieces);
+            drive(&head, pieces);
+        }
+        return;
+    };
+    let head = head();
+    let pieces = if how == "whole" { 1 } else { head.len() };
+    for _ in 0..count.parse().expect("a count") {
+        if part == "scanner" { scan(&head, pieces) } else { drive(&head, pieces) }
+    }
+}

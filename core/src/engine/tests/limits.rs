@@ -1,0 +1,141 @@
+//! What happens at every cap, and what a connection weighs.
+
+use super::rig::*;
+use crate::engine::conn::Conn;
+use crate::engine::exchange::Exchange;
+use crate::engine::{Accepted, CloseKind};
+use crate::error::Reason;
+use crate::time::Duration;
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: one.example\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+fn refused(rig: &Rig, reason: Reason) -> u64 {
+    rig.engine.snapshot().directions[0].refused[reason as usize]
+}
+
+/// Ten thousand idle connections: this, and a socket, each.
+#[test]
+fn sizes() {
+    assert!(size_of::<Option<Conn>>() <= 336, "{}", size_of::<Option<Conn>>());
+    assert!(size_of::<Exchange>() <= 264, "{}", size_of::<Exchange>());
+}
+
+#[test]
+fn one_connection_too_many_is_not_accepted() {
+    let mut config = config();
+    config.limits.connections = 2;
+    let mut rig = Rig::with(config);
+    let first = rig.client();
+    rig.client();
+    let accepted = Accepted {
+        listener: OUTBOUND,
+        peer: addr("127.0.0.1:1"),
+        local: addr("127.0.0.1:4140"),
+        original_dst: None,
+    };
+    assert_eq!(rig.engine.accept(rig.now, accepted), None);
+    assert_eq!(refused(&rig, Reason::ConnectionLimit), 1);
+    // A request that would need one more is answered.
+    rig.receive(first, GET.as_bytes());
+    assert!(rig.written(first).starts_with("HTTP/1.1 503 "));
+    // Room again, service again.
+    rig.eof(first);
+    let down = rig.client();
+    rig.engine.check_invariants().expect("invariants");
+    assert!(rig.closed(down).is_empty());
+}
+
+#[test]
+fn requests_in_flight_are_bounded_and_the_connection_survives_the_503() {
+    let mut config = config();
+    config.limits.in_flight = 1;
+    let mut rig = Rig::with(config);
+    let (busy, up) = rig.exchange(GET);
+    let down = rig.client();
+    rig.receive(down, GET.as_bytes());
+    assert!(rig.written(down).starts_with("HTTP/1.1 503 "));
+    assert_eq!(refused(&rig, Reason::InFlight), 1);
+    rig.receive(up, OK.as_bytes());
+    assert_eq!(rig.written(busy), OK);
+    rig.receive(down, GET.as_bytes());
+    rig.receive(up, OK.as_bytes());
+    assert_eq!(rig.written(down), OK);
+}
+
+#[test]
+fn the_queue_of_a_service_is_bounded() {
+    let mut config = config();
+    config.limits.queue = 1;
+    let mut rig = Rig::with(config);
+    let first = rig.client();
+    rig.receive(first, GET.as_bytes());
+    rig.refuse_connect();
+    let second = rig.client();
+    rig.receive(second, GET.as_bytes());
+    assert!(rig.written(second).starts_with("HTTP/1.1 503 "));
+    assert_eq!((rig.written(first).len(), refused(&rig, Reason::QueueFull)), (0, 1));
+}
+
+#[test]
+fn a_worker_that_holds_too_much_takes_no_new_requests() {
+    let mut config = config();
+    config.limits.buffer_bytes = 50_000;
+    let mut rig = Rig::with(config);
+    let (slow, up) = rig.exchange(GET);
+    rig.blocked.push(slow);
+    rig.receive(up, b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n");
+    for _ in 0..4 {
+        rig.receive(up, &[b'x'; 15_000]);
+    }
+    let down = rig.client();
+    rig.receive(down, GET.as_bytes());
+    assert!(rig.written(down).starts_with("HTTP/1.1 503 "));
+    rig.unblock(slow);
+    rig.receive(down, GET.as_bytes());
+    assert_eq!(rig.written(up), [GET, GET].concat());
+}
+
+#[test]
+fn the_pool_keeps_no_more_than_its_cap_and_nothing_for_long() {
+    let mut config = config();
+    config.limits.pool_idle = 1;
+    let mut rig = Rig::with(config);
+    let (first, up1) = rig.exchange(GET);
+    let (second, up2) = rig.exchange(GET);
+    rig.receive(up1, OK.as_bytes());
+    rig.receive(up2, OK.as_bytes());
+    assert_eq!((rig.written(first), rig.written(second)), (OK.into(), OK.into()));
+    assert_eq!((rig.closed(up1), rig.closed(up2).len()), ([CloseKind::Full].into(), 0));
+    rig.pass(Duration::from_secs(3));
+    assert_eq!(rig.closed(up2), [CloseKind::Full]);
+}
+
+#[test]
+fn a_pipeline_of_refusals_does_not_run_ahead_of_its_reader() {
+    let mut rig = Rig::new();
+    let down = rig.client();
+    rig.blocked.push(down);
+    let request = "GET / HTTP/1.1\r\nHost: nobody\r\n\r\n";
+    let mut sent = 0;
+    while rig.engine.read_budget(down) > 0 {
+        rig.receive(down, request.repeat(100).as_bytes());
+        sent += 100;
+        assert!(sent < 10_000, "back-pressure must set in");
+    }
+    rig.unblock(down);
+    let answers = rig.written(down).matches("HTTP/1.1 404 ").count();
+    assert_eq!(answers, sent, "and none is lost");
+}
+
+#[test]
+fn an_answer_that_nobody_reads_does_not_keep_a_connection() {
+    let mut rig = Rig::new();
+    let (down, up) =
+        rig.exchange("GET / HTTP/1.1\r\nHost: one.example\r\nConnection: close\r\n\r\n");
+    rig.blocked.push(down);
+    rig.receive(up, OK.as_bytes());
+    assert!(rig.closed(down).is_empty());
+    rig.pass(Duration::from_mins(1));
+    assert_eq!(rig.closed(down), [CloseKind::Abort]);
+}
