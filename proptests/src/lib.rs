@@ -1,3 +1,4 @@
 //! Property tests.
 
+pub mod harness;
 pub mod table;

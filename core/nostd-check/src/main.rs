@@ -7,23 +7,51 @@
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
+use alloc::sync::Arc;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use selvedge_core::rng::{Rng, Seed};
+use bytes::BytesMut;
+use selvedge_core::config::{Config, Listener, ListenerKind};
+use selvedge_core::engine::{Accepted, Engine, Input, Output};
+use selvedge_core::rng::Seed;
+use selvedge_core::time::Time;
 
 #[link(name = "c")]
 unsafe extern "C" {
     fn abort() -> !;
 }
 
-/// What the C library's start-up calls. 0: the core does what it should.
+/// What the C library's start-up calls.
+///
+/// 0: the engine answered a request for an unknown authority as it should. 1: it did not accept the
+/// connection. 2: it did not answer. 3: it answered something else.
 #[unsafe(no_mangle)]
 pub extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
-    c_int::from(Rng::fork(Seed::from_number(1), 1).below(1) != 0)
+    let addr = ([127, 0, 0, 1], 4140).into();
+    let config = Config {
+        listeners: alloc::vec![Listener { addr, kind: ListenerKind::Outbound }],
+        ..Config::default()
+    };
+    let mut engine = Engine::new(Arc::new(config), Seed::from_number(1), Time::ZERO);
+    let accepted = Accepted { listener: 0, peer: addr, local: addr, original_dst: None };
+    let Some(conn) = engine.accept(Time::ZERO, accepted) else { return 1 };
+    let data = BytesMut::from(&b"GET / HTTP/1.1\r\nHost: nowhere.example\r\n\r\n"[..]);
+    engine.handle_input(Time::ZERO, Input::Received { conn, data });
+    engine.end_turn(Time::ZERO);
+    while let Some(output) = engine.poll_output() {
+        if output == Output::Flush(conn) {
+            let mut io = [&[][..]; 1];
+            engine.write_bufs(conn, &mut io);
+            return if io[0].starts_with(b"HTTP/1.1 404 ") { 0 } else { 3 };
+        }
+    }
+    2
 }
 
 #[panic_handler]
@@ -32,16 +60,20 @@ fn panic(_: &PanicInfo<'_>) -> ! {
     unsafe { abort() }
 }
 
-/// The `alloc` that comes with the compiler was built to unwind, and names this. Nothing unwinds
-/// here (`panic = "abort"`), so nothing calls it.
+/// The `alloc` that comes with the compiler was built to unwind, and names this and the next.
+/// Nothing unwinds here (`panic = "abort"`), so nothing calls them.
 #[unsafe(no_mangle)]
 pub extern "C" fn rust_eh_personality() {}
 
+/// See [`rust_eh_personality`].
+#[unsafe(no_mangle)]
+pub extern "C" fn _Unwind_Resume() -> ! {
+    // SAFETY: `abort` has no preconditions.
+    unsafe { abort() }
+}
+
 #[global_allocator]
-static BUMP: Bump = Bump {
-    arena: UnsafeCell::new([0; ARENA]),
-    used: AtomicUsize::new(0),
-};
+static BUMP: Bump = Bump { arena: UnsafeCell::new([0; ARENA]), used: AtomicUsize::new(0) };
 
 const ARENA: usize = 4 << 20;
 
@@ -61,11 +93,10 @@ unsafe impl GlobalAlloc for Bump {
         let mut used = self.used.load(Ordering::Relaxed);
         loop {
             let start = (base as usize + used).next_multiple_of(layout.align()) - base as usize;
-            let Some(end) = start.checked_add(layout.size()).filter(|&end| end <= ARENA) else { return core::ptr::null_mut() };
-            match self
-                .used
-                .compare_exchange_weak(used, end, Ordering::Relaxed, Ordering::Relaxed)
-            {
+            let Some(end) = start.checked_add(layout.size()).filter(|&end| end <= ARENA) else {
+                return core::ptr::null_mut();
+            };
+            match self.used.compare_exchange_weak(used, end, Ordering::Relaxed, Ordering::Relaxed) {
                 // SAFETY: `start` is within the arena.
                 Ok(_) => return unsafe { base.add(start) },
                 Err(now) => used = now,

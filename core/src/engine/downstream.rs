@@ -1,15 +1,16 @@
 //! The client's side: detection, requests, request bodies.
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 
 use super::Engine;
+use super::body::{Carried, Outgoing, carry};
 use super::conn::{Server, ServerPhase, State};
 use super::contract::{ConnId, Direction};
 use super::exchange::{ExchangeId, Kind, Traits};
 use crate::buf::OutQueue;
 use crate::error::Reason;
 use crate::http1::{
-    self, Body, BodyDecoder, Framing, HeadKind, HeadScanner, Request, RequestRewrite, TargetForm,
+    self, BodyDecoder, Framing, HeadKind, HeadScanner, Request, RequestRewrite, TargetForm,
 };
 use crate::sniff::Protocol;
 
@@ -297,31 +298,16 @@ impl Engine {
             return Ok(Step::Blocked);
         }
         let Some(exchange) = self.exchanges.get_mut(id) else { return Ok(Step::Blocked) };
-        let chunked = exchange.traits.framing == Framing::Chunked;
-        let mut moved = false;
-        let done = loop {
-            if sink.tx.unsent() >= limits.stream_buffer {
-                break false;
-            }
-            match decoder.decode(&mut conn.rx, limits)? {
-                Body::NeedMore => break false,
-                Body::Data(n) => {
-                    move_data(&mut conn.rx, n, &mut sink.tx, chunked);
-                    moved = true;
-                    if decoder.is_done() {
-                        break true;
-                    }
-                }
-                Body::Trailers(n) => {
-                    let trailers = conn.rx.split_to(n);
-                    let dropped = sink.tx.append(|out| http1::encode_last_chunk(out, &trailers))?;
-                    self.directions[conn.direction as usize].trailers_dropped += dropped as u64;
-                    moved = true;
-                    break true;
-                }
-                Body::End => break true,
-            }
+        let outgoing = match exchange.traits.framing {
+            Framing::Chunked => Outgoing::Chunked,
+            _ => Outgoing::Plain,
         };
+        let carried = carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, limits);
+        if let Some(reason) = carried.error {
+            return Err(reason);
+        }
+        let Carried { moved, done, dropped, .. } = carried;
+        self.directions[conn.direction as usize].trailers_dropped += dropped as u64;
         if moved {
             exchange.last = now;
             sink.flags.dirty = true;
@@ -359,16 +345,5 @@ impl Engine {
             self.timers.conns.set(index, self.now + self.config.timeouts.keep_alive);
             self.touch(index);
         }
-    }
-}
-
-/// Moves body bytes, framed as chunks if need be.
-pub(super) fn move_data(rx: &mut BytesMut, n: usize, tx: &mut OutQueue, chunked: bool) {
-    if chunked {
-        tx.append(|out| http1::encode_chunk_start(out, n));
-        tx.take(rx, n);
-        tx.append(http1::encode_chunk_end);
-    } else {
-        tx.take(rx, n);
     }
 }

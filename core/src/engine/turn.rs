@@ -109,18 +109,22 @@ impl Engine {
         let limits = &self.config.limits;
         let held = conn.rx.len();
         let upto = |bound: usize| bound.saturating_sub(held).min(Limits::READ_BLOCK);
+        // A trailer section is held until it is complete.
+        let body = limits.stream_buffer.max(limits.header_bytes + 1);
         match &conn.state {
             State::Detect { .. } => upto(limits.header_bytes + 1),
             State::Server(server) => match server.phase {
                 ServerPhase::Head(_) if conn.tx.unsent() > limits.stream_buffer => 0,
                 ServerPhase::Head(_) => upto(limits.header_bytes + Limits::PIPELINE_BYTES),
-                ServerPhase::Body(_) => self.sink_budget(index, upto(limits.stream_buffer)),
+                ServerPhase::Body(_) => self.sink_budget(index, upto(body)),
                 ServerPhase::Wait => upto(Limits::PIPELINE_BYTES),
             },
             State::Client(client) => match client.phase {
                 ClientPhase::Idle => Limits::READ_BLOCK,
-                ClientPhase::Head(_) => upto(limits.header_bytes + Limits::PIPELINE_BYTES),
-                ClientPhase::Body(_) => self.sink_budget(index, upto(limits.stream_buffer)),
+                ClientPhase::Head(_) => {
+                    self.sink_budget(index, upto(limits.header_bytes + Limits::PIPELINE_BYTES))
+                }
+                ClientPhase::Body(_) => self.sink_budget(index, upto(body)),
             },
             State::Waiting(_) => upto(limits.stream_buffer),
             State::Tunnel(_) => self.sink_budget(index, upto(limits.stream_buffer)),
@@ -131,16 +135,19 @@ impl Engine {
 
     /// `own`, unless the other side of the exchange has enough to write.
     fn sink_budget(&self, index: u32, own: usize) -> usize {
-        let Some(conn) = self.conns.get(index) else { return 0 };
+        if self.sink_has_room(index) { own } else { 0 }
+    }
+
+    /// Can the other side of an exchange or tunnel take more?
+    pub(super) fn sink_has_room(&self, index: u32) -> bool {
+        let Some(conn) = self.conns.get(index) else { return true };
         let sink = match &conn.state {
             State::Tunnel(tunnel) => Some(tunnel.peer),
             _ => conn.exchange().and_then(|id| self.exchanges.get(id)).and_then(|exchange| {
                 if conn.endpoint.is_none() { exchange.up } else { Some(exchange.down) }
             }),
         };
-        match sink.and_then(|sink| self.conns.find(sink)) {
-            Some(sink) if sink.tx.unsent() >= self.config.limits.stream_buffer => 0,
-            _ => own,
-        }
+        sink.and_then(|sink| self.conns.find(sink))
+            .is_none_or(|sink| sink.tx.unsent() < self.config.limits.stream_buffer)
     }
 }

@@ -3,17 +3,18 @@
 use bytes::Buf;
 
 use super::Engine;
+use super::body::{Outgoing, carry};
 use super::conn::{Client, ClientPhase, State};
 use super::contract::CloseKind;
-use super::downstream::{Step, move_data};
+use super::downstream::Step;
 use super::exchange::{Exchange, ExchangeId};
 use super::mesh::Health;
 use crate::balance::Outcome;
 use crate::error::Reason;
 use crate::http::Version;
 use crate::http1::{
-    self, Body, BodyDecoder, ConnectionOption, Framing, HeadKind, HeadScanner, Response,
-    ResponseRewrite, ResponseTo,
+    self, BodyDecoder, ConnectionOption, Framing, HeadKind, HeadScanner, Response, ResponseRewrite,
+    ResponseTo,
 };
 use crate::time::Duration;
 
@@ -54,6 +55,8 @@ impl Engine {
     }
 
     fn drive_response_head(&mut self, index: u32) -> Step {
+        // Informational responses without end must not pile up before a client that does not read.
+        let has_room = self.sink_has_room(index);
         let Some(conn) = self.conns.get_mut(index) else { return Step::Blocked };
         let eof = conn.flags.eof;
         let State::Client(Client { phase: ClientPhase::Head(scanner), exchange, .. }) =
@@ -62,6 +65,9 @@ impl Engine {
             return Step::Blocked;
         };
         let Some(id) = *exchange else { return Step::Blocked };
+        if !has_room {
+            return Step::Blocked;
+        }
         if !conn.rx.is_empty() {
             // The connection is alive: what was sent on it counts as sent.
             conn.tx.release();
@@ -216,9 +222,8 @@ impl Engine {
         Step::Blocked
     }
 
-    /// Moves body bytes to the client. `Ok(true)`: that was all.
+    /// Moves body bytes to the client. `Ok(true)`: that was all. `Err`: it is cut short.
     fn move_response_body(&mut self, index: u32, id: ExchangeId) -> Result<bool, ()> {
-        let now = self.now;
         let limits = &self.config.limits;
         let Some(exchange) = self.exchanges.get_mut(id) else { return Err(()) };
         let down = exchange.down;
@@ -228,42 +233,13 @@ impl Engine {
         let Some((conn, sink)) = self.conns.pair(index, down.index) else { return Err(()) };
         let State::Client(client) = &mut conn.state else { return Err(()) };
         let ClientPhase::Body(decoder) = &mut client.phase else { return Err(()) };
-        let (chunked, http10) =
-            (exchange.progress.chunked, exchange.traits.client == Version::Http10);
-        let mut moved = false;
-        let done = loop {
-            if sink.tx.unsent() >= limits.stream_buffer {
-                break false;
-            }
-            match decoder.decode(&mut conn.rx, limits).map_err(|_| ())? {
-                Body::NeedMore => break false,
-                Body::Data(n) => {
-                    move_data(&mut conn.rx, n, &mut sink.tx, chunked);
-                    moved = true;
-                    if decoder.is_done() {
-                        break true;
-                    }
-                }
-                Body::Trailers(n) => {
-                    let trailers = conn.rx.split_to(n);
-                    exchange.progress.failed |=
-                        http1::trailer_grpc_status(&trailers).is_some_and(is_grpc_failure);
-                    if http10 {
-                        break true;
-                    }
-                    let dropped = sink
-                        .tx
-                        .append(|out| http1::encode_last_chunk(out, &trailers))
-                        .map_err(|_| ())?;
-                    self.directions[sink.direction as usize].trailers_dropped += dropped as u64;
-                    moved = true;
-                    break true;
-                }
-                Body::End => break true,
-            }
-        };
-        if moved {
-            exchange.last = now;
+        let outgoing = if exchange.progress.chunked { Outgoing::Chunked } else { Outgoing::Plain };
+        let carried = carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, limits);
+        exchange.progress.failed |= carried.grpc_status.is_some_and(is_grpc_failure);
+        self.directions[sink.direction as usize].trailers_dropped += carried.dropped as u64;
+        // What came before an error is passed on all the same.
+        if carried.moved {
+            exchange.last = self.now;
             sink.flags.dirty = true;
             // The balancer's sample is the first body frame; gRPC says in its trailers how it went.
             if !exchange.traits.grpc {
@@ -271,7 +247,7 @@ impl Engine {
             }
             self.touch(down.index);
         }
-        Ok(done)
+        if carried.error.is_some() { Err(()) } else { Ok(carried.done) }
     }
 
     // ---- The balancer's samples ----

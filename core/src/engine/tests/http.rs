@@ -227,3 +227,72 @@ fn a_drain_closes_what_is_idle_and_lets_the_rest_finish() {
     rig.eof(down);
     assert!(rig.events.contains(&Event::Drained), "{:?}", rig.events);
 }
+
+#[test]
+fn what_came_before_a_broken_chunk_is_passed_on_and_the_cut_is_visible() {
+    let mut rig = Rig::new();
+    let (down, up) = rig.exchange(GET);
+    rig.receive(up, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    rig.written(down);
+    rig.receive(up, b"2\r\nok0\r\n\r\n");
+    assert_eq!(rig.written(down), "2\r\nok\r\n");
+    assert_eq!(rig.closed(down), [CloseKind::Full]);
+    assert_eq!(rig.closed(up), [CloseKind::Abort]);
+}
+
+#[test]
+fn trailers_are_checked_also_for_a_client_that_gets_none() {
+    const GET10: &str = "GET / HTTP/1.0\r\nHost: one.example\r\nConnection: keep-alive\r\n\r\n";
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n";
+    let mut rig = Rig::new();
+    let (down, up) = rig.exchange(GET10);
+    rig.receive(up, HEAD);
+    rig.receive(up, b"0\r\nBad Name: 1\r\n\r\n");
+    assert_eq!(rig.closed(down), [CloseKind::Abort], "the client must not take it for complete");
+    let mut rig = Rig::new();
+    let (down, up) = rig.exchange(GET10);
+    rig.receive(up, HEAD);
+    rig.receive(up, b"0\r\nGood-Name: 1\r\n\r\n");
+    assert!(rig.written(down).ends_with("\r\n\r\nok"));
+    assert_eq!(rig.closed(down), [CloseKind::Full]);
+}
+
+#[test]
+fn informational_responses_without_end_wait_for_their_reader() {
+    let mut rig = Rig::new();
+    let (down, up) = rig.exchange(GET);
+    rig.blocked.push(down);
+    let mut sent = 0;
+    while rig.engine.read_budget(up) > 0 {
+        rig.receive(up, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100).as_bytes());
+        sent += 100;
+        assert!(sent < 10_000, "back-pressure must set in");
+    }
+    rig.unblock(down);
+    rig.receive(up, OK.as_bytes());
+    let answer = rig.written(down);
+    assert_eq!(answer.matches("HTTP/1.1 103 ").count(), sent);
+    assert!(answer.ends_with(OK));
+}
+
+#[test]
+fn large_trailers_pass_under_the_limit_and_are_refused_over_it() {
+    let mut config = config();
+    config.limits.stream_buffer = 4096;
+    for (len, good) in [(60_000, true), (70_000, false)] {
+        let mut rig = Rig::with(config.clone());
+        let (down, up) = rig.exchange(
+            "POST / HTTP/1.1\r\nHost: one.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+        );
+        for _ in 0..len / 1000 {
+            assert!(rig.engine.read_budget(down) > 0 || !good, "stalled");
+            rig.receive(down, &[b'x'; 1000]);
+        }
+        rig.receive(down, b"\r\n\r\n");
+        if good {
+            assert!(rig.written(up).ends_with("x\r\n\r\n"));
+        } else {
+            assert!(rig.written(down).starts_with("HTTP/1.1 431 "));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Carries a body from the connection that it arrives on to the one that it leaves on.
+
+use bytes::BytesMut;
+
+use crate::buf::OutQueue;
+use crate::error::Reason;
+use crate::http1::{self, Body, BodyDecoder};
+use crate::limits::Limits;
+
+/// How a body leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outgoing {
+    /// As it is: its length, or the end of the connection, ends it.
+    Plain,
+    /// In chunks of ours.
+    Chunked,
+}
+
+/// What [`carry`] did.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    /// Bytes were queued, also when it ended badly.
+    pub(super) moved: bool,
+    /// The body is complete.
+    pub(super) done: bool,
+    /// Trailer fields that may not go on.
+    pub(super) dropped: usize,
+    /// gRPC's status, of the trailers.
+    pub(super) grpc_status: Option<u16>,
+    /// What is wrong with it.
+    pub(super) error: Option<Reason>,
+}
+
+/// Moves what `rx` holds of a body to `tx`, while there is room.
+pub(super) fn carry(
+    decoder: &mut BodyDecoder,
+    rx: &mut BytesMut,
+    tx: &mut OutQueue,
+    outgoing: Outgoing,
+    limits: &Limits,
+) -> Carried {
+    let mut carried = Carried::default();
+    while tx.unsent() < limits.stream_buffer && !carried.done {
+        match decoder.decode(rx, limits) {
+            Ok(Body::NeedMore) => break,
+            Ok(Body::Data(n)) => {
+                move_data(rx, n, tx, outgoing);
+                carried.moved = true;
+                carried.done = decoder.is_done();
+            }
+            Ok(Body::Trailers(n)) => {
+                let trailers = rx.split_to(n);
+                carried.grpc_status = http1::trailer_grpc_status(&trailers);
+                let encoded = match outgoing {
+                    Outgoing::Chunked => {
+                        carried.moved = true;
+                        tx.append(|out| http1::encode_last_chunk(out, &trailers))
+                    }
+                    // There is no place for them, but they have to be well-formed all the same.
+                    Outgoing::Plain => http1::encode_last_chunk(&mut BytesMut::new(), &trailers),
+                };
+                match encoded {
+                    Ok(dropped) => carried.dropped = dropped,
+                    Err(reason) => carried.error = Some(reason),
+                }
+                carried.done = true;
+            }
+            Ok(Body::End) => carried.done = true,
+            Err(reason) => {
+                carried.error = Some(reason);
+                break;
+            }
+        }
+    }
+    carried
+}
+
+fn move_data(rx: &mut BytesMut, n: usize, tx: &mut OutQueue, outgoing: Outgoing) {
+    if outgoing == Outgoing::Chunked {
+        tx.append(|out| http1::encode_chunk_start(out, n));
+        tx.take(rx, n);
+        tx.append(http1::encode_chunk_end);
+    } else {
+        tx.take(rx, n);
+    }
+}
