@@ -1,2 +1,14 @@
-//! The sidecar.
-fn main() {}
+//! The Selvedge sidecar.
+
+mod admin;
+mod cli;
+mod log;
+mod mesh;
+mod run;
+mod watch;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

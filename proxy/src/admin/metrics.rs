@@ -1,0 +1,356 @@
+//! `/metrics`: what the engines counted and what the system says about the process, in Prometheus
+//! text, under linkerd2-proxy's names where it has one.
+//!
+//! Every series exists from the start, at 0, as far as its labels are known: a rate over a counter
+//! that appears with its first increment misses that increment.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, text};
+use prometheus_client::registry::Registry;
+use selvedge_core::engine::Direction;
+use selvedge_core::error::Reason;
+use selvedge_core::stats::{
+    DirectionStats, EndpointSnapshot, Gauges, RequestStats, ServiceSnapshot, TcpStats,
+};
+
+use super::families::Families;
+use super::process::Process;
+use super::totals::Totals;
+use super::{Counters, Workers};
+
+/// The whole answer.
+pub(super) fn render(workers: Workers, counters: &Counters, ready: bool) -> String {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let page = Page {
+        totals: Totals::of(workers.snapshots),
+        accept_errors: workers.accept_errors,
+        reloads: [
+            ("applied", count(&counters.reloads_applied)),
+            ("refused", count(&counters.reloads_refused)),
+        ],
+        log_suppressed: count(&counters.log_suppressed),
+        ready,
+        process: Process::read(),
+    };
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(page));
+    let mut text = String::with_capacity(32 * 1024);
+    // Writing to a String does not fail.
+    let _ = text::encode(&mut text, &registry);
+    text
+}
+
+/// Everything on the page.
+#[derive(Debug)]
+struct Page {
+    totals: Totals,
+    accept_errors: u64,
+    reloads: [(&'static str, u64); 2],
+    log_suppressed: u64,
+    ready: bool,
+    process: Process,
+}
+
+impl Collector for Page {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families { encoder };
+        self.requests(&mut families)?;
+        self.connections(&mut families)?;
+        self.refusals(&mut families)?;
+        self.balancers(&mut families)?;
+        self.endpoints(&mut families)?;
+        self.proxy(&mut families)?;
+        self.process(&mut families)
+    }
+}
+
+type Labels<'a, const N: usize> = [(&'a str, &'a str); N];
+
+/// Name, help, and which number of a `T` it shows.
+type Family<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+impl Page {
+    fn services(&self) -> impl Iterator<Item = (Labels<'_, 2>, &ServiceSnapshot)> {
+        self.totals.services.values().map(|service| {
+            let direction = ("direction", service.direction.label());
+            ([direction, ("service", &service.name)], service)
+        })
+    }
+
+    fn directions(&self) -> impl Iterator<Item = (Labels<'_, 1>, &DirectionStats)> {
+        let stats = Direction::ALL.into_iter().zip(&self.totals.directions);
+        stats.map(|(direction, stats)| ([("direction", direction.label())], stats))
+    }
+
+    fn requests(&self, families: &mut Families<'_>) -> fmt::Result {
+        families.counters(
+            "request",
+            "Requests sent to a service.",
+            self.services().map(|(labels, s)| (labels, s.stats.requests)),
+        )?;
+        families.counters(
+            "response",
+            "Final responses from a service. From 500 on they are failures.",
+            self.services().flat_map(|(labels, service)| {
+                let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter();
+                classes.zip(service.stats.responses).map(move |(class, count)| {
+                    let judged = if class == "5xx" { "failure" } else { "success" };
+                    let [direction, name] = labels;
+                    let judged = ("classification", judged);
+                    ([direction, name, judged, ("status_class", class)], count)
+                })
+            }),
+        )?;
+        families.histograms(
+            "response_latency_ms",
+            "From the request head to the end of the response.",
+            self.services().map(|(labels, s)| (labels, &s.stats.latency)),
+        )?;
+        families.counters(
+            "request_failures",
+            "Requests that ended without a complete response from the service.",
+            self.services().map(|(labels, s)| (labels, s.stats.failures)),
+        )?;
+        families.counters(
+            "request_replays",
+            "Requests sent again because a pooled connection turned out to be dead.",
+            self.services().map(|(labels, s)| (labels, s.stats.replays)),
+        )
+    }
+
+    /// Connections and bytes: `peer="src"` are the clients', `peer="dst"` those to the endpoints.
+    fn connections(&self, families: &mut Families<'_>) -> fmt::Result {
+        let series = || {
+            let src = self
+                .directions()
+                .map(|([direction], stats)| (TcpLabels::new(direction.1, None), &stats.accepted));
+            let dst = self.services().map(|([direction, service], s)| {
+                (TcpLabels::new(direction.1, Some(service.1)), &s.stats.tcp)
+            });
+            src.chain(dst)
+        };
+        let counters: [Family<TcpStats>; 4] = [
+            ("tcp_open", "Connections opened.", |tcp| tcp.opens),
+            ("tcp_close", "Connections closed.", |tcp| tcp.closes),
+            ("tcp_read_bytes", "Bytes read from peers.", |tcp| tcp.read_bytes),
+            ("tcp_write_bytes", "Bytes written to peers.", |tcp| tcp.write_bytes),
+        ];
+        for (name, help, value) in counters {
+            families.counters(name, help, series().map(|(labels, tcp)| (labels, value(tcp))))?;
+        }
+        families.gauges(
+            "tcp_open_connections",
+            "Connections open now.",
+            series().map(|(labels, tcp)| (labels, tcp.opens.saturating_sub(tcp.closes))),
+        )
+    }
+
+    fn refusals(&self, families: &mut Families<'_>) -> fmt::Result {
+        families.counters(
+            "proxy_refused",
+            "Messages refused, requests failed and connections ended early, by reason.",
+            self.directions().flat_map(|([direction], stats)| {
+                Reason::ALL
+                    .iter()
+                    .zip(&stats.refused)
+                    .map(move |(reason, count)| ([direction, ("reason", reason.label())], *count))
+            }),
+        )?;
+        families.counters(
+            "proxy_requests",
+            "Requests answered or given up, whether a service was found or not.",
+            self.directions().map(|(labels, stats)| (labels, stats.requests)),
+        )?;
+        families.counters(
+            "proxy_trailers_dropped",
+            "Trailer fields dropped because they frame or route (RFC 9110 §6.5.1).",
+            self.directions().map(|(labels, stats)| (labels, stats.trailers_dropped)),
+        )?;
+        for (direction, stats) in Direction::ALL.into_iter().zip(&self.totals.directions) {
+            let name = match direction {
+                Direction::Outbound => "outbound_tcp_detect_http_results",
+                Direction::Inbound => "inbound_tcp_detect_http_results",
+            };
+            let found = &stats.detect;
+            let results = [
+                ("http/1", found.http1),
+                ("http/2", found.http2),
+                ("tls", found.tls),
+                ("not_http", found.opaque),
+                ("read_timeout", found.timeout),
+                ("skipped", found.skipped),
+            ];
+            families.counters(
+                name,
+                "What protocol detection found on accepted connections.",
+                results.map(|(result, count)| ([("result", result)], count)),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn balancers(&self, families: &mut Families<'_>) -> fmt::Result {
+        families.gauges(
+            "balancer_endpoints",
+            "Endpoints of a service, by whether they may be chosen.",
+            self.services().flat_map(|([direction, service], s)| {
+                let ready = s.endpoints.iter().filter(|e| e.ready).count();
+                let counts = [("ready", ready), ("pending", s.endpoints.len() - ready)];
+                counts.map(|(state, count)| {
+                    ([direction, service, ("endpoint_state", state)], count as u64)
+                })
+            }),
+        )?;
+        families.gauges(
+            "balancer_queue_length",
+            "Requests that wait for an endpoint.",
+            self.services().map(|(labels, s)| (labels, s.queued as u64)),
+        )?;
+        families.gauges(
+            "balancer_failfast",
+            "1 while requests fail at once, because no endpoint was ready for too long.",
+            self.services().map(|(labels, s)| (labels, u64::from(s.failfast))),
+        )
+    }
+
+    fn endpoints(&self, families: &mut Families<'_>) -> fmt::Result {
+        let series = || {
+            self.services().flat_map(|([direction, service], s)| {
+                s.endpoints.iter().map(move |endpoint| {
+                    let labels = EndpointLabels {
+                        direction: direction.1,
+                        service: service.1,
+                        addr: endpoint.addr,
+                    };
+                    (labels, endpoint)
+                })
+            })
+        };
+        let gauges: [Family<EndpointSnapshot>; 3] = [
+            ("endpoint_ready", "1 if the endpoint may be chosen.", |e| u64::from(e.ready)),
+            ("endpoint_pending", "Requests in flight to the endpoint.", |e| u64::from(e.pending)),
+            ("endpoint_connections", "Connections to the endpoint, busy and idle.", |e| {
+                u64::from(e.connections)
+            }),
+        ];
+        for (name, help, value) in gauges {
+            families.gauges(name, help, series().map(|(labels, e)| (labels, value(e))))?;
+        }
+        let counters: [Family<RequestStats>; 2] = [
+            ("endpoint_request", "Requests sent to the endpoint.", |stats| stats.requests),
+            (
+                "endpoint_failures",
+                "Requests that got no complete response or a 5xx from the endpoint.",
+                |stats| stats.failures + stats.responses[4],
+            ),
+        ];
+        for (name, help, value) in counters {
+            let series = series().map(|(labels, e)| (labels, value(&e.stats)));
+            families.counters(name, help, series)?;
+        }
+        Ok(())
+    }
+
+    fn proxy(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Gauges { connections, accepted, exchanges, buffered_bytes } = self.totals.gauges;
+        for (name, help, value) in [
+            ("proxy_connections", "Connections held.", connections),
+            ("proxy_accepted_connections", "Of them: accepted ones.", accepted),
+            ("proxy_requests_in_flight", "Requests in flight.", exchanges),
+            ("proxy_buffered_bytes", "Bytes received and not yet written on.", buffered_bytes),
+            ("proxy_ready", "1 while serving, 0 once draining.", usize::from(self.ready)),
+        ] {
+            families.gauge(name, help, &(value as u64))?;
+        }
+        families.counters(
+            "proxy_mesh_reloads",
+            "Changes of the mesh file.",
+            self.reloads.map(|(result, n)| ([("result", result)], n)),
+        )?;
+        for (name, help, value) in [
+            ("proxy_accept_errors", "How often accepting a connection failed.", self.accept_errors),
+            (
+                "proxy_log_suppressed",
+                "Log lines not written because they were too many.",
+                self.log_suppressed,
+            ),
+        ] {
+            families.counter(name, help, &value)?;
+        }
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let labels = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("profile", profile),
+            ("arch", std::env::consts::ARCH),
+            ("os", std::env::consts::OS),
+        ];
+        families.info("proxy_build", "Which build this is.", &labels)
+    }
+
+    fn process(&self, families: &mut Families<'_>) -> fmt::Result {
+        let process = &self.process;
+        if let Some(seconds) = process.cpu_seconds {
+            let help = "User and system CPU time spent.";
+            families.counter("process_cpu_seconds", help, &seconds)?;
+        }
+        if let Some(seconds) = process.start_time {
+            let help = "When the process started, since the Unix epoch.";
+            families.gauge("process_start_time_seconds", help, &seconds)?;
+        }
+        for (name, help, value) in [
+            ("process_resident_memory_bytes", "Memory in use.", process.resident_bytes),
+            ("process_virtual_memory_bytes", "Address space in use.", process.virtual_bytes),
+            ("process_open_fds", "Open descriptors.", process.open_fds),
+            ("process_max_fds", "How many descriptors may be open.", process.max_fds),
+            ("process_threads", "Threads.", process.threads),
+        ] {
+            if let Some(value) = value {
+                families.gauge(name, help, &value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Labels of `tcp_*`: clients have no service.
+#[derive(Clone, Copy, Debug)]
+struct TcpLabels<'a> {
+    direction: &'a str,
+    service: Option<&'a str>,
+}
+
+impl<'a> TcpLabels<'a> {
+    fn new(direction: &'a str, service: Option<&'a str>) -> Self {
+        TcpLabels { direction, service }
+    }
+}
+
+impl EncodeLabelSet for TcpLabels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let direction = ("direction", self.direction);
+        match self.service {
+            None => [direction, ("peer", "src")].encode(encoder),
+            Some(service) => [direction, ("peer", "dst"), ("service", service)].encode(encoder),
+        }
+    }
+}
+
+/// Labels of `endpoint_*`.
+#[derive(Clone, Copy, Debug)]
+struct EndpointLabels<'a> {
+    direction: &'a str,
+    service: &'a str,
+    addr: SocketAddr,
+}
+
+impl EncodeLabelSet for EndpointLabels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let addr = self.addr.to_string();
+        [("direction", self.direction), ("service", self.service), ("target_addr", &addr)]
+            .encode(encoder)
+    }
+}

@@ -1,0 +1,88 @@
+//! The sum of what the workers counted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use selvedge_core::engine::Direction;
+use selvedge_core::stats::{
+    DetectStats, DirectionStats, EndpointSnapshot, Gauges, ServiceSnapshot, Snapshot,
+};
+
+/// The sum over all workers.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub directions: [DirectionStats; 2],
+    /// By direction and name, which are labels: no pair may appear twice.
+    pub services: BTreeMap<(Direction, Arc<str>), ServiceSnapshot>,
+    pub gauges: Gauges,
+}
+
+impl Totals {
+    pub(super) fn of(snapshots: Vec<Snapshot>) -> Self {
+        let mut totals = Totals::default();
+        for snapshot in snapshots {
+            for (sum, part) in totals.directions.iter_mut().zip(&snapshot.directions) {
+                add_direction(sum, part);
+            }
+            for service in snapshot.services {
+                let key = (service.direction, service.name.clone());
+                match totals.services.get_mut(&key) {
+                    Some(sum) => add_service(sum, service),
+                    None => drop(totals.services.insert(key, service)),
+                }
+            }
+            let Gauges { connections, accepted, exchanges, buffered_bytes } = snapshot.gauges;
+            totals.gauges.connections += connections;
+            totals.gauges.accepted += accepted;
+            totals.gauges.exchanges += exchanges;
+            totals.gauges.buffered_bytes += buffered_bytes;
+        }
+        for service in totals.services.values_mut() {
+            unite_endpoints(&mut service.endpoints);
+        }
+        totals
+    }
+}
+
+fn add_direction(sum: &mut DirectionStats, part: &DirectionStats) {
+    let DirectionStats { accepted, detect, refused, requests, trailers_dropped } = part;
+    sum.accepted.merge(accepted);
+    let DetectStats { http1, http2, tls, opaque, timeout, skipped, duration } = detect;
+    sum.detect.http1 += http1;
+    sum.detect.http2 += http2;
+    sum.detect.tls += tls;
+    sum.detect.opaque += opaque;
+    sum.detect.timeout += timeout;
+    sum.detect.skipped += skipped;
+    sum.detect.duration.merge(duration);
+    for (sum, part) in sum.refused.iter_mut().zip(refused) {
+        *sum += part;
+    }
+    sum.requests += requests;
+    sum.trailers_dropped += trailers_dropped;
+}
+
+/// Adds what another worker knows about the same service.
+fn add_service(sum: &mut ServiceSnapshot, part: ServiceSnapshot) {
+    sum.stats.merge(&part.stats);
+    sum.failfast |= part.failfast;
+    sum.queued += part.queued;
+    sum.endpoints.extend(part.endpoints);
+}
+
+/// Makes one of all that have the same address: from several workers, or because two names led to
+/// the same address.
+fn unite_endpoints(endpoints: &mut Vec<EndpointSnapshot>) {
+    endpoints.sort_by_key(|endpoint| endpoint.addr);
+    endpoints.dedup_by(|part, sum| {
+        if part.addr != sum.addr {
+            return false;
+        }
+        // One that a worker holds to be down should be visible.
+        sum.ready &= part.ready;
+        sum.pending += part.pending;
+        sum.connections += part.connections;
+        sum.stats.merge(&part.stats);
+        true
+    });
+}

@@ -1,0 +1,145 @@
+//! The command line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use selvedge_core::config::ListenerKind;
+
+use crate::log::Format;
+use crate::mesh::{MAX_WORKERS, Mesh};
+use crate::run;
+
+/// Bad usage or configuration (sysexits.h `EX_USAGE`, as linkerd2-proxy).
+pub(crate) const BAD_CONFIG: u8 = 64;
+
+/// A micro-proxy for service meshes.
+#[derive(Debug, Parser)]
+#[command(name = "selvedge", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve what a mesh file says, until SIGTERM or SIGINT
+    Run(RunArgs),
+    /// Say everything that is wrong with a mesh file
+    Check {
+        /// The mesh file
+        #[arg(long, value_name = "FILE")]
+        mesh: PathBuf,
+    },
+}
+
+/// What `selvedge run` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// The mesh file. It is watched: most changes take effect at once
+    #[arg(long, value_name = "FILE")]
+    pub mesh: PathBuf,
+    /// Worker threads [default: what the mesh file says, or 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_WORKERS))]
+    pub workers: Option<u64>,
+    /// A level (error, warn, info, debug, trace), or levels by module: warn,selvedge=debug
+    #[arg(long, value_name = "FILTER", env = "SELVEDGE_LOG", default_value = "info")]
+    pub log: String,
+    /// How log lines are written
+    #[arg(long, value_name = "FORMAT", env = "SELVEDGE_LOG_FORMAT", default_value = "plain")]
+    pub log_format: Format,
+}
+
+/// Does what the command line says.
+pub(crate) fn main() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // Help and version are no errors.
+            let code = if error.use_stderr() { BAD_CONFIG } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Check { mesh } => check(&mesh),
+    }
+}
+
+/// Reads a mesh file and its text. On failure: a line for each thing that is wrong.
+pub(crate) fn read(path: &Path) -> Result<(Mesh, String), Vec<String>> {
+    let file = path.display();
+    let text = fs::read_to_string(path).map_err(|error| vec![format!("{file}: {error}")])?;
+    let located = |problem| format!("{file}:{problem}");
+    match Mesh::parse(&text) {
+        Ok(mesh) => Ok((mesh, text)),
+        Err(problems) => Err(problems.iter().map(located).collect()),
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    match read(path) {
+        Ok((mesh, _)) => {
+            println!("{}: ok\n{}", path.display(), summary(&mesh));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("{problem}");
+            }
+            ExitCode::from(BAD_CONFIG)
+        }
+    }
+}
+
+/// What a mesh file amounts to.
+fn summary(mesh: &Mesh) -> String {
+    let config = &mesh.config;
+    let is_forward = |kind: &ListenerKind| matches!(kind, ListenerKind::Forward(_));
+    let forwards = config.listeners.iter().filter(|l| is_forward(&l.kind)).count();
+    let endpoints: usize = config.services.iter().map(|s| s.endpoints.len()).sum();
+    let plural = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
+    format!(
+        "  outbound {}, inbound {}, admin {}\n  {} and {} with {}",
+        config.listeners[0].addr,
+        config.listeners[1].addr,
+        mesh.admin,
+        plural(config.services.len() - forwards, "service"),
+        plural(forwards, "TCP forward"),
+        plural(endpoints, "endpoint"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_understood() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.command);
+        let run = parse("selvedge run --mesh a.toml --workers 2 --log debug --log-format json");
+        let Ok(Command::Run(args)) = run else { panic!("{run:?}") };
+        assert_eq!(args.mesh, Path::new("a.toml"));
+        assert_eq!(args.workers, Some(2));
+        assert_eq!(args.log, "debug");
+        assert_eq!(args.log_format, Format::Json);
+        assert!(parse("selvedge run").is_err());
+        assert!(parse("selvedge run --mesh a --workers 0").is_err());
+        assert!(parse("selvedge run --mesh a --log-format xml").is_err());
+        assert!(parse("selvedge check --mesh a --workers 1").is_err());
+    }
+
+    #[test]
+    fn the_summary_counts() {
+        let mesh = Mesh::parse(include_str!("mesh/reference.toml")).unwrap();
+        assert_eq!(
+            summary(&mesh),
+            "  outbound 127.0.0.1:4140, inbound 127.0.0.1:4143, admin 127.0.0.1:4191\n  \
+             1 service and 1 TCP forward with 5 endpoints"
+        );
+    }
+}

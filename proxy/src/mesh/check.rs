@@ -1,0 +1,97 @@
+//! What can only be judged with the whole file in view: names and addresses that must differ, and
+//! targets that would lead back into this proxy.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use selvedge_core::config::Target;
+
+use super::Mesh;
+use super::read::{Reader, Site};
+use super::value::{arrives_at, collide};
+
+/// Every listener, target and name with its place in the file.
+#[derive(Default)]
+pub(super) struct Sites {
+    /// Listeners that the file does not mention come first, so that complaints go to the others.
+    defaults: Vec<(Site, SocketAddr)>,
+    listeners: Vec<(Site, SocketAddr)>,
+    forwards: Vec<(Site, SocketAddr)>,
+    targets: Vec<(Site, Target)>,
+    names: Vec<(Site, Arc<str>)>,
+}
+
+impl Sites {
+    /// A file without `[proxy]`.
+    pub(super) fn default_listeners(&mut self, mesh: &Mesh) {
+        self.default_listener("outbound", mesh.config.listeners[0].addr);
+        self.default_listener("inbound", mesh.config.listeners[1].addr);
+        self.default_listener("admin", mesh.admin);
+    }
+
+    pub(super) fn default_listener(&mut self, key: &str, addr: SocketAddr) {
+        let site = Site::default_of(&format!("proxy.{key}"));
+        self.defaults.push((site, addr));
+    }
+
+    pub(super) fn listener(&mut self, site: Site, addr: SocketAddr) {
+        self.listeners.push((site, addr));
+    }
+
+    pub(super) fn forward(&mut self, site: Site, addr: SocketAddr) {
+        self.forwards.push((site, addr));
+    }
+
+    pub(super) fn target(&mut self, site: Site, target: Target) {
+        self.targets.push((site, target));
+    }
+
+    pub(super) fn name(&mut self, site: Site, name: &Arc<str>) {
+        self.names.push((site, name.clone()));
+    }
+
+    /// Complains about what does not go together.
+    pub(super) fn check(self, reader: &mut Reader<'_>) {
+        let mut names: BTreeMap<&str, &Site> = BTreeMap::new();
+        for (site, name) in &self.names {
+            if let Some(first) = names.insert(name, site) {
+                let first = &first.path;
+                reader.refuse(
+                    site,
+                    &format!("expected an authority of its own, but {first} is {name} too"),
+                );
+            }
+        }
+        // A forward is known by its address: even with port 0 it needs one of its own.
+        for (index, (site, addr)) in self.forwards.iter().enumerate() {
+            let twin =
+                self.forwards[..index].iter().find(|(_, other)| addr.port() == 0 && addr == other);
+            if let Some((first, _)) = twin {
+                refuse_listener(reader, site, first, *addr);
+            }
+        }
+        let listeners: Vec<_> = [self.defaults, self.listeners, self.forwards].concat();
+        for (index, (site, addr)) in listeners.iter().enumerate() {
+            let taken = listeners[..index].iter().find(|(_, other)| collide(*addr, *other));
+            if let Some((first, other)) = taken {
+                refuse_listener(reader, site, first, *other);
+            }
+        }
+        for (site, target) in &self.targets {
+            let own = listeners.iter().find(|(_, addr)| arrives_at(target, *addr));
+            if let Some((listener, addr)) = own {
+                let listener = &listener.path;
+                reader.refuse(
+                    site,
+                    &format!("expected a target other than this proxy, but {listener} is {addr}"),
+                );
+            }
+        }
+    }
+}
+
+fn refuse_listener(reader: &mut Reader<'_>, site: &Site, first: &Site, addr: SocketAddr) {
+    let first = &first.path;
+    reader.refuse(site, &format!("expected an address of its own, but {first} is {addr}"));
+}

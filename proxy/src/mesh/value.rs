@@ -1,0 +1,199 @@
+//! The values of a mesh file: each reader returns what was expected when it meets something else.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvedge_core::config::Target;
+use selvedge_core::http::authority::normalize;
+use toml::de::DeValue;
+
+/// Result of reading one value; the error says what was expected.
+type Read<T> = Result<T, String>;
+
+/// An integer in a range.
+pub(super) fn integer(value: &DeValue<'_>, min: u64, max: u64) -> Read<u64> {
+    value
+        .as_integer()
+        .and_then(|digits| i128::from_str_radix(digits.as_str(), digits.radix()).ok())
+        .and_then(|number| u64::try_from(number).ok())
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| format!("expected an integer from {min} to {max}"))
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
+    value.as_bool().ok_or("expected true or false".into())
+}
+
+/// A duration longer than nothing.
+pub(super) fn duration(value: &DeValue<'_>) -> Read<Duration> {
+    any_duration(value)
+        .filter(|duration| !duration.is_zero())
+        .ok_or(expected_duration("more than 0"))
+}
+
+/// A duration; 0 means at once.
+pub(super) fn duration_or_at_once(value: &DeValue<'_>) -> Read<Duration> {
+    any_duration(value).ok_or(expected_duration("or 0 for at once"))
+}
+
+/// A duration; 0 means that there is no limit, which the core reads as one that is never reached.
+pub(super) fn duration_or_endless(value: &DeValue<'_>) -> Read<Duration> {
+    duration_or_none(value).map(|duration| duration.unwrap_or(Duration::MAX))
+}
+
+/// A duration; 0 means none.
+pub(super) fn duration_or_none(value: &DeValue<'_>) -> Read<Option<Duration>> {
+    any_duration(value)
+        .map(|duration| Some(duration).filter(|duration| !duration.is_zero()))
+        .ok_or(expected_duration("or 0 for no limit"))
+}
+
+fn expected_duration(zero: &str) -> String {
+    format!(r#"expected a duration like "300ms", "10s", "5m", "1h" or "2d", {zero}"#)
+}
+
+/// `0`, or an integer with its unit.
+fn any_duration(value: &DeValue<'_>) -> Option<Duration> {
+    let Some(text) = value.as_str() else {
+        return integer(value, 0, 0).ok().map(|_| Duration::ZERO);
+    };
+    let unit_at = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "" if number == 0 => 0,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
+/// `ip:port` to listen on. Port 0: the system chooses one.
+pub(super) fn listen_addr(value: &DeValue<'_>) -> Read<SocketAddr> {
+    value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+        r#"expected ip:port to listen on, like "127.0.0.1:4140" or "[::1]:0""#.into()
+    })
+}
+
+/// `ip:port` to connect to.
+pub(super) fn socket_addr(value: &DeValue<'_>) -> Read<SocketAddr> {
+    value
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .filter(is_reachable)
+        .ok_or_else(|| r#"expected ip:port to connect to, like "127.0.0.1:8080""#.into())
+}
+
+/// `ip:port` or `name:port` to connect to.
+pub(super) fn target(value: &DeValue<'_>) -> Read<Target> {
+    value.as_str().and_then(parse_target).ok_or_else(|| {
+        r#"expected host:port to connect to, like "10.0.0.1:80", "[::1]:80" or "web.local:80""#
+            .into()
+    })
+}
+
+fn parse_target(text: &str) -> Option<Target> {
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        return is_reachable(&addr).then_some(Target::Addr(addr));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let port = parse_port(port)?;
+    is_name(host).then(|| Target::Name { host: host.to_ascii_lowercase().into(), port })
+}
+
+/// The wildcard addresses and port 0 mean something to a listener only.
+fn is_reachable(addr: &SocketAddr) -> bool {
+    addr.port() != 0 && !addr.ip().to_canonical().is_unspecified()
+}
+
+/// A port, digits only: `u16::from_str` would take a sign.
+fn parse_port(text: &str) -> Option<u16> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+        .filter(|&port| port != 0)
+}
+
+/// A DNS name, one final dot allowed. One whose last label is a number is a mistyped address.
+fn is_name(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let ends_in_number =
+        name.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()));
+    name.len() <= 253 && name.split('.').all(is_label) && !ends_in_number
+}
+
+/// What requests are matched by: `host` or `host:port`, normalised to lower case with the port.
+pub(super) fn authority(value: &DeValue<'_>) -> Read<Arc<str>> {
+    value
+        .as_str()
+        .and_then(normalize_authority)
+        .ok_or_else(|| r#"expected host or host:port, like "web.example" or "[::1]:8080""#.into())
+}
+
+/// As requests are normalised, so that both sides always agree; but hosts that nobody means, like
+/// wildcards, are refused.
+fn normalize_authority(text: &str) -> Option<Arc<str>> {
+    let mut name = String::new();
+    normalize(text.as_bytes(), 80, &mut name).ok()?;
+    let (host, port) = name.rsplit_once(':')?;
+    let plausible = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok() || is_name(host);
+    (plausible && parse_port(port).is_some()).then(|| name.into())
+}
+
+/// A port, or a range of ports `"a-b"`, both ends included.
+pub(super) fn ports(value: &DeValue<'_>) -> Read<std::ops::RangeInclusive<u16>> {
+    let expected = || r#"expected a port from 1 to 65535, or a range like "3000-3010""#.to_owned();
+    let Some(text) = value.as_str() else {
+        return match integer(value, 1, 65_535) {
+            Ok(port) => Ok(port as u16..=port as u16),
+            Err(_) => Err(expected()),
+        };
+    };
+    text.split_once('-')
+        .and_then(|(first, last)| Some(parse_port(first)?..=parse_port(last)?))
+        .filter(|range| !range.is_empty())
+        .ok_or_else(expected)
+}
+
+/// Does a connection to `target` arrive at a socket that listens on `listener`? As far as can be
+/// told without asking the machine for its addresses.
+pub(super) fn arrives_at(target: &Target, listener: SocketAddr) -> bool {
+    let own = listener.ip().to_canonical();
+    match target {
+        Target::Addr(addr) => {
+            let ip = addr.ip().to_canonical();
+            addr.port() == listener.port() && (ip == own || (ip.is_loopback() && covers(own, ip)))
+        }
+        Target::Name { host, port } => {
+            let is_local = matches!(&**host, "localhost" | "localhost.");
+            is_local && *port == listener.port() && (own.is_loopback() || own.is_unspecified())
+        }
+    }
+}
+
+/// Would two sockets that listen on these addresses get in each other's way?
+pub(super) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let (one, other) = (a.ip(), b.ip());
+    a.port() != 0
+        && a.port() == b.port()
+        && (one == other || covers(one, other) || covers(other, one))
+}
+
+/// Does a socket on `wide` take connections to `narrow`? A v6 wildcard may take v4 ones too.
+fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
+    wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
+}
