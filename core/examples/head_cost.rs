@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use selvedge_core::config::{Config, Listener, ListenerKind};
 use selvedge_core::engine::{Accepted, Engine, Input};
 use selvedge_core::http::Scratch;
-use selvedge_core::http1::{HeadKind, HeadScanner, parse_request};
+use selvedge_core::http1::{HeadKind, HeadScanner, RequestRewrite, encode_request, parse_request};
 use selvedge_core::limits::Limits;
 use selvedge_core::rng::Seed;
 use selvedge_core::time::Time;
@@ -34,13 +34,19 @@ fn scan(head: &[u8], pieces: usize) {
     let limits = Limits::default();
     let mut scratch = Scratch::default();
     let mut scanner = HeadScanner::default();
-    let mut end = None;
-    for until in (0..=head.len()).step_by(head.len() / pieces).skip(1) {
-        end = scanner.scan(&head[..until], HeadKind::Request, &limits).expect("a good head");
-    }
-    let end = end.expect("a complete head");
+    let piece = head.len() / pieces;
+    let mut until = piece;
+    let end = loop {
+        match scanner.scan(&head[..until], HeadKind::Request, &limits).expect("a good head") {
+            Some(end) => break end,
+            None => until += piece,
+        }
+    };
     let request = parse_request(&head[..end], &mut scratch, &limits).expect("a good head");
-    assert_eq!(request.path, b"/");
+    let rewrite = RequestRewrite { host: b"nobody.example", absolute: false, upgrade: false };
+    let mut out = BytesMut::new();
+    encode_request(&mut out, &request, &rewrite);
+    assert_eq!(out, head);
 }
 
 fn drive(head: &[u8], pieces: usize) {

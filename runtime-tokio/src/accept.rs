@@ -32,21 +32,17 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Takes a non-blocking socket.
+    /// Takes a non-blocking socket, and its index on the ready list.
     pub(crate) fn new(
         id: ListenerId,
+        index: u32,
         socket: std::net::TcpListener,
-        source: Arc<Source>,
-        inbox: Arc<Inbox>,
+        inbox: &Arc<Inbox>,
     ) -> io::Result<Self> {
-        Ok(Acceptor {
-            id,
-            waker: Waker::from(Arc::clone(&source)),
-            source,
-            backoff: None,
-            listener: TcpListener::from_std(socket)?,
-            inbox,
-        })
+        let source = Source::new(inbox, index);
+        let waker = Waker::from(Arc::clone(&source));
+        let listener = TcpListener::from_std(socket)?;
+        Ok(Acceptor { id, source, backoff: None, listener, waker, inbox: Arc::clone(inbox) })
     }
 
     /// When to look again after an error.

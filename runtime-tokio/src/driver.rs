@@ -66,9 +66,9 @@ impl<E: FnMut(Event)> Driver<E> {
         let mut acceptors = Vec::with_capacity(listeners.len());
         let mut ready = VecDeque::new();
         for (id, socket) in (0..).zip(listeners) {
-            let source = Source::new(&inbox, listener_index(id));
-            source.queue(&mut ready);
-            acceptors.push(Acceptor::new(id, socket, source, Arc::clone(&inbox))?);
+            let acceptor = Acceptor::new(id, TIMER - 1 - u32::from(id), socket, &inbox)?;
+            acceptor.source.queue(&mut ready);
+            acceptors.push(acceptor);
         }
         let timer = Timer::new(&inbox);
         let now = timer.now();
@@ -250,9 +250,9 @@ impl<E: FnMut(Event)> Driver<E> {
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);
         }
-        let source = Source::new(&self.inbox, index as u32);
-        source.queue(&mut self.ready);
-        self.sockets[index] = Some(Socket::new(conn, stream, source, connecting));
+        let socket = Socket::new(conn, stream, &self.inbox, connecting);
+        socket.source.queue(&mut self.ready);
+        self.sockets[index] = Some(socket);
     }
 
     fn close(&mut self, conn: ConnId, how: CloseKind) {
@@ -281,10 +281,6 @@ impl<E: FnMut(Event)> Driver<E> {
 /// The socket of a connection.
 fn live(sockets: &mut [Option<Socket>], conn: ConnId) -> Option<&mut Socket> {
     sockets.get_mut(conn.index())?.as_mut()
-}
-
-fn listener_index(id: ListenerId) -> u32 {
-    TIMER - 1 - u32::from(id)
 }
 
 /// The one timer.

@@ -1,6 +1,6 @@
 //! A TCP connection, between its descriptor and the engine.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -15,11 +15,12 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
-use crate::inbox::Source;
+use crate::inbox::{Inbox, Source};
 use crate::os;
 
-/// How many slices go into one `writev`.
-const MAX_SLICES: usize = 64;
+/// How many slices go into one `writev`. Most writes have one or two; an array of 64 costs more to
+/// fill than a second system call now and then.
+const MAX_SLICES: usize = 16;
 /// A read into less room than this is not worth its system call: better a new block.
 const MIN_ROOM: usize = 8 * 1024;
 
@@ -58,19 +59,13 @@ impl Socket {
     pub(crate) fn new(
         conn: ConnId,
         stream: TcpStream,
-        source: Arc<Source>,
+        inbox: &Arc<Inbox>,
         connecting: bool,
     ) -> Self {
-        Socket {
-            conn,
-            waker: Waker::from(Arc::clone(&source)),
-            source,
-            stream,
-            connecting,
-            write_blocked: false,
-            read_closed: false,
-            write_failed: None,
-        }
+        let source = Source::new(inbox, conn.index() as u32);
+        let waker = Waker::from(Arc::clone(&source));
+        let (write_blocked, read_closed, write_failed) = (false, false, None);
+        Socket { conn, source, stream, waker, connecting, write_blocked, read_closed, write_failed }
     }
 
     /// Looks what happened: finishes connecting, or writes what was blocked and reads at most one
@@ -118,17 +113,19 @@ impl Socket {
         let conn = self.conn;
         let result = if self.read_closed || engine.read_budget(conn) == 0 {
             Poll::Pending
+        } else if self.write_failed.is_some() {
+            self.read_directly(block)
         } else {
             self.poll_read(block)
         };
         let (input, more) = match (result, self.write_failed) {
-            (Poll::Ready(Ok((0, _))), failed) => {
+            (Poll::Ready(Ok((0, more))), _) => {
                 self.read_closed = true;
-                (Input::ReadClosed { conn }, failed.is_some())
+                (Input::ReadClosed { conn }, more)
             }
-            (Poll::Ready(Ok((_, more))), failed) => {
+            (Poll::Ready(Ok((_, more))), _) => {
                 let data = block.split();
-                (Input::Received { conn, data }, more || failed.is_some())
+                (Input::Received { conn, data }, more)
             }
             (Poll::Ready(Err(error)), _) => {
                 let kind = os::io_error(&error);
@@ -156,21 +153,37 @@ impl Socket {
         })
     }
 
+    /// Reads past the reactor, which may not know yet what the failed write revealed.
+    fn read_directly(&self, block: &mut BytesMut) -> Poll<io::Result<(usize, bool)>> {
+        block.resize(Limits::READ_BLOCK, 0);
+        let read = (&*SockRef::from(&self.stream)).read(block);
+        block.truncate(*read.as_ref().unwrap_or(&0));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            read => Poll::Ready(read.map(|n| (n, true))),
+        }
+    }
+
     /// Writes until the engine has nothing more or the kernel takes nothing more. True if the
     /// engine was told something.
     pub(crate) fn flush(&mut self, engine: &mut Engine, now: Time) -> bool {
         let conn = self.conn;
         let mut fed = false;
-        while !self.connecting && !self.write_blocked && self.write_failed.is_none() {
+        self.write_blocked |= self.connecting;
+        while !self.write_blocked && self.write_failed.is_none() {
             let mut slices = [&[][..]; MAX_SLICES];
             let count = engine.write_bufs(conn, &mut slices);
-            if count == 0 {
+            let wanted: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+            if wanted == 0 {
                 break;
             }
             match self.poll_write(&slices[..count]) {
                 Poll::Ready(Ok(n)) => {
                     engine.handle_input(now, Input::Wrote { conn, n });
                     fed = true;
+                    if n == wanted && count < MAX_SLICES {
+                        break;
+                    }
                 }
                 Poll::Ready(Err(error)) => {
                     self.write_failed = Some(os::io_error(&error));

@@ -3,8 +3,9 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 
-use common::{Proxy, server, service};
+use common::{Proxy, send_all, server, service};
 use selvedge_core::config::{Config, Listener, ListenerKind, Target};
 use selvedge_tokio::Options;
 
@@ -24,15 +25,7 @@ fn get() {
         let response = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
         (&stream).write_all(response).unwrap();
     });
-    let config = Config {
-        listeners: vec![Listener {
-            addr: "127.0.0.1:0".parse().unwrap(),
-            kind: ListenerKind::Outbound,
-        }],
-        services: vec![service("app.example:80".into(), Target::Addr(backend), false)],
-        ..Config::default()
-    };
-    let proxy = Proxy::start(config, &Options::default());
+    let proxy = Proxy::start(outbound(backend), &Options::default());
     let mut client = proxy.connect();
     client
         .write_all(b"GET /path HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n\r\n")
@@ -41,4 +34,41 @@ fn get() {
     client.read_to_string(&mut response).unwrap();
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     assert!(response.ends_with("\r\n\r\nhello"), "{response}");
+}
+
+#[test]
+fn an_early_answer_is_not_lost_behind_the_reset_that_follows() {
+    // It answers at the head and closes with most of the body unread: the kernel resets.
+    let backend = server(|mut stream| {
+        let response = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig";
+        if stream.read_exact(&mut [0; 64]).is_ok() {
+            stream.write_all(response).unwrap();
+        }
+    });
+    let proxy = Proxy::start(outbound(backend), &Options::default());
+    for _ in 0..20 {
+        let mut client = proxy.connect();
+        let head = "POST /up HTTP/1.1\r\nHost: app.example\r\nContent-Length: 8000000\r\n\r\n";
+        client.write_all(head.as_bytes()).unwrap();
+        let sender = send_all(&client, vec![0; 8_000_000]);
+        let mut response = [0; 30];
+        client.read_exact(&mut response).unwrap();
+        assert_eq!(&response, b"HTTP/1.1 413 Content Too Large");
+        drop(client);
+        // Whether it got rid of everything is its own affair.
+        let _ = sender.join().unwrap();
+    }
+}
+
+/// A proxy for requests to `app.example`.
+fn outbound(backend: SocketAddr) -> Config {
+    let app = service("app.example:80".into(), Target::Addr(backend), false);
+    Config {
+        listeners: vec![Listener {
+            addr: "127.0.0.1:0".parse().unwrap(),
+            kind: ListenerKind::Outbound,
+        }],
+        services: vec![app],
+        ..Config::default()
+    }
 }

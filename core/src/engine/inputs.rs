@@ -108,6 +108,8 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(id.index) else { return };
         conn.last = self.now;
         conn.tx.wrote(n);
+        // Most writes take everything, and an idle connection holds no buffer.
+        conn.tx.vacate(&mut self.spare);
         let low = conn.tx.unsent() <= self.config.limits.stream_buffer / 2;
         if !conn.tx.is_retaining() {
             let freed = n.min(conn.charged);

@@ -73,9 +73,8 @@ pub(crate) fn parse(authority: &[u8]) -> Result<Authority<'_>, Reason> {
         let address = address.parse().map_err(|_| Reason::HostInvalid)?;
         (Host::V6(address), &literal[end + 1..])
     } else {
-        let end = memchr::memchr(b':', authority).unwrap_or(authority.len());
-        let (name, rest) = authority.split_at(end);
-        if !is_reg_name(name) {
+        let (name, rest) = authority.split_at(reg_name(authority));
+        if name.is_empty() {
             return Err(Reason::HostInvalid);
         }
         (Host::Name(name), rest)
@@ -104,16 +103,16 @@ static NAME: [bool; 256] = {
     table
 };
 
-fn is_reg_name(name: &[u8]) -> bool {
-    let mut rest = name;
+/// How long the `reg-name` at the front is.
+fn reg_name(bytes: &[u8]) -> usize {
+    let mut len = 0;
     loop {
-        match rest {
-            [] => return !name.is_empty(),
-            [b'%', high, low, tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                rest = tail;
+        len += bytes[len..].iter().take_while(|&&byte| NAME[usize::from(byte)]).count();
+        match &bytes[len..] {
+            [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                len += 3;
             }
-            [byte, tail @ ..] if NAME[usize::from(*byte)] => rest = tail,
-            _ => return false,
+            _ => return len,
         }
     }
 }

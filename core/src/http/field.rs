@@ -8,16 +8,18 @@ use alloc::vec::Vec;
 pub enum Known {
     /// Any other field.
     Other,
+    /// `Content-Type` (RFC 9110 §8.3).
+    ContentType,
+    /// `grpc-status`.
+    GrpcStatus,
+    /// `Trailer` (RFC 9110 §6.6.2).
+    Trailer,
     /// `Connection` (RFC 9110 §7.6.1).
     Connection,
     /// `Content-Length` (RFC 9110 §8.6).
     ContentLength,
-    /// `Content-Type` (RFC 9110 §8.3).
-    ContentType,
     /// `Expect` (RFC 9110 §10.1.1).
     Expect,
-    /// `grpc-status`.
-    GrpcStatus,
     /// `Host` (RFC 9110 §7.2).
     Host,
     /// `HTTP2-Settings` (RFC 7540 §3.2.1, gone in RFC 9113).
@@ -28,8 +30,6 @@ pub enum Known {
     ProxyConnection,
     /// `TE` (RFC 9110 §10.1.4).
     Te,
-    /// `Trailer` (RFC 9110 §6.6.2).
-    Trailer,
     /// `Transfer-Encoding` (RFC 9112 §6.1).
     TransferEncoding,
     /// `Upgrade` (RFC 9110 §7.8).
@@ -37,34 +37,57 @@ pub enum Known {
 }
 
 impl Known {
-    /// Which field has this name, in any case.
+    /// Does no rewrite of a head ever touch this field?
+    #[inline]
+    pub(crate) fn is_payload(self) -> bool {
+        matches!(self, Known::Other | Known::ContentType | Known::GrpcStatus | Known::Trailer)
+    }
+
+    /// Which field has this name, in any case. There must be no control characters in it.
     #[inline]
     pub fn of(name: &[u8]) -> Known {
-        // The length leaves at most two candidates, and nearly every other field fails at its
-        // first byte.
-        let candidates: &[(&[u8], Known)] = match name.len() {
-            2 => &[(b"te", Known::Te)],
-            4 => &[(b"host", Known::Host)],
-            6 => &[(b"expect", Known::Expect)],
-            7 => &[(b"upgrade", Known::Upgrade), (b"trailer", Known::Trailer)],
-            10 => &[(b"connection", Known::Connection), (b"keep-alive", Known::KeepAlive)],
-            11 => &[(b"grpc-status", Known::GrpcStatus)],
-            12 => &[(b"content-type", Known::ContentType)],
-            14 => &[
-                (b"content-length", Known::ContentLength),
-                (b"http2-settings", Known::Http2Settings),
-            ],
-            16 => &[(b"proxy-connection", Known::ProxyConnection)],
-            17 => &[(b"transfer-encoding", Known::TransferEncoding)],
-            _ => &[],
-        };
-        for &(candidate, known) in candidates {
-            if name.eq_ignore_ascii_case(candidate) {
-                return known;
-            }
+        // The length leaves at most two candidates.
+        match name.len() {
+            2 if is(name, b"te") => Known::Te,
+            4 if is(name, b"host") => Known::Host,
+            6 if is(name, b"expect") => Known::Expect,
+            7 if is(name, b"upgrade") => Known::Upgrade,
+            7 if is(name, b"trailer") => Known::Trailer,
+            10 if is(name, b"connection") => Known::Connection,
+            10 if is(name, b"keep-alive") => Known::KeepAlive,
+            11 if is(name, b"grpc-status") => Known::GrpcStatus,
+            12 if is(name, b"content-type") => Known::ContentType,
+            14 if is(name, b"content-length") => Known::ContentLength,
+            14 if is(name, b"http2-settings") => Known::Http2Settings,
+            16 if is(name, b"proxy-connection") => Known::ProxyConnection,
+            17 if is(name, b"transfer-encoding") => Known::TransferEncoding,
+            _ => Known::Other,
         }
-        Known::Other
     }
+}
+
+/// Compares a name with a lower-case one, whole words at a time: 0x20 tells upper from lower case,
+/// and what differs from a digit or a hyphen by it is a control character.
+#[inline]
+fn is<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
+    let Ok(token) = <&[u8; N]>::try_from(token) else {
+        return false;
+    };
+    // The first and the last word overlap; together they cover every byte.
+    match (token.first_chunk(), lower.first_chunk()) {
+        (Some(first), Some(lower_first)) if N <= 16 => {
+            let last = token.last_chunk().unwrap_or(first);
+            let lower_last = lower.last_chunk().unwrap_or(lower_first);
+            (fold(*first) ^ u64::from_ne_bytes(*lower_first))
+                | (fold(*last) ^ u64::from_ne_bytes(*lower_last))
+                == 0
+        }
+        _ => token.eq_ignore_ascii_case(lower),
+    }
+}
+
+fn fold(word: [u8; 8]) -> u64 {
+    u64::from_ne_bytes(word) | u64::from_ne_bytes([0x20; 8])
 }
 
 /// Where one field is in its buffer.
@@ -75,8 +98,21 @@ pub struct Span {
     pub(crate) value_len: u32,
     pub(crate) name_len: u16,
     pub(crate) known: Known,
-    /// Not to be forwarded: hop-by-hop, or nominated by Connection.
-    pub(crate) hop: bool,
+    pub(crate) fate: Fate,
+}
+
+/// What becomes of a field when its message goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Fate {
+    /// It goes on as it came: its line is `name: value CRLF` with one space and nothing else
+    /// around the value.
+    Verbatim,
+    /// It goes on with other whitespace. What came is legal, but some reader might take it for
+    /// something else.
+    Tidied,
+    /// It stays: it is hop-by-hop, or nominated by Connection.
+    Dropped,
 }
 
 const _: () = assert!(size_of::<Span>() == 16);
@@ -122,6 +158,11 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// None, of the head `buf`.
+    pub(crate) const fn none(buf: &'a [u8]) -> Self {
+        Fields { buf, spans: &[] }
+    }
+
     /// Every field, in wire order.
     pub fn iter(self) -> Iter<'a> {
         Iter { buf: self.buf, spans: self.spans.iter() }
@@ -168,7 +209,7 @@ impl<'a> Iterator for Iter<'a> {
             known: span.known,
             name: span.name(self.buf),
             value: span.value(self.buf),
-            hop_by_hop: span.hop,
+            hop_by_hop: span.fate == Fate::Dropped,
         })
     }
 }

@@ -6,7 +6,7 @@
 //! and wait by them, and a peer must not make the next reader see another message than we do.
 //! Proxy-Authorization and Proxy-Authenticate are kept: the mesh is not the proxy that they mean.
 
-use super::field::{Known, Span};
+use super::field::{Fate, Known, Span};
 use super::grammar::list;
 use crate::error::Reason;
 
@@ -45,25 +45,25 @@ impl Options {
 
     /// Reads one Connection field. Empty elements are skipped (RFC 9110 §5.6.1.2).
     pub(crate) fn add(&mut self, value: &[u8]) {
+        // What nearly every client sends.
+        if Known::of(value) == Known::KeepAlive {
+            self.keep_alive = true;
+            return;
+        }
         for option in list(value) {
-            if option.eq_ignore_ascii_case(b"close") {
-                self.close = true;
-            } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                self.keep_alive = true;
-            } else if option.eq_ignore_ascii_case(b"upgrade") {
-                self.upgrade = true;
-            } else if is_nomination(option) {
-                self.nominations += 1;
+            match Known::of(option) {
+                Known::KeepAlive => self.keep_alive = true,
+                Known::Upgrade => self.upgrade = true,
+                Known::Other if option.eq_ignore_ascii_case(b"close") => self.close = true,
+                known => self.nominations += usize::from(is_nomination(option, known)),
             }
         }
     }
 }
 
 /// Is this connection option the name of a field that would otherwise be kept?
-fn is_nomination(option: &[u8]) -> bool {
-    !option.is_empty()
-        && !option.eq_ignore_ascii_case(b"close")
-        && !is_hop_by_hop(Known::of(option))
+fn is_nomination(option: &[u8], known: Known) -> bool {
+    !option.is_empty() && !is_hop_by_hop(known) && !option.eq_ignore_ascii_case(b"close")
 }
 
 /// Marks the fields that Connection nominates.
@@ -83,14 +83,17 @@ pub(crate) fn mark_nominated(
         if spans[index].known != Known::Connection {
             continue;
         }
-        for option in list(spans[index].value(buf)).filter(|option| is_nomination(option)) {
+        for option in
+            list(spans[index].value(buf)).filter(|option| is_nomination(option, Known::of(option)))
+        {
             let nominated = |span: &&mut Span| {
                 usize::from(span.name_len) == option.len()
                     && span.name(buf).eq_ignore_ascii_case(option)
             };
             for span in spans.iter_mut().filter(nominated) {
-                span.hop |=
-                    !matches!(span.known, Known::Host | Known::ContentLength | Known::Expect);
+                if !matches!(span.known, Known::Host | Known::ContentLength | Known::Expect) {
+                    span.fate = Fate::Dropped;
+                }
             }
         }
     }

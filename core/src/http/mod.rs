@@ -12,5 +12,6 @@ pub mod method;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use field::Fate;
 pub use field::{Field, Fields, Iter, Known, Scratch, Span};
 pub use head::{RequestHead, ResponseHead, Version};

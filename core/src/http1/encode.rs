@@ -11,7 +11,7 @@ use super::request::{Request, TargetForm};
 use super::response::Response;
 use crate::error::Reason;
 use crate::http::grammar::{Decimal, list};
-use crate::http::{Fields, Known, Span, Version};
+use crate::http::{Fate, Fields, Known, Span, Version};
 
 /// What changes in a request on its way.
 #[derive(Clone, Copy, Debug)]
@@ -64,25 +64,34 @@ pub struct ErrorAnswer {
 /// Writes the head of a request as HTTP/1.1.
 pub fn encode_request(out: &mut BytesMut, request: &Request<'_>, rewrite: &RequestRewrite<'_>) {
     let head = &request.head;
-    out.reserve(head.fields.buf.len() + rewrite.host.len() + 64);
-    out.extend_from_slice(head.method);
-    out.extend_from_slice(b" ");
-    if request.form == TargetForm::Absolute && !rewrite.absolute {
-        if request.path.first() == Some(&b'?') {
-            out.extend_from_slice(b"/");
-        }
-        out.extend_from_slice(request.path);
+    let buf = head.fields.buf;
+    out.reserve(buf.len() + rewrite.host.len() + 64);
+    let shortened = request.form == TargetForm::Absolute && !rewrite.absolute;
+    let has_host = head.fields.get(Known::Host).is_some();
+    let mut start = None;
+    if !shortened && has_host && head.version == Version::Http11 {
+        // The request line goes on as it came, without empty lines that came before it.
+        start = buf.iter().position(|&byte| byte > b' ');
     } else {
-        out.extend_from_slice(head.target);
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-
-    if request.head.fields.get(Known::Host).is_none() {
-        put_field(out, b"Host", rewrite.host);
+        out.extend_from_slice(head.method);
+        out.extend_from_slice(b" ");
+        if !shortened {
+            out.extend_from_slice(head.target);
+        } else {
+            if request.path.first() == Some(&b'?') {
+                out.extend_from_slice(b"/");
+            }
+            out.extend_from_slice(request.path);
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        if !has_host {
+            put_field(out, b"Host", rewrite.host);
+        }
     }
     let replaces_host = matches!(request.form, TargetForm::Absolute | TargetForm::Authority);
     let mut te_trailers = request.te_trailers;
-    copy_fields(out, head.fields, request.framing, |known| match known {
+    let mut copy = Copy::new(head.fields, start);
+    copy.fields(out, request.framing, |known| match known {
         Known::Host if replaces_host => Action::Value(rewrite.host),
         // A server would wait for an HTTP/1.0 client, which waits for nothing.
         Known::Expect if !request.expect_continue => Action::Drop,
@@ -93,24 +102,30 @@ pub fn encode_request(out: &mut BytesMut, request: &Request<'_>, rewrite: &Reque
         Known::Upgrade if rewrite.upgrade => Action::Upgrade,
         _ => Action::Default,
     });
-    match (request.te_trailers, rewrite.upgrade) {
-        (false, false) => {}
-        (true, false) => out.extend_from_slice(b"Connection: TE\r\n"),
-        (false, true) => out.extend_from_slice(b"Connection: upgrade\r\n"),
-        (true, true) => out.extend_from_slice(b"Connection: upgrade, TE\r\n"),
-    }
-    out.extend_from_slice(b"\r\n");
+    copy.finish(
+        out,
+        match (request.te_trailers, rewrite.upgrade) {
+            (false, false) => b"",
+            (true, false) => b"Connection: TE\r\n",
+            (false, true) => b"Connection: upgrade\r\n",
+            (true, true) => b"Connection: upgrade, TE\r\n",
+        },
+    );
 }
 
 /// Writes the head of a response as HTTP/1.1.
 pub fn encode_response(out: &mut BytesMut, response: &Response<'_>, rewrite: &ResponseRewrite) {
     let head = &response.head;
     out.reserve(head.fields.buf.len() + 64);
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(Decimal::new(u64::from(head.status)).as_bytes());
-    out.extend_from_slice(b" ");
-    out.extend_from_slice(head.reason);
-    out.extend_from_slice(b"\r\n");
+    let mut start = Some(0);
+    if head.version == Version::Http10 {
+        start = None;
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(Decimal::new(u64::from(head.status)).as_bytes());
+        out.extend_from_slice(b" ");
+        out.extend_from_slice(head.reason);
+        out.extend_from_slice(b"\r\n");
+    }
     let framing = match rewrite.framing {
         Framing::None => response.announced,
         framing => framing,
@@ -121,16 +136,20 @@ pub fn encode_response(out: &mut BytesMut, response: &Response<'_>, rewrite: &Re
         framing => framing,
     };
     let upgrade = rewrite.connection == ConnectionOption::Upgrade;
-    copy_fields(out, head.fields, framing, |known| match known {
+    let mut copy = Copy::new(head.fields, start);
+    copy.fields(out, framing, |known| match known {
         Known::Upgrade if upgrade => Action::Upgrade,
         _ => Action::Default,
     });
-    out.extend_from_slice(match rewrite.connection {
-        ConnectionOption::Nothing => b"\r\n",
-        ConnectionOption::Close => b"Connection: close\r\n\r\n",
-        ConnectionOption::KeepAlive => b"Connection: keep-alive\r\n\r\n",
-        ConnectionOption::Upgrade => b"Connection: upgrade\r\n\r\n",
-    });
+    copy.finish(
+        out,
+        match rewrite.connection {
+            ConnectionOption::Nothing => b"",
+            ConnectionOption::Close => b"Connection: close\r\n",
+            ConnectionOption::KeepAlive => b"Connection: keep-alive\r\n",
+            ConnectionOption::Upgrade => b"Connection: upgrade\r\n",
+        },
+    );
 }
 
 /// Writes a whole response of ours: no body, and `reason` in `l5d-proxy-error`.
@@ -193,61 +212,100 @@ enum Action<'a> {
     Upgrade,
 }
 
-/// Writes the fields, each as `choose` says, and `framing` in the place of the first field that
-/// frames, or last.
-fn copy_fields<'a>(
-    out: &mut BytesMut,
-    fields: Fields<'_>,
-    framing: Framing,
-    mut choose: impl FnMut(Known) -> Action<'a>,
-) {
-    let buf = fields.buf;
-    let mut framing = Some(framing);
-    let mut run = 0..0;
-    for (index, span) in fields.spans.iter().enumerate() {
-        let line_start = span.name as usize;
-        let line_end = match fields.spans.get(index + 1) {
-            Some(next) => next.name as usize,
-            // The head ends in an empty line.
-            None => buf.len() - 2,
-        };
-        let action = match span.known {
-            Known::Other | Known::ContentType | Known::GrpcStatus => Action::Default,
-            known => choose(known),
-        };
-        let frames = matches!(span.known, Known::ContentLength | Known::TransferEncoding);
-        let kept = matches!(action, Action::Default) && !span.hop && !frames;
-        if kept && is_canonical(*span, buf, line_end) {
-            if run.end != line_start {
-                out.extend_from_slice(&buf[run]);
-                run = line_start..line_start;
-            }
-            run.end = line_end;
-            continue;
-        }
-        out.extend_from_slice(&buf[core::mem::replace(&mut run, 0..0)]);
-        let name = span.name(buf);
-        match action {
-            Action::Default if frames => put_framing(out, framing.take(), span.known, name),
-            Action::Default if span.hop => {}
-            Action::Default => put_field(out, name, span.value(buf)),
-            Action::Drop => {}
-            Action::Value(value) => put_field(out, name, value),
-            Action::Upgrade => put_upgrade(out, name, span.value(buf)),
-        }
-    }
-    out.extend_from_slice(&buf[run]);
-    put_framing(out, framing, Known::Other, b"");
+/// Copies a head in runs: what goes on as it came is left until something else comes.
+struct Copy<'a> {
+    fields: Fields<'a>,
+    /// Where what was not written yet begins.
+    from: usize,
 }
 
-/// Is this line `name: value CRLF`, with one space and nothing else around the value? Any other
-/// whitespace is legal but not repeated: some reader might take it for something else.
-fn is_canonical(span: Span, buf: &[u8], line_end: usize) -> bool {
-    let value = span.value as usize;
-    let name_end = span.name as usize + usize::from(span.name_len);
-    value == name_end + 2
-        && buf[value - 1] == b' '
-        && line_end == value + span.value_len as usize + 2
+impl<'a> Copy<'a> {
+    /// Everything from `start` on goes on as it came; `None`: from the first field on.
+    fn new(fields: Fields<'a>, start: Option<usize>) -> Self {
+        let mut copy = Copy { fields, from: 0 };
+        copy.from = start.unwrap_or_else(|| copy.line_start(0));
+        copy
+    }
+
+    /// Where the line of a field begins; past the last one, the empty line that ends the head.
+    fn line_start(&self, index: usize) -> usize {
+        match self.fields.spans.get(index) {
+            Some(span) => span.name as usize,
+            None => self.fields.buf.len() - 2,
+        }
+    }
+
+    /// Writes the fields, each as `choose` says, and `framing` in the place of the first field that
+    /// frames, or last.
+    fn fields<'v>(
+        &mut self,
+        out: &mut BytesMut,
+        framing: Framing,
+        mut choose: impl FnMut(Known) -> Action<'v>,
+    ) {
+        let buf = self.fields.buf;
+        let mut framing = Some(framing);
+        for (index, &span) in self.fields.spans.iter().enumerate() {
+            if span.fate == Fate::Verbatim && span.known.is_payload() {
+                continue;
+            }
+            let action = choose(span.known);
+            let frames = matches!(span.known, Known::ContentLength | Known::TransferEncoding);
+            if frames && says_plainly(span, framing) {
+                framing = None;
+                continue;
+            }
+            let default = matches!(action, Action::Default);
+            if default && !frames && span.fate == Fate::Verbatim {
+                continue;
+            }
+            self.flush(out, span.name as usize);
+            self.from = self.line_start(index + 1);
+            let name = span.name(buf);
+            match action {
+                Action::Default if frames => put_framing(out, framing.take(), span.known, name),
+                Action::Default if span.fate == Fate::Dropped => {}
+                Action::Default => put_field(out, name, span.value(buf)),
+                Action::Drop => {}
+                Action::Value(value) => put_field(out, name, value),
+                Action::Upgrade => put_upgrade(out, name, span.value(buf)),
+            }
+        }
+        if let Some(Framing::Length(_) | Framing::Chunked) = framing {
+            self.flush(out, buf.len() - 2);
+            self.from = buf.len() - 2;
+            put_framing(out, framing, Known::Other, b"");
+        }
+    }
+
+    fn flush(&self, out: &mut BytesMut, to: usize) {
+        if self.from < to {
+            out.extend_from_slice(&self.fields.buf[self.from..to]);
+        }
+    }
+
+    /// Writes `last`, which is empty or a line, and the empty line.
+    fn finish(self, out: &mut BytesMut, last: &[u8]) {
+        let end = self.fields.buf.len();
+        if last.is_empty() {
+            self.flush(out, end);
+        } else {
+            self.flush(out, end - 2);
+            out.extend_from_slice(last);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// Does this line, known to be valid, say just `framing`, with no leading zeros and no list?
+fn says_plainly(span: Span, framing: Option<Framing>) -> bool {
+    match (span.known, framing) {
+        (Known::ContentLength, Some(Framing::Length(length))) => {
+            span.fate == Fate::Verbatim
+                && span.value_len == length.checked_ilog10().unwrap_or(0) + 1
+        }
+        _ => false,
+    }
 }
 
 fn put_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
@@ -277,7 +335,9 @@ fn put_framing(out: &mut BytesMut, framing: Option<Framing>, known: Known, name:
 /// Writes an Upgrade field with the protocols that are passed on, if any.
 fn put_upgrade(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     let mut protocols = list(value).filter(|protocol| is_upgrade(protocol));
-    let Some(first) = protocols.next() else { return };
+    let Some(first) = protocols.next() else {
+        return;
+    };
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(first);

@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use crate::error::Reason;
 use crate::http::grammar::{is_tchar, is_token, list, number};
 use crate::http::hop::{self, Options};
-use crate::http::{Fields, Known, Scratch, Span};
+use crate::http::{Fate, Known, Scratch, Span};
 use crate::limits::Limits;
 
 /// Room for httparse's result. Uninitialised, so its size costs nothing.
@@ -90,50 +90,75 @@ impl Codings {
 /// # Errors
 ///
 /// [`Reason::TooManyFields`], [`Reason::HeadTooLarge`], [`Reason::ContentLengthInvalid`],
-/// [`Reason::ContentLengthsDiffer`].
+/// [`Reason::ContentLengthsDiffer`]; [`Reason::BareLf`], which httparse takes for the end of a line.
 pub(super) fn gather<'a>(
     head: &'a [u8],
     headers: &[httparse::Header<'a>],
-    scratch: &'a mut Scratch,
+    scratch: &mut Scratch,
     limits: &Limits,
-) -> Result<(Facts<'a>, Fields<'a>), Reason> {
+) -> Result<Facts<'a>, Reason> {
     if headers.len() > limits.header_count {
         return Err(Reason::TooManyFields);
     }
     if head.len() >= u32::MAX as usize {
         return Err(Reason::HeadTooLarge);
     }
+    // Each line ends where the next begins, the last one where the empty line does.
+    let fields_end = head.len() - 2;
+    let start_of = |header: &httparse::Header<'a>| offset(head, header.name.as_bytes());
+    let first = headers.first().map_or(fields_end, start_of);
+    if !head[..first].ends_with(b"\r\n") || !head.ends_with(b"\r\n") {
+        return Err(Reason::BareLf);
+    }
     let mut facts = Facts::default();
-    scratch.spans.clear();
-    scratch.spans.reserve(headers.len());
-    for header in headers {
-        let name = header.name.as_bytes();
+    let spans = &mut scratch.spans;
+    spans.clear();
+    spans.reserve(headers.len());
+    let mut name_start = first;
+    for (index, header) in headers.iter().enumerate() {
+        let line_end = headers.get(index + 1).map_or(fields_end, start_of);
+        let (name, value) = (header.name.as_bytes(), header.value);
+        let value_start = offset(head, value);
+        if head[line_end - 2] != b'\r' {
+            return Err(Reason::BareLf);
+        }
+        let tidy = name_start + name.len() + 2 == value_start
+            && value_start + value.len() + 2 == line_end
+            && head[value_start - 1] == b' ';
         let known = Known::of(name);
-        scratch.spans.push(Span {
-            name: offset(head, name),
-            value: offset(head, header.value),
-            value_len: header.value.len() as u32,
+        spans.push(Span {
+            name: name_start as u32,
+            value: value_start as u32,
+            value_len: value.len() as u32,
             name_len: u16::try_from(name.len()).map_err(|_| Reason::HeadTooLarge)?,
             known,
-            hop: hop::is_hop_by_hop(known),
+            fate: if hop::is_hop_by_hop(known) {
+                Fate::Dropped
+            } else if tidy {
+                Fate::Verbatim
+            } else {
+                Fate::Tidied
+            },
         });
         if known != Known::Other {
-            facts.add(known, header.value)?;
+            facts.add(known, value)?;
         }
+        name_start = line_end;
     }
     if facts.options.nominations > 0 {
-        hop::mark_nominated(head, &mut scratch.spans, facts.options)?;
+        hop::mark_nominated(head, spans, facts.options)?;
     }
-    let fields = Fields { buf: head, spans: &scratch.spans };
-    Ok((facts, fields))
+    Ok(facts)
 }
 
 /// Where `part` begins in `whole`.
-fn offset(whole: &[u8], part: &[u8]) -> u32 {
-    part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr()) as u32
+fn offset(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr())
 }
 
 impl<'a> Facts<'a> {
+    // Out of line, so that it does not cost the loop its registers.
+    #[inline(never)]
     fn add(&mut self, known: Known, value: &'a [u8]) -> Result<(), Reason> {
         match known {
             Known::Connection => self.options.add(value),

@@ -40,8 +40,8 @@ pub use encode::{
     ConnectionOption, ErrorAnswer, RequestRewrite, ResponseRewrite, encode_chunk_end,
     encode_chunk_start, encode_error, encode_request, encode_response,
 };
-pub use request::{Request, TargetForm, parse_request};
-pub use response::{Response, ResponseTo, parse_response};
+pub use request::{Request, TargetForm, parse_request, receive_request};
+pub use response::{Response, ResponseTo, parse_response, receive_response};
 pub use scan::{HeadKind, HeadScanner};
 pub use trailer::{encode_last_chunk, trailer_grpc_status};
 

@@ -5,8 +5,9 @@ use memchr::memchr;
 use super::Framing;
 use super::classify;
 use super::facts::{self, Expect, Facts};
+use super::scan::{HeadKind, HeadScanner};
 use crate::error::Reason;
-use crate::http::{RequestHead, Scratch, Version, authority, method};
+use crate::http::{Fields, RequestHead, Scratch, Version, authority, method};
 use crate::limits::Limits;
 
 /// The four forms of a request target (RFC 9112 §3.2).
@@ -76,19 +77,67 @@ pub fn parse_request<'a>(
     let mut headers = facts::headers();
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(head, &mut headers) {
-        Ok(httparse::Status::Complete(len)) if len == head.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Reason::TooManyFields),
-        _ => return Err(classify::request(head)),
+        Ok(httparse::Status::Complete(len)) if len == head.len() => {
+            let mut request = understand(head, &parsed, scratch, limits)?;
+            request.head.fields.spans = &scratch.spans;
+            Ok(request)
+        }
+        Err(httparse::Error::TooManyHeaders) => Err(Reason::TooManyFields),
+        _ => Err(classify::request(head)),
     }
+}
+
+/// Finds and checks the request head at the front of `buf`: [`HeadScanner::scan`] and
+/// [`parse_request`] in one, and half the work when a whole head is there at the first look.
+/// Returns its length, too; `None` if it is not complete.
+///
+/// # Errors
+///
+/// As those two, and the same one for the same bytes however they are cut.
+pub fn receive_request<'a>(
+    scanner: &mut HeadScanner,
+    buf: &'a [u8],
+    scratch: &'a mut Scratch,
+    limits: &Limits,
+) -> Result<Option<(usize, Request<'a>)>, Reason> {
+    if scanner.is_new() {
+        let mut headers = facts::headers();
+        let mut parsed = httparse::Request::new(&mut []);
+        let result = parsed.parse_with_uninit_headers(buf, &mut headers);
+        // Whatever is not perfect is for the scanner to judge, byte by byte.
+        if let Ok(httparse::Status::Complete(len)) = result
+            && !matches!(buf[0], b'\r' | b'\n')
+            && len <= limits.header_bytes
+            && let Ok(mut request) = understand(&buf[..len], &parsed, scratch, limits)
+        {
+            request.head.fields.spans = &scratch.spans;
+            return Ok(Some((len, request)));
+        }
+    }
+    let Some(len) = scanner.scan(buf, HeadKind::Request, limits)? else {
+        return Ok(None);
+    };
+    let request = parse_request(&buf[..len], scratch, limits)?;
+    Ok(Some((len, request)))
+}
+
+/// What a head means whose grammar is right. Its fields are left for the caller to fill in, so that
+/// a failure does not keep `scratch` borrowed.
+fn understand<'a>(
+    head: &'a [u8],
+    parsed: &httparse::Request<'_, 'a>,
+    scratch: &mut Scratch,
+    limits: &Limits,
+) -> Result<Request<'a>, Reason> {
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
     else {
-        return Err(classify::request(head));
+        return Err(Reason::RequestLine);
     };
     let (method, target) = (method.as_bytes(), target.as_bytes());
     if target.len() > limits.target_bytes {
         return Err(Reason::TargetTooLong);
     }
-    let (facts, fields) = facts::gather(head, parsed.headers, scratch, limits)?;
+    let facts = facts::gather(head, parsed.headers, scratch, limits)?;
     let version = if version == 0 { Version::Http10 } else { Version::Http11 };
     let http11 = version == Version::Http11;
     let is_connect = method == b"CONNECT";
@@ -99,7 +148,7 @@ pub fn parse_request<'a>(
         return Err(Reason::Expectation);
     }
     Ok(Request {
-        head: RequestHead { method, target, version, fields },
+        head: RequestHead { method, target, version, fields: Fields::none(head) },
         form,
         authority: authority.or(facts.host.filter(|host| !host.is_empty())),
         path,

@@ -4,8 +4,9 @@ use memchr::memchr;
 
 use super::Framing;
 use super::facts::{self, Facts};
+use super::scan::{HeadKind, HeadScanner};
 use crate::error::Reason;
-use crate::http::{ResponseHead, Scratch, Version};
+use crate::http::{Fields, ResponseHead, Scratch, Version};
 use crate::limits::Limits;
 
 /// What the response answers: its framing depends on it.
@@ -50,15 +51,6 @@ pub fn parse_response<'a>(
     limits: &Limits,
     to: ResponseTo,
 ) -> Result<Response<'a>, Reason> {
-    parse(head, scratch, limits, to).map_err(|_| Reason::BadResponse)
-}
-
-fn parse<'a>(
-    head: &'a [u8],
-    scratch: &'a mut Scratch,
-    limits: &Limits,
-    to: ResponseTo,
-) -> Result<Response<'a>, Reason> {
     let mut headers = facts::headers();
     let mut parsed = httparse::Response::new(&mut []);
     let result = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -66,28 +58,84 @@ fn parse<'a>(
         head,
         &mut headers,
     );
-    if result != Ok(httparse::Status::Complete(head.len())) {
-        return Err(Reason::BadResponse);
+    if result == Ok(httparse::Status::Complete(head.len()))
+        && let Ok(mut response) = understand(head, &parsed, scratch, limits, to)
+    {
+        response.head.fields.spans = &scratch.spans;
+        return Ok(response);
     }
+    Err(Reason::BadResponse)
+}
+
+/// Finds and checks the response head at the front of `buf`: [`HeadScanner::scan`] and
+/// [`parse_response`] in one, and half the work when a whole head is there at the first look.
+/// Returns its length, too; `None` if it is not complete.
+///
+/// # Errors
+///
+/// [`Reason::BadResponse`], whatever is wrong.
+pub fn receive_response<'a>(
+    scanner: &mut HeadScanner,
+    buf: &'a [u8],
+    scratch: &'a mut Scratch,
+    limits: &Limits,
+    to: ResponseTo,
+) -> Result<Option<(usize, Response<'a>)>, Reason> {
+    if scanner.is_new() {
+        let mut headers = facts::headers();
+        let mut parsed = httparse::Response::new(&mut []);
+        let result = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut parsed,
+            buf,
+            &mut headers,
+        );
+        // Whatever is not perfect is for the scanner to judge, byte by byte.
+        if let Ok(httparse::Status::Complete(len)) = result
+            && buf[0] == b'H'
+            && len <= limits.header_bytes
+            && let Ok(mut response) = understand(&buf[..len], &parsed, scratch, limits, to)
+        {
+            response.head.fields.spans = &scratch.spans;
+            return Ok(Some((len, response)));
+        }
+    }
+    let Some(len) = scanner.scan(buf, HeadKind::Response, limits)? else {
+        return Ok(None);
+    };
+    let response = parse_response(&buf[..len], scratch, limits, to)?;
+    Ok(Some((len, response)))
+}
+
+/// What a head means whose grammar is right. Its fields are left for the caller to fill in, so that
+/// a failure does not keep `scratch` borrowed.
+fn understand<'a>(
+    head: &'a [u8],
+    parsed: &httparse::Response<'_, 'a>,
+    scratch: &mut Scratch,
+    limits: &Limits,
+    to: ResponseTo,
+) -> Result<Response<'a>, Reason> {
     let (Some(version), Some(status @ 100..)) = (parsed.version, parsed.code) else {
         return Err(Reason::BadResponse);
     };
-    let (facts, fields) = facts::gather(head, parsed.headers, scratch, limits)?;
+    let facts = facts::gather(head, parsed.headers, scratch, limits)?;
     let version = if version == 0 { Version::Http10 } else { Version::Http11 };
-    let delimited = delimited(&facts, version)?;
-    let tunnel = status == 101 || (to.is_connect && matches!(status, 200..=299));
-    let (framing, announced) = match status {
-        100..=199 | 204 => (Framing::None, Framing::None),
-        _ if tunnel => (Framing::None, Framing::None),
-        304 => (Framing::None, delimited.unwrap_or(Framing::None)),
-        _ if to.is_head => (Framing::None, delimited.unwrap_or(Framing::None)),
-        _ => (delimited.unwrap_or(Framing::UntilClose), Framing::None),
+    let connected = to.is_connect && matches!(status, 200..=299);
+    // RFC 9112 §6.3: what a 2xx to CONNECT says about a body is ignored.
+    let delimited = if connected { None } else { delimited(&facts, version)? };
+    let bodiless = connected || matches!(status, 100..=199 | 204);
+    let (framing, announced) = match delimited {
+        _ if bodiless => (Framing::None, Framing::None),
+        _ if to.is_head || status == 304 => (Framing::None, delimited.unwrap_or(Framing::None)),
+        Some(framing) => (framing, Framing::None),
+        None => (Framing::UntilClose, Framing::None),
     };
+    let tunnel = connected || status == 101;
     let persistent =
         !facts.options.close && (version == Version::Http11 || facts.options.keep_alive);
     let ambiguous = status == 204 && !matches!(delimited, None | Some(Framing::Length(0)));
     Ok(Response {
-        head: ResponseHead { status, reason: reason(head), version, fields },
+        head: ResponseHead { status, reason: reason(head), version, fields: Fields::none(head) },
         framing,
         announced,
         keep_alive: persistent && !tunnel && !ambiguous && framing != Framing::UntilClose,

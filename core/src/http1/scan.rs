@@ -9,8 +9,6 @@
 //! Every byte is looked at once, whatever the cuts, and every error is decided by a position in
 //! the stream and never by where a read ended: so a message is refused alike however it was cut.
 
-use memchr::memchr3;
-
 use super::classify;
 use crate::error::Reason;
 use crate::limits::Limits;
@@ -27,7 +25,7 @@ pub enum HeadKind {
 }
 
 /// Finds the end of one head. Make a new one for the next.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HeadScanner {
     /// Bytes looked at.
     scanned: u32,
@@ -95,11 +93,17 @@ impl HeadScanner {
         self.search(buf, kind, limits)
     }
 
+    /// Has nothing been looked at?
+    pub(super) fn is_new(&self) -> bool {
+        self.scanned == 0
+    }
+
     /// Has anything but empty lines arrived?
     pub fn started(&self) -> bool {
         !matches!(self.phase, Phase::Start | Phase::StartLf)
     }
 
+    #[inline(never)]
     fn search(
         &mut self,
         buf: &[u8],
@@ -174,10 +178,11 @@ impl HeadScanner {
 
     /// Everything that arrived was looked at: arranges the fast path for what comes next.
     fn rest(&mut self, stop: u32) {
+        // The byte that reaches the limit is one for `advance`.
         (self.fast_until, self.ordinary) = match self.phase {
             // A space ends the method and the target.
-            Phase::Method | Phase::Target => (stop, b' '),
-            Phase::Field => (stop, b' ' - 1),
+            Phase::Method | Phase::Target => (stop - 1, b' '),
+            Phase::Field => (stop - 1, b' ' - 1),
             _ => (0, 0),
         };
     }
@@ -211,12 +216,13 @@ impl HeadScanner {
     /// Method, target and version, as far as they are there.
     fn first_line(&mut self, seen: &[u8], limits: &Limits) -> Result<(), Reason> {
         let pos = self.scanned as usize;
-        let Some(len) = seen[pos..].iter().position(|&byte| byte <= b' ') else {
-            self.scanned = seen.len() as u32;
+        let end = find_below::<{ b' ' + 1 }>(seen, pos);
+        self.scanned = end as u32;
+        let Some(&byte) = seen.get(end) else {
             return Ok(());
         };
-        self.scanned += len as u32 + 1;
-        match seen[pos + len] {
+        self.scanned += 1;
+        match byte {
             b' ' => match self.phase {
                 Phase::Method => {
                     self.phase = Phase::Target;
@@ -268,10 +274,14 @@ impl HeadScanner {
     /// The first byte of a field line; consumes nothing.
     fn line_start(&mut self, byte: u8, limits: &Limits) -> Result<(), Reason> {
         match byte {
-            b' ' | b'\t' => return Err(Reason::ObsoleteFold),
-            b'\n' => return Err(Reason::BareLf),
-            _ => {}
+            b' ' | b'\t' => Err(Reason::ObsoleteFold),
+            b'\n' => Err(Reason::BareLf),
+            _ => self.count_field(limits),
         }
+    }
+
+    #[inline]
+    fn count_field(&mut self, limits: &Limits) -> Result<(), Reason> {
         if usize::from(self.fields) >= limits.header_count.min(Limits::MAX_HEADER_COUNT) {
             return Err(Reason::TooManyFields);
         }
@@ -281,15 +291,16 @@ impl HeadScanner {
     }
 
     /// Field lines, as long as whole ones are there.
+    #[inline]
     fn fields(&mut self, seen: &[u8], limits: &Limits) -> Result<(), Reason> {
         loop {
             self.line(seen, Phase::LineLf)?;
             // The usual end of a line and beginning of the next, without going round the loop of
             // `advance`.
             match seen.get(self.scanned as usize..) {
-                Some([b'\n', next, ..]) if self.phase == Phase::LineLf && *next != b'\r' => {
-                    self.step(Phase::LineStart);
-                    self.line_start(*next, limits)?;
+                Some([b'\n', next, ..]) if *next > b' ' && self.phase == Phase::LineLf => {
+                    self.scanned += 2;
+                    self.count_field(limits)?;
                 }
                 _ => return Ok(()),
             }
@@ -299,21 +310,53 @@ impl HeadScanner {
     /// The rest of a line up to its CR, which leads to `next`.
     #[inline]
     fn line(&mut self, seen: &[u8], next: Phase) -> Result<(), Reason> {
-        let pos = self.scanned as usize;
-        let Some(len) = memchr3(b'\r', b'\n', 0, &seen[pos..]) else {
-            self.scanned = seen.len() as u32;
-            return Ok(());
-        };
-        match seen[pos + len] {
-            b'\r' => {
-                self.scanned += len as u32 + 1;
-                self.phase = next;
-                Ok(())
+        loop {
+            let end = find_below::<b' '>(seen, self.scanned as usize);
+            self.scanned = end as u32;
+            let Some(&byte) = seen.get(end) else {
+                return Ok(());
+            };
+            self.scanned += 1;
+            match byte {
+                b'\r' => {
+                    self.phase = next;
+                    return Ok(());
+                }
+                b'\t' => {}
+                b'\n' => return Err(Reason::BareLf),
+                0 => return Err(Reason::Nul),
+                _ => return Err(Reason::ControlCharacter),
             }
-            b'\n' => Err(Reason::BareLf),
-            _ => Err(Reason::Nul),
         }
     }
+}
+
+/// The index of the first byte below `LIMIT` from `from` on, or the length. The blocks compile to
+/// vector instructions.
+#[inline]
+pub(super) fn find_below<const LIMIT: u8>(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while let Some(block) = bytes[at..].first_chunk::<16>() {
+        if block.iter().fold(0, |any, &byte| any | u8::from(byte < LIMIT)) != 0 {
+            break;
+        }
+        at += 16;
+    }
+    while let Some(block) = bytes[at..].first_chunk::<8>() {
+        const ONES: u64 = u64::from_ne_bytes([1; 8]);
+        const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+        let block = u64::from_le_bytes(*block);
+        // The lowest flag that this sets is right; those above it may be borrows.
+        let below = block.wrapping_sub(ONES * u64::from(LIMIT)) & !block & HIGHS;
+        if below != 0 {
+            return at + below.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while at < bytes.len() && bytes[at] >= LIMIT {
+        at += 1;
+    }
+    at
 }
 
 fn expect_lf(byte: u8) -> Result<(), Reason> {
