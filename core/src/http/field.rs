@@ -46,6 +46,15 @@ impl Known {
     /// Which field has this name, in any case. There must be no control characters in it.
     #[inline]
     pub fn of(name: &[u8]) -> Known {
+        // Most fields are none of these, and most of those are told apart by their length and
+        // first byte.
+        match name.first() {
+            Some(&first) if CANDIDATES >> slot(first, name.len()) & 1 == 1 => Known::compare(name),
+            _ => Known::Other,
+        }
+    }
+
+    fn compare(name: &[u8]) -> Known {
         // The length leaves at most two candidates.
         match name.len() {
             2 if is(name, b"te") => Known::Te,
@@ -64,6 +73,37 @@ impl Known {
             _ => Known::Other,
         }
     }
+}
+
+/// One bit for the [`slot`] of each known field.
+const CANDIDATES: u64 = {
+    let names: [&[u8]; 13] = [
+        b"te",
+        b"host",
+        b"expect",
+        b"upgrade",
+        b"trailer",
+        b"connection",
+        b"keep-alive",
+        b"grpc-status",
+        b"content-type",
+        b"content-length",
+        b"http2-settings",
+        b"proxy-connection",
+        b"transfer-encoding",
+    ];
+    let (mut candidates, mut index) = (0, 0);
+    while index < names.len() {
+        candidates |= 1 << slot(names[index][0], names[index].len());
+        index += 1;
+    }
+    candidates
+};
+
+/// A number below 64 that is not that of a known field for nearly all common names.
+#[inline]
+const fn slot(first: u8, len: usize) -> u32 {
+    ((first | 0x20) as u32 * 13).wrapping_add(len as u32) % 64
 }
 
 /// Compares a name with a lower-case one, whole words at a time: 0x20 tells upper from lower case,
@@ -118,6 +158,16 @@ pub(crate) enum Fate {
 const _: () = assert!(size_of::<Span>() == 16);
 
 impl Span {
+    /// One that is to be filled in.
+    pub(crate) const EMPTY: Span = Span {
+        name: 0,
+        value: 0,
+        value_len: 0,
+        name_len: 0,
+        known: Known::Other,
+        fate: Fate::Dropped,
+    };
+
     /// The name's bytes.
     #[inline]
     pub(crate) fn name(self, buf: &[u8]) -> &[u8] {

@@ -118,7 +118,8 @@ pub fn encode_response(out: &mut BytesMut, response: &Response<'_>, rewrite: &Re
     let head = &response.head;
     out.reserve(head.fields.buf.len() + 64);
     let mut start = Some(0);
-    if head.version == Version::Http10 {
+    // Without a reason there may be no space before it, and there has to be (RFC 9112 §4).
+    if head.version == Version::Http10 || head.reason.is_empty() {
         start = None;
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(Decimal::new(u64::from(head.status)).as_bytes());

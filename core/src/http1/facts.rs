@@ -103,47 +103,43 @@ pub(super) fn gather<'a>(
     if head.len() >= u32::MAX as usize {
         return Err(Reason::HeadTooLarge);
     }
-    // Each line ends where the next begins, the last one where the empty line does.
-    let fields_end = head.len() - 2;
-    let start_of = |header: &httparse::Header<'a>| offset(head, header.name.as_bytes());
-    let first = headers.first().map_or(fields_end, start_of);
-    if !head[..first].ends_with(b"\r\n") || !head.ends_with(b"\r\n") {
-        return Err(Reason::BareLf);
-    }
-    let mut facts = Facts::default();
     let spans = &mut scratch.spans;
     spans.clear();
-    spans.reserve(headers.len());
-    let mut name_start = first;
-    for (index, header) in headers.iter().enumerate() {
-        let line_end = headers.get(index + 1).map_or(fields_end, start_of);
+    spans.resize(headers.len(), Span::EMPTY);
+    // Each line ends where the next begins, the last one where the empty line does.
+    let mut line_end = head.len() - 2;
+    let mut crlf = head.ends_with(b"\r\n");
+    let mut longest = 0;
+    for (span, header) in spans.iter_mut().zip(headers).rev() {
         let (name, value) = (header.name.as_bytes(), header.value);
-        let value_start = offset(head, value);
-        if head[line_end - 2] != b'\r' {
-            return Err(Reason::BareLf);
-        }
+        let (name_start, value_start) = (offset(head, name), offset(head, value));
+        crlf &= head[line_end - 2] == b'\r';
+        longest = longest.max(name.len());
         let tidy = name_start + name.len() + 2 == value_start
             && value_start + value.len() + 2 == line_end
             && head[value_start - 1] == b' ';
         let known = Known::of(name);
-        spans.push(Span {
+        let fate = if tidy { Fate::Verbatim } else { Fate::Tidied };
+        *span = Span {
             name: name_start as u32,
             value: value_start as u32,
             value_len: value.len() as u32,
-            name_len: u16::try_from(name.len()).map_err(|_| Reason::HeadTooLarge)?,
+            name_len: name.len() as u16,
             known,
-            fate: if hop::is_hop_by_hop(known) {
-                Fate::Dropped
-            } else if tidy {
-                Fate::Verbatim
-            } else {
-                Fate::Tidied
-            },
-        });
-        if known != Known::Other {
-            facts.add(known, value)?;
-        }
-        name_start = line_end;
+            fate: if hop::is_hop_by_hop(known) { Fate::Dropped } else { fate },
+        };
+        line_end = name_start;
+    }
+    crlf &= head[line_end - 2] == b'\r';
+    if !crlf {
+        return Err(Reason::BareLf);
+    }
+    if longest > usize::from(u16::MAX) {
+        return Err(Reason::HeadTooLarge);
+    }
+    let mut facts = Facts::default();
+    for span in spans.iter().filter(|span| span.known != Known::Other) {
+        facts.add(span.known, span.value(head))?;
     }
     if facts.options.nominations > 0 {
         hop::mark_nominated(head, spans, facts.options)?;

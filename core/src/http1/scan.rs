@@ -28,16 +28,13 @@ pub enum HeadKind {
 #[derive(Clone, Debug, Default)]
 pub struct HeadScanner {
     /// Bytes looked at.
-    scanned: u32,
-    /// While the head is no longer than this, a byte above `ordinary` changes nothing.
-    fast_until: u32,
-    /// The limit under which the current line or part of a line must stay.
-    stop: u32,
+    scanned: usize,
+    /// While the head is no longer than this, a visible byte changes nothing.
+    fast_until: usize,
     /// Where the target or the version begins; `MALFORMED` if the first line has too few parts.
     mark: u32,
     fields: u16,
     empty_lines: u8,
-    ordinary: u8,
     phase: Phase,
 }
 
@@ -65,7 +62,8 @@ enum Phase {
 impl HeadScanner {
     /// Looks at what is new in `buf`, which holds the head from its first byte on, and says how
     /// long the head is once it is complete: with its last empty line, and with any empty lines
-    /// skipped before it ([`Limits::LEADING_EMPTY_LINES`], requests only).
+    /// skipped before it ([`Limits::LEADING_EMPTY_LINES`], requests only). It is not asked again
+    /// after that, nor after an error.
     ///
     /// # Errors
     ///
@@ -83,9 +81,9 @@ impl HeadScanner {
     ) -> Result<Option<usize>, Reason> {
         // A head that arrives byte by byte must not cost a search per byte.
         if let [before @ .., byte] = buf
-            && before.len() == self.scanned as usize
-            && buf.len() <= self.fast_until as usize
-            && *byte > self.ordinary
+            && before.len() == self.scanned
+            && buf.len() <= self.fast_until
+            && *byte > b' '
         {
             self.scanned += 1;
             return Ok(None);
@@ -123,15 +121,11 @@ impl HeadScanner {
         kind: HeadKind,
         limits: &Limits,
     ) -> Result<Option<usize>, Reason> {
-        let max = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX - 1);
         loop {
-            let stop = match self.phase {
-                Phase::Target | Phase::Version => self.stop.min(max),
-                _ => max,
-            };
-            let pos = self.scanned as usize;
-            if pos >= stop as usize {
-                return Err(self.too_long(max));
+            let pos = self.scanned;
+            let (stop, reason) = self.limit(limits);
+            if pos >= stop {
+                return Err(reason);
             }
             let Some(&byte) = buf.get(pos) else {
                 self.rest(stop);
@@ -148,9 +142,9 @@ impl HeadScanner {
                     self.step(Phase::Start);
                 }
                 Phase::Method | Phase::Target | Phase::Version => {
-                    self.first_line(&buf[..buf.len().min(stop as usize)], limits)?;
+                    self.first_line(&buf[..buf.len().min(stop)])?;
                 }
-                Phase::Status => self.status_line(&buf[..buf.len().min(stop as usize)])?,
+                Phase::Status => self.status_line(&buf[..buf.len().min(stop)])?,
                 Phase::FirstLf => {
                     expect_lf(byte)?;
                     if kind == HeadKind::Request {
@@ -161,9 +155,9 @@ impl HeadScanner {
                 Phase::LineStart if byte == b'\r' => self.step(Phase::EndLf),
                 Phase::LineStart => {
                     self.line_start(byte, limits)?;
-                    self.fields(&buf[..buf.len().min(stop as usize)], limits)?;
+                    self.fields(&buf[..buf.len().min(stop)], limits)?;
                 }
-                Phase::Field => self.fields(&buf[..buf.len().min(stop as usize)], limits)?,
+                Phase::Field => self.fields(&buf[..buf.len().min(stop)], limits)?,
                 Phase::LineLf => {
                     expect_lf(byte)?;
                     self.step(Phase::LineStart);
@@ -176,14 +170,29 @@ impl HeadScanner {
         }
     }
 
+    /// How many bytes of the head the current part must be over within, and what it is otherwise.
+    fn limit(&self, limits: &Limits) -> (usize, Reason) {
+        let mark = self.mark as usize;
+        let (part, reason) = match self.phase {
+            // The target and the space behind it.
+            Phase::Target => {
+                ((mark + 1).saturating_add(limits.target_bytes), Reason::TargetTooLong)
+            }
+            // `HTTP/1.1` and CR.
+            Phase::Version => (mark + 9, Reason::RequestLine),
+            _ => (usize::MAX, Reason::HeadTooLarge),
+        };
+        // Spans count in 32 bits.
+        let head = limits.header_bytes.min(MALFORMED as usize - 1);
+        if part < head { (part, reason) } else { (head, Reason::HeadTooLarge) }
+    }
+
     /// Everything that arrived was looked at: arranges the fast path for what comes next.
-    fn rest(&mut self, stop: u32) {
-        // The byte that reaches the limit is one for `advance`.
-        (self.fast_until, self.ordinary) = match self.phase {
-            // A space ends the method and the target.
-            Phase::Method | Phase::Target => (stop - 1, b' '),
-            Phase::Field => (stop - 1, b' ' - 1),
-            _ => (0, 0),
+    fn rest(&mut self, stop: usize) {
+        self.fast_until = match self.phase {
+            // The byte that reaches the limit is one for `advance`.
+            Phase::Method | Phase::Target | Phase::Field => stop - 1,
+            _ => 0,
         };
     }
 
@@ -191,14 +200,6 @@ impl HeadScanner {
     fn step(&mut self, next: Phase) {
         self.scanned += 1;
         self.phase = next;
-    }
-
-    fn too_long(&self, max: u32) -> Reason {
-        match self.phase {
-            Phase::Target if self.stop < max => Reason::TargetTooLong,
-            Phase::Version if self.stop < max => Reason::RequestLine,
-            _ => Reason::HeadTooLarge,
-        }
     }
 
     /// Consumes nothing but an empty line's CR.
@@ -214,31 +215,22 @@ impl HeadScanner {
     }
 
     /// Method, target and version, as far as they are there.
-    fn first_line(&mut self, seen: &[u8], limits: &Limits) -> Result<(), Reason> {
-        let pos = self.scanned as usize;
-        let end = find_below::<{ b' ' + 1 }>(seen, pos);
-        self.scanned = end as u32;
+    fn first_line(&mut self, seen: &[u8]) -> Result<(), Reason> {
+        let end = find_below::<{ b' ' + 1 }>(seen, self.scanned);
+        self.scanned = end;
         let Some(&byte) = seen.get(end) else {
             return Ok(());
         };
         self.scanned += 1;
         match byte {
-            b' ' => match self.phase {
-                Phase::Method => {
-                    self.phase = Phase::Target;
-                    self.mark = self.scanned;
-                    let target = u32::try_from(limits.target_bytes).unwrap_or(u32::MAX);
-                    // The target and the space behind it.
-                    self.stop = self.scanned.saturating_add(target).saturating_add(1);
-                }
-                Phase::Target => {
-                    self.phase = Phase::Version;
-                    self.mark = self.scanned;
-                    // `HTTP/1.1` and CR.
-                    self.stop = self.scanned.saturating_add(9);
-                }
-                _ => return Err(Reason::RequestLine),
-            },
+            b' ' => {
+                self.phase = match self.phase {
+                    Phase::Method => Phase::Target,
+                    Phase::Target => Phase::Version,
+                    _ => return Err(Reason::RequestLine),
+                };
+                self.mark = self.scanned as u32;
+            }
             b'\r' => {
                 if self.phase != Phase::Version {
                     self.mark = MALFORMED;
@@ -297,7 +289,7 @@ impl HeadScanner {
             self.line(seen, Phase::LineLf)?;
             // The usual end of a line and beginning of the next, without going round the loop of
             // `advance`.
-            match seen.get(self.scanned as usize..) {
+            match seen.get(self.scanned..) {
                 Some([b'\n', next, ..]) if *next > b' ' && self.phase == Phase::LineLf => {
                     self.scanned += 2;
                     self.count_field(limits)?;
@@ -311,8 +303,8 @@ impl HeadScanner {
     #[inline]
     fn line(&mut self, seen: &[u8], next: Phase) -> Result<(), Reason> {
         loop {
-            let end = find_below::<b' '>(seen, self.scanned as usize);
-            self.scanned = end as u32;
+            let end = find_below::<b' '>(seen, self.scanned);
+            self.scanned = end;
             let Some(&byte) = seen.get(end) else {
                 return Ok(());
             };
