@@ -140,10 +140,19 @@ impl Engine {
         if service.failing {
             return self.fail(id, Reason::Failfast);
         }
-        if service.queue.len() >= self.config.limits.queue {
+        if service.queued >= self.config.limits.queue {
             return self.fail(id, Reason::QueueFull);
         }
+        // Those that ended while they waited do not pile up.
+        if service.queue.len() > 2 * service.queued + 64 {
+            let exchanges = &self.exchanges;
+            service.queue.retain(|&id| exchanges.get(id).is_some());
+        }
         service.queue.push_back(id);
+        service.queued += 1;
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.progress.queued = true;
+        }
         self.arm_failfast(service_index);
     }
 
@@ -461,7 +470,9 @@ impl Engine {
                 return self.arm_failfast(index);
             }
             let Some(id) = service.queue.pop_front() else { return };
-            if self.exchanges.get(id).is_some() {
+            if let Some(exchange) = self.exchanges.get_mut(id) {
+                exchange.progress.queued = false;
+                service.queued -= 1;
                 self.dispatch(id);
             }
         }

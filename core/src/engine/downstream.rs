@@ -168,11 +168,10 @@ impl Engine {
     fn accept_request(&mut self, index: u32, request: &Request<'_>) {
         let Some(conn) = self.conns.get_mut(index) else { return };
         let (direction, redirected) = (conn.direction, conn.original_dst.is_some());
+        let decoder = BodyDecoder::new(request.framing);
+        let complete = decoder.is_done();
         if let State::Server(server) = &mut conn.state {
-            server.phase = match request.framing {
-                Framing::None => ServerPhase::Wait,
-                framing => ServerPhase::Body(BodyDecoder::new(framing)),
-            };
+            server.phase = if complete { ServerPhase::Wait } else { ServerPhase::Body(decoder) };
         }
         self.direction(direction).requests += 1;
         let Some(down) = self.conns.id(index) else { return };
@@ -203,7 +202,7 @@ impl Engine {
             && let State::Server(server) = &mut conn.state
         {
             server.exchange = Some(id);
-            if request.framing == Framing::None {
+            if complete {
                 self.request_done(id);
             }
         }

@@ -34,7 +34,7 @@ impl Engine {
     /// Answers a request that gets no exchange. Its connection goes on if it can.
     pub(super) fn answer_unserved(&mut self, index: u32, reason: Reason, traits: &Traits) {
         self.count_refusal(index, reason, None);
-        let complete = traits.framing == Framing::None;
+        let complete = matches!(traits.framing, Framing::None | Framing::Length(0));
         let close = !complete || !traits.keep_alive || traits.is_connect || self.is_draining();
         self.answer(index, reason, close, Some(traits));
         if close {
@@ -243,6 +243,11 @@ impl Engine {
     pub(super) fn remove_exchange(&mut self, id: ExchangeId) -> Option<Exchange> {
         self.timers.exchanges.clear(id.index);
         let exchange = self.exchanges.remove(id)?;
+        if exchange.progress.queued
+            && let Some(service) = self.mesh.services.get_mut(exchange.service as usize)
+        {
+            service.queued -= 1;
+        }
         if let Some(conn) = self.conns.get_mut(exchange.down.index)
             && let State::Server(server) = &mut conn.state
             && server.exchange == Some(id)

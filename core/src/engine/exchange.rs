@@ -87,6 +87,8 @@ impl Traits {
 pub(crate) struct Progress {
     /// The whole request was received.
     pub(crate) request_done: bool,
+    /// It waits for an endpoint.
+    pub(crate) queued: bool,
     /// A final response head was passed on.
     pub(crate) response_started: bool,
     /// The connections are a tunnel now.

@@ -77,6 +77,8 @@ impl Engine {
         for (index, service) in &self.mesh.services {
             let refers = self.exchanges.iter().filter(|(_, e)| e.service as usize == index).count();
             ensure!(refers == service.exchanges as usize, "service {index} miscounts exchanges");
+            let waiting = service.queue.iter().filter(|&&id| self.exchanges.get(id).is_some());
+            ensure!(waiting.count() == service.queued, "service {index} miscounts its queue");
         }
         Ok(())
     }

@@ -47,8 +47,10 @@ pub(crate) struct Service {
     /// Endpoints by [`MemberId::index`].
     pub(crate) members: Vec<u32>,
     pub(crate) targets: Vec<TargetState>,
-    /// Exchanges that wait for an endpoint. Some may have ended meanwhile.
+    /// Exchanges that wait for an endpoint. Some may have ended meanwhile …
     pub(crate) queue: VecDeque<ExchangeId>,
+    /// … this many have not.
+    pub(crate) queued: usize,
     /// In fail-fast: requests fail at once.
     pub(crate) failing: bool,
     /// Its failfast deadline is set.
@@ -194,6 +196,7 @@ impl Mesh {
             members: Vec::new(),
             targets: Vec::new(),
             queue: VecDeque::new(),
+            queued: 0,
             failing: false,
             failfast_armed: false,
             exchanges: 0,

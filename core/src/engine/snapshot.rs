@@ -21,7 +21,7 @@ impl Engine {
             } else {
                 // Not a series each: a peer chooses original destinations.
                 originals[service.direction as usize].merge(&service.stats);
-                queued[service.direction as usize] += service.queue.len();
+                queued[service.direction as usize] += service.queued;
             }
         }
         for direction in Direction::ALL {
@@ -58,7 +58,7 @@ impl Engine {
             direction: service.direction,
             stats: service.stats.clone(),
             failfast: service.failing,
-            queued: service.queue.len(),
+            queued: service.queued,
             endpoints: endpoints
                 .map(|endpoint| EndpointSnapshot {
                     addr: endpoint.addr,

@@ -229,6 +229,19 @@ fn a_drain_closes_what_is_idle_and_lets_the_rest_finish() {
 }
 
 #[test]
+fn an_empty_body_is_complete_and_its_sender_may_close() {
+    let post = "POST / HTTP/1.1\r\nHost: one.example\r\nContent-Length: 0\r\n\r\n";
+    let mut rig = Rig::new();
+    let down = rig.client();
+    rig.receive(down, post.as_bytes());
+    rig.eof(down);
+    let up = rig.connect();
+    assert_eq!(rig.written(up), post);
+    rig.receive(up, OK.as_bytes());
+    assert_eq!(rig.written(down), OK);
+}
+
+#[test]
 fn what_came_before_a_broken_chunk_is_passed_on_and_the_cut_is_visible() {
     let mut rig = Rig::new();
     let (down, up) = rig.exchange(GET);

@@ -78,6 +78,27 @@ fn the_queue_of_a_service_is_bounded() {
 }
 
 #[test]
+fn who_gave_up_waiting_takes_no_place_in_the_queue() {
+    let mut config = config();
+    config.limits.queue = 2;
+    let mut rig = Rig::with(config);
+    let first = rig.client();
+    rig.receive(first, GET.as_bytes());
+    rig.refuse_connect();
+    for _ in 0..500 {
+        let down = rig.client();
+        rig.receive(down, GET.as_bytes());
+        rig.reset(down);
+    }
+    let honest = rig.client();
+    rig.receive(honest, GET.as_bytes());
+    assert_eq!((rig.written(honest).len(), refused(&rig, Reason::QueueFull)), (0, 0));
+    rig.pass(millis(120));
+    let up = rig.connect();
+    assert_eq!(rig.written(up), GET);
+}
+
+#[test]
 fn a_worker_that_holds_too_much_takes_no_new_requests() {
     let mut config = config();
     config.limits.buffer_bytes = 50_000;
