@@ -15,6 +15,9 @@ use crate::limits::Limits;
 pub struct Config {
     /// The sockets that connections come from; a [`ListenerId`] is an index into this.
     pub listeners: Vec<Listener>,
+    /// Other sockets of this process, the admin server for one: like the listeners, they are no
+    /// destinations.
+    pub own: Vec<SocketAddr>,
     /// Where inbound traffic without an original destination goes.
     pub app: Option<SocketAddr>,
     /// Ports (of original destinations) that are forwarded without protocol detection.

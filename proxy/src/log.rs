@@ -1,22 +1,23 @@
 //! Logs: one line per [`Event`] of an engine, plain or JSON, through `tracing`.
 //!
-//! Lines are written by a thread of their own, so that a worker never waits for whoever reads them,
-//! and what a peer can cause is limited to [`Limiter::PER_SECOND`] lines a second: a flood of
-//! refusals must not become a flood of lines. The metrics count all of them.
+//! Lines are written by a thread of their own, so that nothing ever waits for whoever reads them: a
+//! line that finds the queue full is dropped and counted. And what a peer can cause is limited to
+//! [`Limiter::PER_SECOND`] lines a second: a flood of refusals must not become a flood of lines. The
+//! metrics count all of them.
 
 use std::backtrace::Backtrace;
-use std::io;
+use std::io::{self, Write};
 use std::panic::PanicHookInfo;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use selvedge_core::engine::Event;
-use tracing::{error, info, warn};
+use tracing::{Subscriber, debug, error, info, warn};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::prelude::*;
 
 /// How lines are written.
@@ -30,28 +31,176 @@ pub(crate) enum Format {
 
 /// Sends everything that is logged to standard output. `filter` is a level, or levels by module:
 /// `warn,selvedge=debug`.
-pub(crate) fn init(filter: &str, format: Format) -> Result<(), String> {
+pub(crate) fn init(filter: &str, format: Format) -> Result<Log, String> {
     let targets: Targets = filter
         .parse()
         .map_err(|error| format!("{filter:?} is not a level or target=level,…: {error}"))?;
-    let registry = tracing_subscriber::registry().with(targets);
-    let layer = fmt::layer();
-    let result = match format {
-        Format::Plain => registry.with(layer.with_writer(io::stdout)).try_init(),
-        Format::Json => {
-            registry.with(layer.json().flatten_event(true).with_writer(io::stdout)).try_init()
-        }
-    };
-    result.map_err(|error| error.to_string())
+    let (log, receiver) = Log::new();
+    let writer = log.clone();
+    thread::Builder::new()
+        .name("log".into())
+        .spawn(move || writer.write(&receiver, &mut io::stdout()))
+        .map_err(|error| error.to_string())?;
+    subscriber(targets, format, log.clone()).try_init().map_err(|error| error.to_string())?;
+    Ok(log)
 }
 
-/// From now on a panic anywhere is logged and ends the process: nothing is known about the state it
-/// leaves behind.
-pub(crate) fn abort_on_panic() {
-    std::panic::set_hook(Box::new(|panic| {
-        log_panic(panic);
-        std::process::abort();
-    }));
+fn subscriber(targets: Targets, format: Format, log: Log) -> Box<dyn Subscriber + Send + Sync> {
+    let registry = tracing_subscriber::registry().with(targets);
+    let layer = fmt::layer().with_writer(log);
+    match format {
+        Format::Plain => Box::new(registry.with(layer)),
+        Format::Json => Box::new(registry.with(layer.json().flatten_event(true))),
+    }
+}
+
+/// The queue of lines, and what is known about those that were not written.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    queue: SyncSender<Message>,
+    limiter: Arc<Mutex<Limiter>>,
+    suppressed: Arc<AtomicU64>,
+    /// Of them: those that met a full queue, since that was last said.
+    lost: Arc<AtomicU64>,
+    start: Instant,
+}
+
+#[derive(Debug)]
+enum Message {
+    Line(Vec<u8>),
+    /// The limiter has something to sum up.
+    Owing,
+    /// Everything before this was written.
+    Flush(SyncSender<()>),
+}
+
+impl Log {
+    /// Lines that may wait. They only do when standard output blocks.
+    const WAITING: usize = 1024;
+
+    fn new() -> (Self, Receiver<Message>) {
+        let (queue, receiver) = sync_channel(Self::WAITING);
+        let log = Log {
+            queue,
+            limiter: Arc::default(),
+            suppressed: Arc::default(),
+            lost: Arc::default(),
+            start: Instant::now(),
+        };
+        (log, receiver)
+    }
+
+    /// Logs an event, from any thread, without waiting.
+    pub(crate) fn event(&self, event: &Event) {
+        if !is_caused_by_a_peer(event) {
+            return line(event);
+        }
+        let verdict = self.limited(|limiter, second| limiter.admit(second));
+        match verdict {
+            Verdict::Write => line(event),
+            Verdict::Suppress { first } => {
+                self.suppressed.fetch_add(1, Ordering::Relaxed);
+                if first {
+                    self.send(Message::Owing);
+                }
+            }
+        }
+    }
+
+    /// Counts the lines that were not written.
+    pub(crate) fn suppressed(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.suppressed)
+    }
+
+    /// Waits until all lines so far are written, but not for a reader that does not read.
+    pub(crate) fn flush(&self) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let (done, written) = sync_channel(1);
+        let mut message = Message::Flush(done);
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(message) {
+            if Instant::now() > deadline {
+                return;
+            }
+            message = back;
+            thread::sleep(Duration::from_millis(1));
+        }
+        let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+
+    /// From now on a panic anywhere is logged and ends the process: nothing is known about the
+    /// state it leaves behind.
+    pub(crate) fn abort_on_panic(&self) {
+        let log = self.clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            log_panic(panic);
+            log.flush();
+            std::process::abort();
+        }));
+    }
+
+    /// Writes lines to `out` until nobody can send any.
+    fn write(&self, receiver: &Receiver<Message>, out: &mut impl Write) {
+        let mut owing = false;
+        loop {
+            let message = if owing {
+                receiver.recv_timeout(Duration::from_secs(1))
+            } else {
+                receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match message {
+                // There is nobody to tell that nobody reads.
+                Ok(Message::Line(line)) => drop(out.write_all(&line)),
+                Ok(Message::Owing) => owing = true,
+                Ok(Message::Flush(done)) => {
+                    let _ = out.flush();
+                    let _ = done.send(());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if owing && let Some(suppressed) = self.limited(Limiter::summary) {
+                owing = false;
+                warn!(suppressed, "too many refusals to log each");
+            }
+            let lost = self.lost.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                warn!(lost, "log lines were lost: standard output was blocked");
+            }
+        }
+    }
+
+    fn limited<T>(&self, ask: impl FnOnce(&mut Limiter, u64) -> T) -> T {
+        let second = self.start.elapsed().as_secs();
+        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        ask(&mut limiter, second)
+    }
+
+    fn send(&self, message: Message) {
+        if let Err(TrySendError::Full(Message::Line(_))) = self.queue.try_send(message) {
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = &'a Log;
+
+    fn make_writer(&'a self) -> &'a Log {
+        self
+    }
+}
+
+/// Takes a line at once: the subscriber formats it first.
+impl Write for &Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.send(Message::Line(line.into()));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
@@ -65,99 +214,6 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     );
 }
 
-/// The thread that writes down events.
-#[derive(Debug)]
-pub(crate) struct EventLog {
-    sender: SyncSender<Message>,
-    suppressed: Arc<AtomicU64>,
-}
-
-enum Message {
-    Event(Event),
-    /// Everything before this was written.
-    Flush(SyncSender<()>),
-}
-
-impl EventLog {
-    /// Events that may wait for the writer. It only falls behind when standard output blocks.
-    const WAITING: usize = 1024;
-
-    /// Starts the thread.
-    pub(crate) fn start() -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(Self::WAITING);
-        let suppressed = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&suppressed);
-        thread::Builder::new().name("log".into()).spawn(move || write(&receiver, &counter))?;
-        Ok(EventLog { sender, suppressed })
-    }
-
-    /// Takes events from any thread without waiting.
-    pub(crate) fn sink(&self) -> impl Fn(Event) + Clone + Send + Sync + use<> {
-        let sender = self.sender.clone();
-        let suppressed = Arc::clone(&self.suppressed);
-        move |event| {
-            if let Err(TrySendError::Full(_)) = sender.try_send(Message::Event(event)) {
-                suppressed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Counts the events that were not written.
-    pub(crate) fn suppressed(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.suppressed)
-    }
-
-    /// Waits until all events so far are written, but not for a reader that does not read.
-    pub(crate) fn flush(&self) {
-        let deadline = Instant::now() + Duration::from_secs(1);
-        let (done, written) = sync_channel(1);
-        let mut message = Message::Flush(done);
-        while let Err(TrySendError::Full(back)) = self.sender.try_send(message) {
-            if Instant::now() > deadline {
-                return;
-            }
-            message = back;
-            thread::sleep(Duration::from_millis(1));
-        }
-        let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-    }
-}
-
-/// Writes events until all senders are gone.
-fn write(receiver: &Receiver<Message>, counter: &AtomicU64) {
-    let start = Instant::now();
-    let mut limiter = Limiter::default();
-    loop {
-        let message = if limiter.suppressed == 0 {
-            receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            receiver.recv_timeout(Duration::from_secs(1))
-        };
-        let second = start.elapsed().as_secs();
-        // Before it waits, or ends, it says what it owes.
-        let due = match message {
-            Ok(Message::Event(_)) => second,
-            _ => u64::MAX,
-        };
-        if let Some(suppressed) = limiter.summary(due) {
-            warn!(suppressed, "too many refusals to log each");
-        }
-        match message {
-            Ok(Message::Event(event)) if is_caused_by_a_peer(&event) => {
-                if limiter.admit(second) {
-                    line(&event);
-                } else {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            Ok(Message::Event(event)) => line(&event),
-            Ok(Message::Flush(done)) => drop(done.send(())),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
-}
-
 /// A peer decides how often these happen.
 fn is_caused_by_a_peer(event: &Event) -> bool {
     matches!(event, Event::Refused { .. } | Event::Closed { .. })
@@ -165,28 +221,37 @@ fn is_caused_by_a_peer(event: &Event) -> bool {
 
 /// So many lines in each second; the rest is counted and summed up in one line afterwards.
 #[derive(Debug, Default)]
-pub(crate) struct Limiter {
+struct Limiter {
     second: u64,
     admitted: u64,
     suppressed: u64,
 }
 
-impl Limiter {
-    /// Lines a second. Enough to see what is going on, and 20 KB/s at most.
-    pub(crate) const PER_SECOND: u64 = 100;
+/// May a line be written?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Write,
+    /// No. `first`: since the last summary.
+    Suppress {
+        first: bool,
+    },
+}
 
-    /// May a line be written in this second?
-    fn admit(&mut self, second: u64) -> bool {
+impl Limiter {
+    /// Lines a second. Enough to see what is going on, and 30 KB/s at most.
+    const PER_SECOND: u64 = 100;
+
+    fn admit(&mut self, second: u64) -> Verdict {
         if second != self.second {
             self.second = second;
             self.admitted = 0;
         }
         if self.admitted < Self::PER_SECOND {
             self.admitted += 1;
-            return true;
+            return Verdict::Write;
         }
         self.suppressed += 1;
-        false
+        Verdict::Suppress { first: self.suppressed == 1 }
     }
 
     /// How many lines were not written, once their second is over.
@@ -223,9 +288,10 @@ fn line(event: &Event) {
         Event::ResolveFailed { name, error, retry_in } => {
             warn!(%name, ?error, ?retry_in, "cannot resolve; the last good answer stays");
         }
-        Event::Reloaded { services } => info!(services, "new configuration in effect"),
-        Event::Draining => info!("draining"),
-        Event::Drained => info!("drained"),
+        // The control thread says these once, and not for every worker.
+        Event::Reloaded { services } => debug!(services, "worker: new configuration in effect"),
+        Event::Draining => debug!("worker: draining"),
+        Event::Drained => debug!("worker: drained"),
     }
 }
 

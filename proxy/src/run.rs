@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin};
 use crate::cli::{self, BAD_CONFIG, RunArgs};
-use crate::log::{self, EventLog};
+use crate::log::{self, Log};
 use crate::mesh::{Mesh, Problem};
 use crate::watch::Watch;
 
@@ -27,42 +28,44 @@ const OVERTIME: Duration = Duration::from_secs(2);
 
 /// Runs until a signal ends it. Exit codes: 0 drained, 64 bad configuration, 1 anything else.
 pub(crate) fn run(args: &RunArgs) -> ExitCode {
-    if let Err(why) = log::init(&args.log, args.log_format) {
-        eprintln!("--log: {why}");
-        return ExitCode::from(BAD_CONFIG);
-    }
-    log::abort_on_panic();
-    let (mesh, text) = match cli::read(&args.mesh) {
-        Ok(read) => read,
+    let log = match log::init(&args.log, args.log_format) {
+        Ok(log) => log,
+        Err(why) => {
+            eprintln!("--log: {why}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    log.abort_on_panic();
+    let code = match cli::read(&args.mesh) {
+        Ok((mesh, text)) => start(args, mesh, text, &log).unwrap_or_else(|why| {
+            error!("{why}");
+            ExitCode::FAILURE
+        }),
         Err(problems) => {
             for problem in problems {
                 error!("{problem}");
             }
-            return ExitCode::from(BAD_CONFIG);
+            ExitCode::from(BAD_CONFIG)
         }
     };
-    match start(args, mesh, text) {
-        Ok(code) => code,
-        Err(why) => {
-            error!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    log.flush();
+    code
 }
 
 /// Opens everything and stays until the end. `Err`: what could not be opened.
-fn start(args: &RunArgs, mesh: Mesh, text: String) -> Result<ExitCode, String> {
+fn start(args: &RunArgs, mesh: Mesh, text: String, log: &Log) -> Result<ExitCode, String> {
     if let Err(error) = selvedge_tokio::raise_descriptor_limit() {
         warn!(%error, "cannot raise the limit of open descriptors");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start: {error}"))?;
+    let failed = |error: io::Error| format!("cannot start: {error}");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let _context = runtime.enter();
-    // First of all, so that a signal never meets its default action.
-    let signals =
-        [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| (kind, signal(kind)));
+    let (sender, receiver) = channel(8);
+    // First of all, so that a signal hardly ever meets its default action.
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        tokio::spawn(pass_on(signal(kind).map_err(failed)?, kind, sender.clone()));
+    }
 
     let options = Options {
         workers: args.workers.map_or(mesh.workers.unwrap_or(1), |n| n as usize),
@@ -78,32 +81,34 @@ fn start(args: &RunArgs, mesh: Mesh, text: String) -> Result<ExitCode, String> {
     for (listener, addr) in config.listeners.iter_mut().zip(bound.local_addrs()) {
         listener.addr = *addr;
     }
+    config.own = vec![admin_addr];
     log_listeners(&config, admin_addr);
 
-    let failed = |error: io::Error| format!("cannot start: {error}");
-    let events = EventLog::start().map_err(failed)?;
     let config = Arc::new(config);
-    let workers = bound.serve(&config, events.sink()).map_err(failed)?;
+    let events = log.clone();
+    let workers = bound.serve(&config, move |event| events.event(&event)).map_err(failed)?;
     let handles = workers.handles().to_vec();
-    let admin = Arc::new(Admin::new(events.suppressed(), scrape(handles.clone())));
+    tokio::spawn(wait(workers, sender.clone()));
+    let admin = Arc::new(Admin::new(log.suppressed(), scrape(handles.clone())));
     tokio::spawn(Arc::clone(&admin).serve(admin_listener));
-
-    let (sender, receiver) = channel(8);
-    for (kind, signal) in signals {
-        let signal = signal.map_err(failed)?;
-        tokio::spawn(pass_on(signal, kind, sender.clone()));
-    }
     if let Some(watch) = Watch::new(&args.mesh, text) {
         tokio::spawn(look(watch, sender.clone()));
     } else {
         warn!("the mesh file is no regular file: changes are not seen");
     }
-    tokio::spawn(wait(workers, sender.clone()));
 
-    let control =
-        Control { mesh, config, workers: handles, admin, events, sender, draining: false };
-    control.admin.ready.store(true, Ordering::Relaxed);
+    admin.ready.store(true, Ordering::Relaxed);
     info!(workers = options.workers, "ready");
+    let control = Control {
+        mesh,
+        path: args.mesh.clone(),
+        config,
+        workers: handles,
+        admin,
+        log: log.clone(),
+        sender,
+        draining: false,
+    };
     Ok(runtime.block_on(control.stay(receiver)))
 }
 
@@ -127,7 +132,9 @@ fn log_listeners(config: &Config, admin: SocketAddr) {
 }
 
 /// Asks every worker for what it counted.
-fn scrape(workers: Vec<Worker>) -> impl Fn() -> ScrapeFuture {
+fn scrape(
+    workers: Vec<Worker>,
+) -> impl Fn() -> std::pin::Pin<Box<dyn Future<Output = admin::Workers> + Send>> {
     move || {
         let workers = workers.clone();
         Box::pin(async move {
@@ -140,8 +147,6 @@ fn scrape(workers: Vec<Worker>) -> impl Fn() -> ScrapeFuture {
         })
     }
 }
-
-type ScrapeFuture = std::pin::Pin<Box<dyn Future<Output = admin::Workers> + Send>>;
 
 /// What the control thread hears of.
 enum Happened {
@@ -181,11 +186,13 @@ async fn wait(mut workers: Workers, sender: Sender<Happened>) {
 struct Control {
     /// As it was at the start: what the sockets were opened from.
     mesh: Mesh,
+    /// Of the mesh file.
+    path: PathBuf,
     /// What the engines work by now.
     config: Arc<Config>,
     workers: Vec<Worker>,
     admin: Arc<Admin>,
-    events: EventLog,
+    log: Log,
     sender: Sender<Happened>,
     draining: bool,
 }
@@ -195,53 +202,47 @@ impl Control {
         while let Some(happened) = receiver.recv().await {
             match happened {
                 Happened::Signal(kind) if self.draining => {
-                    warn!(signal = kind.as_raw_value(), "second signal: ending at once");
-                    self.events.flush();
+                    warn!(signal = name(kind), "second signal: ending at once");
                     // As if the signal had done it.
-                    std::process::exit(128 + kind.as_raw_value());
+                    self.exit(128 + kind.as_raw_value());
                 }
                 Happened::Signal(kind) => self.drain(kind),
                 Happened::File(_) if self.draining => {}
                 Happened::File(Ok(text)) => self.reload(&text),
-                Happened::File(Err(why)) => {
-                    warn!("the mesh file cannot be read, keeping what it said: {why}");
-                    self.count_refused();
+                Happened::File(Err(why)) => self.refuse(&[format!(" {why}")]),
+                Happened::Ended(Ok(())) if self.draining => {
+                    info!("drained");
+                    return ExitCode::SUCCESS;
                 }
-                Happened::Ended(ended) => {
-                    self.events.flush();
-                    return match ended {
-                        Ok(()) if self.draining => {
-                            info!("done");
-                            ExitCode::SUCCESS
-                        }
-                        Ok(()) => {
-                            error!("the workers ended without being told to");
-                            ExitCode::FAILURE
-                        }
-                        Err(why) => {
-                            error!("a worker failed: {why}");
-                            ExitCode::FAILURE
-                        }
-                    };
+                Happened::Ended(result) => {
+                    match result {
+                        Ok(()) => error!("the workers ended without being told to"),
+                        Err(why) => error!("a worker failed: {why}"),
+                    }
+                    return ExitCode::FAILURE;
                 }
                 Happened::Overdue => {
-                    self.events.flush();
                     error!("the drain did not end in time: ending without it");
-                    std::process::exit(1);
+                    self.exit(1);
                 }
             }
         }
         unreachable!("the control thread holds a sender itself")
     }
 
+    fn exit(&self, code: i32) -> ! {
+        self.log.flush();
+        std::process::exit(code)
+    }
+
     fn drain(&mut self, kind: SignalKind) {
         self.draining = true;
         self.admin.ready.store(false, Ordering::Relaxed);
-        let grace = self.config.timeouts.grace;
-        info!(signal = kind.as_raw_value(), ?grace, "draining");
         for worker in &self.workers {
             worker.drain();
         }
+        let grace = self.config.timeouts.grace;
+        info!(signal = name(kind), ?grace, "draining");
         let sender = self.sender.clone();
         tokio::spawn(async move {
             sleep(grace.saturating_add(OVERTIME)).await;
@@ -254,17 +255,13 @@ impl Control {
         let next = match parse_change(text) {
             Ok(mesh) => mesh,
             Err(problems) => {
-                for problem in problems {
-                    error!("mesh file:{problem}");
-                }
-                warn!("the mesh file changed but is refused, keeping what it said before");
-                self.count_refused();
-                return;
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                return self.refuse(&problems);
             }
         };
         let reload = self.mesh.reload(&self.config, next);
         for change in &reload.needs_restart {
-            warn!("needs a restart: {change}");
+            warn!("the mesh file changed: needs a restart: {change}");
         }
         if reload.config == *self.config {
             return;
@@ -273,12 +270,24 @@ impl Control {
         for worker in &self.workers {
             worker.reload(Arc::clone(&self.config));
         }
+        let services = self.config.services.len();
+        info!(services, "the mesh file changed: in effect");
         self.admin.counters.reloads_applied.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn count_refused(&self) {
+    /// Says what is wrong with a new text of the mesh file.
+    fn refuse(&self, problems: &[String]) {
+        let path = self.path.display();
+        for problem in problems {
+            error!("{path}:{problem}");
+        }
+        warn!("the mesh file changed: refused, what it said before stays in effect");
         self.admin.counters.reloads_refused.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+fn name(kind: SignalKind) -> &'static str {
+    if kind == SignalKind::interrupt() { "SIGINT" } else { "SIGTERM" }
 }
 
 /// An empty file is a good one to start from, but as a change it is one whose writer failed half-way:
@@ -288,4 +297,16 @@ fn parse_change(text: &str) -> Result<Mesh, Vec<Problem>> {
         return Err(vec![Problem { line: 1, column: None, message: "the file is empty".into() }]);
     }
     Mesh::parse(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_became_empty_is_no_change() {
+        let problems = parse_change(" \n").unwrap_err();
+        assert_eq!(problems[0].to_string(), "1: the file is empty");
+        assert!(parse_change("# all defaults, and meant so").is_ok());
+    }
 }

@@ -48,6 +48,11 @@ impl Deadlines {
         }
     }
 
+    /// Has `index` a deadline?
+    pub(crate) fn is_set(&self, index: u32) -> bool {
+        self.slots.get(index as usize).is_some_and(|slot| slot.due != Time::MAX)
+    }
+
     /// The earliest deadline.
     pub(crate) fn next(&mut self) -> Option<Time> {
         while let Some(&Reverse((at, index))) = self.heap.peek() {

@@ -69,13 +69,14 @@ impl Engine {
         }
     }
 
-    /// Is `addr` one of our own listeners?
+    /// Is `addr` one of our own sockets?
     pub(super) fn is_self(&self, addr: SocketAddr) -> bool {
         let ip = addr.ip().to_canonical();
-        self.listeners.iter().any(|listener| {
-            let own = listener.addr.ip().to_canonical();
+        let listeners = self.listeners.iter().map(|listener| &listener.addr);
+        listeners.chain(&self.config.own).any(|listener| {
+            let own = listener.ip().to_canonical();
             let covers = own.is_unspecified() && (ip.is_loopback() || ip.is_unspecified());
-            listener.addr.port() == addr.port() && (own == ip || covers)
+            listener.port() == addr.port() && (own == ip || covers)
         })
     }
 

@@ -49,7 +49,7 @@ impl Engine {
         self.accepted += 1;
         self.direction(direction).accepted.opens += 1;
         let skips_detection = original_dst.is_some_and(|dst| {
-            self.config.opaque_ports.contains(&dst.port()) || self.mesh.opaque.contains(&dst)
+            self.opaque_ports.binary_search(&dst.port()).is_ok() || self.mesh.opaque.contains(&dst)
         });
         match kind {
             ListenerKind::Forward(name) => self.begin_forward(id, &name),

@@ -47,6 +47,8 @@ pub struct Engine {
     config: Arc<Config>,
     /// Of the configuration at the start: the adapter's sockets.
     listeners: Vec<Listener>,
+    /// Sorted.
+    opaque_ports: Vec<u16>,
     rng: Rng,
     conns: Conns,
     exchanges: Exchanges,
@@ -100,6 +102,7 @@ impl Engine {
             now,
             listeners: config.listeners.clone(),
             config,
+            opaque_ports: Vec::new(),
             rng: Rng::fork(seed, 2),
             conns: Conns::default(),
             exchanges: Exchanges::default(),

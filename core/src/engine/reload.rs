@@ -20,6 +20,8 @@ impl Engine {
     /// Makes services, endpoints and times those of `config`.
     pub(super) fn apply(&mut self, config: &Arc<Config>) {
         self.config = Arc::clone(config);
+        self.opaque_ports.clone_from(&config.opaque_ports);
+        self.opaque_ports.sort_unstable();
         let unnamed = ServiceTimeouts::default();
         for (_, service) in &mut self.mesh.services {
             // Named ones get their own below.

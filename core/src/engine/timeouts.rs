@@ -40,6 +40,13 @@ impl Engine {
     }
 
     fn conn_due(&mut self, index: u32) {
+        if self.conns.get(index).is_some_and(|conn| conn.flags.queued) {
+            // Something came in the same turn: it may be just what was waited for.
+            self.drive(index);
+            if self.timers.conns.is_set(index) {
+                return;
+            }
+        }
         let Some(conn) = self.conns.get(index) else { return };
         match &conn.state {
             State::Detect(detect) => {

@@ -22,7 +22,7 @@ impl Engine {
         }
     }
 
-    fn drive(&mut self, index: u32) {
+    pub(super) fn drive(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index) else { return };
         match conn.state {
             State::Detect { .. } => self.drive_detect(index),

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder,
+    NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
 use selvedge_core::stats::Histogram;
@@ -66,6 +67,7 @@ impl Families<'_> {
         self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(value)
     }
 
+    /// In milliseconds.
     pub(super) fn histograms<'h, L: EncodeLabelSet>(
         &mut self,
         name: &str,
@@ -75,18 +77,21 @@ impl Families<'_> {
         let kind = MetricType::Histogram;
         let mut family = self.encoder.encode_descriptor(name, help, None, kind)?;
         for (labels, histogram) in series {
-            let bounds = Histogram::BOUNDS_MS.iter().map(|&bound| f64::from(bound));
-            let buckets: Vec<(f64, u64)> =
-                bounds.chain([f64::INFINITY]).zip(histogram.buckets).collect();
-            let sum = histogram.sum_micros as f64 / 1000.0;
-            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
-                sum,
-                histogram.count(),
-                &buckets,
-                None,
-            )?;
+            encode_histogram(family.encode_family(&labels)?, histogram, 1.0)?;
         }
         Ok(())
+    }
+
+    /// One histogram without labels, in seconds.
+    pub(super) fn histogram_seconds(
+        &mut self,
+        name: &str,
+        help: &str,
+        histogram: &Histogram,
+    ) -> fmt::Result {
+        let kind = MetricType::Histogram;
+        let family = self.encoder.encode_descriptor(name, help, None, kind)?;
+        encode_histogram(family, histogram, 1000.0)
     }
 
     /// The encoder appends `_info` to the name.
@@ -99,4 +104,16 @@ impl Families<'_> {
         let kind = MetricType::Info;
         self.encoder.encode_descriptor(name, help, None, kind)?.encode_info(labels)
     }
+}
+
+/// `millis`: how many of them are one of the unit that is shown.
+fn encode_histogram(
+    mut metric: MetricEncoder<'_>,
+    histogram: &Histogram,
+    millis: f64,
+) -> fmt::Result {
+    let bounds = Histogram::BOUNDS_MS.iter().map(|&bound| f64::from(bound) / millis);
+    let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(histogram.buckets).collect();
+    let sum = histogram.sum_micros as f64 / 1000.0 / millis;
+    metric.encode_histogram::<NoLabelSet>(sum, histogram.count(), &buckets, None)
 }

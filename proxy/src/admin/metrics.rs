@@ -171,9 +171,14 @@ impl Page {
             self.directions().map(|(labels, stats)| (labels, stats.trailers_dropped)),
         )?;
         for (direction, stats) in Direction::ALL.into_iter().zip(&self.totals.directions) {
-            let name = match direction {
-                Direction::Outbound => "outbound_tcp_detect_http_results",
-                Direction::Inbound => "inbound_tcp_detect_http_results",
+            let [results_name, duration_name] = match direction {
+                Direction::Outbound => [
+                    "outbound_tcp_detect_http_results",
+                    "outbound_tcp_detect_http_duration_seconds",
+                ],
+                Direction::Inbound => {
+                    ["inbound_tcp_detect_http_results", "inbound_tcp_detect_http_duration_seconds"]
+                }
             };
             let found = &stats.detect;
             let results = [
@@ -185,9 +190,14 @@ impl Page {
                 ("skipped", found.skipped),
             ];
             families.counters(
-                name,
+                results_name,
                 "What protocol detection found on accepted connections.",
                 results.map(|(result, count)| ([("result", result)], count)),
+            )?;
+            families.histogram_seconds(
+                duration_name,
+                "From accept to the decision.",
+                &found.duration,
             )?;
         }
         Ok(())

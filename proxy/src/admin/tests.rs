@@ -18,6 +18,8 @@ fn snapshot() -> Snapshot {
     outbound.accepted.write_bytes = 200;
     outbound.detect.http1 = 4;
     outbound.detect.timeout = 1;
+    outbound.detect.duration.record(Duration::from_millis(4));
+    outbound.detect.duration.record(Duration::from_secs(10));
     outbound.refused[Reason::BareLf as usize] = 3;
     outbound.requests = 10;
     outbound.trailers_dropped = 1;
@@ -137,6 +139,12 @@ proxy_trailers_dropped_total{direction="outbound"} 1
 outbound_tcp_detect_http_results_total{result="http/1"} 4
 outbound_tcp_detect_http_results_total{result="read_timeout"} 1
 inbound_tcp_detect_http_results_total{result="skipped"} 0
+outbound_tcp_detect_http_duration_seconds_sum 10.004
+outbound_tcp_detect_http_duration_seconds_count 2
+outbound_tcp_detect_http_duration_seconds_bucket{le="0.003"} 0
+outbound_tcp_detect_http_duration_seconds_bucket{le="0.004"} 1
+outbound_tcp_detect_http_duration_seconds_bucket{le="10.0"} 2
+inbound_tcp_detect_http_duration_seconds_count 0
 balancer_endpoints{WEB,endpoint_state="ready"} 1
 balancer_endpoints{WEB,endpoint_state="pending"} 1
 balancer_queue_length{WEB} 6

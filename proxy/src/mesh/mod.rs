@@ -1,8 +1,8 @@
 //! The mesh file: what `selvedge run` is told to do, in TOML.
 //!
-//! [`reference.toml`](../../../src/mesh/reference.toml) shows every key with its default. A file is
-//! read whole: everything that is wrong with it is reported at once, each with its line, key path,
-//! value and what was expected. Unknown keys are errors.
+//! `reference.toml`, beside this file, shows every key with its default. A file is read whole:
+//! everything that is wrong with it is reported at once, each with its line, key path, value and
+//! what was expected. Unknown keys are errors.
 
 mod check;
 mod read;

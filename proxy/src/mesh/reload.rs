@@ -46,6 +46,7 @@ impl Mesh {
             }
         }
         config.listeners.clone_from(&current.listeners);
+        config.own.clone_from(&current.own);
         Reload { config, needs_restart }
     }
 

@@ -44,6 +44,7 @@ pub(super) fn config() -> Config {
             listener("127.0.0.1:5432", ListenerKind::Forward("tcp/5432".into())),
         ]
         .into(),
+        own: [addr("127.0.0.1:4191")].into(),
         app: Some(addr("127.0.0.1:8080")),
         opaque_ports: [3306].into(),
         services: [

@@ -104,6 +104,9 @@ fn our_own_listeners_and_loopback_are_no_destinations() {
     let down = rig.accept_to(OUTBOUND, Some("127.0.0.1:4143"));
     rig.receive(down, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(rig.written(down).starts_with("HTTP/1.1 508 "));
+    let down = rig.accept_to(INBOUND, Some("127.0.0.1:4191"));
+    rig.receive(down, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(rig.written(down).starts_with("HTTP/1.1 508 "), "the admin server");
     let down = rig.accept_to(OUTBOUND, Some("127.0.0.1:9999"));
     rig.receive(down, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(rig.written(down).starts_with("HTTP/1.1 502 "));
@@ -118,4 +121,15 @@ fn inbound_without_a_destination_is_for_the_app() {
     assert_eq!(rig.connects[0].1, addr("127.0.0.1:8080"));
     let up = rig.connect();
     assert_eq!(rig.written(up), "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n");
+}
+
+#[test]
+fn bytes_that_come_with_the_deadline_still_count() {
+    let mut rig = Rig::new();
+    let down = rig.client();
+    rig.now += Duration::from_secs(10);
+    let data = bytes::BytesMut::from("GET / HTTP/1.1\r\nHost: one.example\r\n\r\n");
+    rig.engine.handle_input(rig.now, crate::engine::Input::Received { conn: down, data });
+    rig.input(crate::engine::Input::Timeout);
+    assert_eq!(rig.connects[0].1, addr("10.0.0.3:80"), "it is HTTP, not silence");
 }
