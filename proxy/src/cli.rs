@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use selvedge_core::config::ListenerKind;
 
+use crate::demo;
 use crate::log::Format;
 use crate::mesh::{MAX_WORKERS, Mesh};
 use crate::run;
@@ -31,6 +32,20 @@ enum Command {
         /// The mesh file
         #[arg(long, value_name = "FILE")]
         mesh: PathBuf,
+    },
+    /// Show on loopback what Selvedge does with a slow app and with one that crashes
+    Demo {
+        /// How many requests to send; up to about 35000 take 15 s
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 10_000,
+            value_parser = clap::value_parser!(u64).range(demo::REQUESTS)
+        )]
+        requests: u64,
+        /// Print the figures as one JSON object
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -65,6 +80,7 @@ pub(crate) fn main() -> ExitCode {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Check { mesh } => check(&mesh),
+        Command::Demo { requests, json } => demo::run(requests, json),
     }
 }
 
@@ -131,6 +147,11 @@ mod tests {
         assert!(parse("selvedge run --mesh a --workers 0").is_err());
         assert!(parse("selvedge run --mesh a --log-format xml").is_err());
         assert!(parse("selvedge check --mesh a --workers 1").is_err());
+        let demo = parse("selvedge demo");
+        assert!(matches!(demo, Ok(Command::Demo { requests: 10_000, json: false })));
+        let demo = parse("selvedge demo --requests 400 --json");
+        assert!(matches!(demo, Ok(Command::Demo { requests: 400, json: true })));
+        assert!(parse("selvedge demo --requests 399").is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod cli;
+mod demo;
 mod log;
 mod mesh;
 mod run;

@@ -1,0 +1,46 @@
+//! As much of HTTP/1.1 as the apps and the client share.
+
+use std::io;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// What an app says its name with, so that the client can tell who answered.
+pub(super) const APP_FIELD: &str = "x-app";
+
+/// Reads until a complete head is at the front of `buffer`: how long it is, or `None` if the peer
+/// closed the connection before it began one.
+///
+/// # Errors
+/// The connection broke, or ended within a head.
+pub(super) async fn read_head(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<usize>> {
+    loop {
+        if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            return Ok(Some(at + 4));
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            let clean = buffer.is_empty();
+            return if clean { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
+    }
+}
+
+/// Reads until `buffer` holds `length` bytes.
+///
+/// # Errors
+/// The connection broke or ended before that.
+pub(super) async fn read_to_length(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    length: usize,
+) -> io::Result<()> {
+    while buffer.len() < length {
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
