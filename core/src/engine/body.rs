@@ -23,12 +23,35 @@ pub(super) struct Carried {
     pub(super) moved: bool,
     /// The body is complete.
     pub(super) done: bool,
+    /// What was received is not enough to go on.
+    pub(super) starved: bool,
     /// Trailer fields that may not go on.
     pub(super) dropped: usize,
     /// gRPC's status, of the trailers.
     pub(super) grpc_status: Option<u16>,
     /// What is wrong with it.
     pub(super) error: Option<Reason>,
+}
+
+/// Where a body stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyStep {
+    /// It is complete.
+    Done,
+    /// More has to be received; if nothing more can come, it is cut short.
+    Starved,
+    /// Something else has to happen first.
+    Blocked,
+}
+
+impl BodyStep {
+    pub(super) fn of(done: bool, starved: bool) -> Self {
+        match (done, starved) {
+            (true, _) => BodyStep::Done,
+            (false, true) => BodyStep::Starved,
+            (false, false) => BodyStep::Blocked,
+        }
+    }
 }
 
 /// Moves what `rx` holds of a body to `tx`, while there is room.
@@ -42,7 +65,10 @@ pub(super) fn carry(
     let mut carried = Carried::default();
     while tx.unsent() < limits.stream_buffer && !carried.done {
         match decoder.decode(rx, limits) {
-            Ok(Body::NeedMore) => break,
+            Ok(Body::NeedMore) => {
+                carried.starved = true;
+                break;
+            }
             Ok(Body::Data(n)) => {
                 move_data(rx, n, tx, outgoing);
                 carried.moved = true;

@@ -3,15 +3,13 @@
 use bytes::Buf;
 
 use super::Engine;
-use super::body::{Carried, Outgoing, carry};
+use super::body::{BodyStep, Carried, Outgoing, carry};
 use super::conn::{Server, ServerPhase, State};
 use super::contract::{ConnId, Direction};
 use super::exchange::{ExchangeId, Kind, Traits};
 use crate::buf::OutQueue;
 use crate::error::Reason;
-use crate::http1::{
-    self, BodyDecoder, Framing, HeadKind, HeadScanner, Request, RequestRewrite, TargetForm,
-};
+use crate::http1::{self, BodyDecoder, Framing, HeadScanner, Request, RequestRewrite, TargetForm};
 use crate::sniff::Protocol;
 
 /// Requests of one connection that are begun in one go: a pipeline of requests that we answer
@@ -121,48 +119,47 @@ impl Engine {
             return Step::Blocked;
         }
         let fresh = !scanner.started();
-        match scanner.scan(&conn.rx, HeadKind::Request, &self.config.limits) {
+        let mut scanner = core::mem::take(scanner);
+        let Some(id) = self.conns.id(index) else { return Step::Blocked };
+        let Some(conn) = self.conns.get_mut(index) else { return Step::Blocked };
+        let eof = conn.flags.eof;
+        let mut rx = core::mem::take(&mut conn.rx);
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let limits = &self.config.limits;
+        let step = match http1::receive_request(&mut scanner, &rx, &mut scratch, limits) {
             Err(reason) => {
                 self.refuse(index, reason);
                 Step::Blocked
             }
-            Ok(Some(len)) => {
+            Ok(Some((len, request))) => {
                 self.timers.conns.clear(index);
-                self.begin_request(index, len);
+                self.accept_request(index, &request);
+                rx.advance(len);
                 Step::More
             }
-            Ok(None) if conn.flags.eof => {
-                // Half a head, and nobody left to send the other half.
-                conn.state = State::Closing;
-                Step::Blocked
-            }
             Ok(None) => {
-                if fresh {
-                    let due = self.now + self.config.timeouts.header;
-                    self.timers.conns.set(index, due);
+                if let Some(conn) = self.conns.get_mut(index) {
+                    if eof {
+                        // Half a head, and nobody left to send the other half.
+                        conn.state = State::Closing;
+                    } else if let State::Server(server) = &mut conn.state {
+                        server.phase = ServerPhase::Head(scanner);
+                        if fresh {
+                            let due = self.now + self.config.timeouts.header;
+                            self.timers.conns.set(index, due);
+                        }
+                    }
                 }
                 Step::Blocked
             }
-        }
-    }
-
-    /// A complete request head of `len` bytes is at the front of the buffer.
-    fn begin_request(&mut self, index: u32, len: usize) {
-        let Some(id) = self.conns.id(index) else { return };
-        let Some(conn) = self.conns.get_mut(index) else { return };
-        let mut rx = core::mem::take(&mut conn.rx);
-        let mut scratch = core::mem::take(&mut self.scratch);
-        match http1::parse_request(&rx[..len], &mut scratch, &self.config.limits) {
-            Ok(request) => self.accept_request(index, &request),
-            Err(reason) => self.refuse(index, reason),
-        }
+        };
         self.scratch = scratch;
-        rx.advance(len);
         if self.conns.find(id).is_some()
             && let Some(conn) = self.conns.get_mut(index)
         {
             conn.rx = rx;
         }
+        step
     }
 
     fn accept_request(&mut self, index: u32, request: &Request<'_>) {
@@ -252,31 +249,27 @@ impl Engine {
         let State::Server(Server { exchange: Some(id), .. }) = conn.state else {
             return Step::Blocked;
         };
-        // Until a connection is there, the body waits in its read buffer.
-        let Some(up) = self.exchanges.get(id).and_then(|exchange| exchange.up) else {
-            return self.body_eof(index, id);
-        };
-        match self.move_request_body(index, up, id) {
-            Ok(Step::More) => Step::More,
-            Ok(Step::Blocked) => self.body_eof(index, id),
-            Err(reason) => {
-                self.fail(id, reason);
-                Step::Blocked
+        match self.exchanges.get(id).and_then(|exchange| exchange.up) {
+            Some(up) => match self.move_request_body(index, up, id) {
+                Ok(BodyStep::Done) => return Step::More,
+                Ok(BodyStep::Starved) => self.body_eof(index, id),
+                Ok(BodyStep::Blocked) => {}
+                Err(reason) => self.fail(id, reason),
+            },
+            // Until a connection is there, the body waits in its read buffer.
+            None if self.conns.get(index).is_some_and(|conn| conn.rx.is_empty()) => {
+                self.body_eof(index, id);
             }
+            None => {}
         }
+        Step::Blocked
     }
 
     /// A client that closed in the middle of a body will not complete it.
-    fn body_eof(&mut self, index: u32, id: ExchangeId) -> Step {
-        let gone = self.conns.get(index).is_some_and(|conn| {
-            let body = matches!(&conn.state, State::Server(server)
-                if matches!(server.phase, ServerPhase::Body(_)));
-            conn.flags.eof && conn.rx.is_empty() && body
-        });
-        if gone {
+    fn body_eof(&mut self, index: u32, id: ExchangeId) {
+        if self.conns.get(index).is_some_and(|conn| conn.flags.eof) {
             self.fail(id, Reason::ClientGone);
         }
-        Step::Blocked
     }
 
     fn move_request_body(
@@ -284,19 +277,21 @@ impl Engine {
         index: u32,
         up: ConnId,
         id: ExchangeId,
-    ) -> Result<Step, Reason> {
+    ) -> Result<BodyStep, Reason> {
         let now = self.now;
         let limits = &self.config.limits;
         if self.conns.find(up).is_none() {
-            return Ok(Step::Blocked);
+            return Ok(BodyStep::Blocked);
         }
-        let Some((conn, sink)) = self.conns.pair(index, up.index) else { return Ok(Step::Blocked) };
-        let State::Server(server) = &mut conn.state else { return Ok(Step::Blocked) };
-        let ServerPhase::Body(decoder) = &mut server.phase else { return Ok(Step::Blocked) };
+        let Some((conn, sink)) = self.conns.pair(index, up.index) else {
+            return Ok(BodyStep::Blocked);
+        };
+        let State::Server(server) = &mut conn.state else { return Ok(BodyStep::Blocked) };
+        let ServerPhase::Body(decoder) = &mut server.phase else { return Ok(BodyStep::Blocked) };
         if !matches!(sink.state, State::Client(_)) {
-            return Ok(Step::Blocked);
+            return Ok(BodyStep::Blocked);
         }
-        let Some(exchange) = self.exchanges.get_mut(id) else { return Ok(Step::Blocked) };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return Ok(BodyStep::Blocked) };
         let outgoing = match exchange.traits.framing {
             Framing::Chunked => Outgoing::Chunked,
             _ => Outgoing::Plain,
@@ -305,7 +300,7 @@ impl Engine {
         if let Some(reason) = carried.error {
             return Err(reason);
         }
-        let Carried { moved, done, dropped, .. } = carried;
+        let Carried { moved, done, starved, dropped, .. } = carried;
         self.directions[conn.direction as usize].trailers_dropped += dropped as u64;
         if moved {
             exchange.last = now;
@@ -323,7 +318,7 @@ impl Engine {
         if done {
             self.request_done(id);
         }
-        Ok(if done { Step::More } else { Step::Blocked })
+        Ok(BodyStep::of(done, starved))
     }
 
     /// The whole request was received.

@@ -3,7 +3,7 @@
 use bytes::Buf;
 
 use super::Engine;
-use super::body::{Outgoing, carry};
+use super::body::{BodyStep, Outgoing, carry};
 use super::conn::{Client, ClientPhase, State};
 use super::contract::CloseKind;
 use super::downstream::Step;
@@ -13,7 +13,7 @@ use crate::balance::Outcome;
 use crate::error::Reason;
 use crate::http::Version;
 use crate::http1::{
-    self, BodyDecoder, ConnectionOption, Framing, HeadKind, HeadScanner, Response, ResponseRewrite,
+    self, BodyDecoder, ConnectionOption, Framing, HeadScanner, Response, ResponseRewrite,
     ResponseTo,
 };
 use crate::time::Duration;
@@ -57,6 +57,7 @@ impl Engine {
     fn drive_response_head(&mut self, index: u32) -> Step {
         // Informational responses without end must not pile up before a client that does not read.
         let has_room = self.sink_has_room(index);
+        let may_answer = !self.is_unasked(index);
         let Some(conn) = self.conns.get_mut(index) else { return Step::Blocked };
         let eof = conn.flags.eof;
         let State::Client(Client { phase: ClientPhase::Head(scanner), exchange, .. }) =
@@ -68,16 +69,41 @@ impl Engine {
         if !has_room {
             return Step::Blocked;
         }
+        if !conn.rx.is_empty() && !may_answer {
+            self.replay(index, id);
+            return Step::Blocked;
+        }
         if !conn.rx.is_empty() {
             // The connection is alive: what was sent on it counts as sent.
             conn.tx.release();
-            match scanner.scan(&conn.rx, HeadKind::Response, &self.config.limits) {
-                Err(_) => {
-                    self.fail(id, Reason::BadResponse);
-                    return Step::Blocked;
+            let mut scanner = core::mem::take(scanner);
+            let mut rx = core::mem::take(&mut conn.rx);
+            let mut scratch = core::mem::take(&mut self.scratch);
+            let to = self.exchanges.get(id).map_or(ResponseTo::default(), |exchange| ResponseTo {
+                is_head: exchange.traits.is_head,
+                is_connect: exchange.traits.is_connect,
+            });
+            let limits = &self.config.limits;
+            let step = match http1::receive_response(&mut scanner, &rx, &mut scratch, limits, to) {
+                Err(reason) => Some(Err(reason)),
+                Ok(Some((len, response))) => {
+                    let passed = self.accept_response(index, id, &response);
+                    rx.advance(len);
+                    Some(passed)
                 }
-                Ok(Some(len)) => return self.begin_response(index, id, len),
-                Ok(None) => {}
+                Ok(None) => None,
+            };
+            self.scratch = scratch;
+            if let Some(conn) = self.conns.get_mut(index) {
+                conn.rx = rx;
+                if step.is_none()
+                    && let State::Client(client) = &mut conn.state
+                {
+                    client.phase = ClientPhase::Head(scanner);
+                }
+            }
+            if let Some(step) = step {
+                return self.end_response_head(id, step);
             }
         }
         if eof {
@@ -86,26 +112,7 @@ impl Engine {
         Step::Blocked
     }
 
-    /// A complete response head of `len` bytes is at the front of the buffer.
-    fn begin_response(&mut self, index: u32, id: ExchangeId, len: usize) -> Step {
-        let (Some(conn), Some(exchange)) = (self.conns.get_mut(index), self.exchanges.get(id))
-        else {
-            return Step::Blocked;
-        };
-        let to =
-            ResponseTo { is_head: exchange.traits.is_head, is_connect: exchange.traits.is_connect };
-        let mut rx = core::mem::take(&mut conn.rx);
-        let mut scratch = core::mem::take(&mut self.scratch);
-        let parsed = http1::parse_response(&rx[..len], &mut scratch, &self.config.limits, to);
-        let step = match parsed {
-            Ok(response) => self.accept_response(index, id, &response),
-            Err(reason) => Err(reason),
-        };
-        self.scratch = scratch;
-        rx.advance(len);
-        if let Some(conn) = self.conns.get_mut(index) {
-            conn.rx = rx;
-        }
+    fn end_response_head(&mut self, id: ExchangeId, step: Result<Passed, Reason>) -> Step {
         match step {
             Ok(Passed::On) => Step::More,
             Ok(Passed::Tunnel) => {
@@ -193,37 +200,30 @@ impl Engine {
             return Step::Blocked;
         };
         match self.move_response_body(index, id) {
-            Ok(true) => {
-                self.finish(id);
-                Step::Blocked
-            }
-            Ok(false) => self.response_eof(index, id),
-            Err(()) => {
-                self.fail(id, Reason::ResponseTruncated);
-                Step::Blocked
-            }
+            Ok(BodyStep::Done) => self.finish(id),
+            Ok(BodyStep::Starved) => self.response_eof(index, id),
+            Ok(BodyStep::Blocked) => {}
+            Err(()) => self.fail(id, Reason::ResponseTruncated),
         }
+        Step::Blocked
     }
 
     /// The end of the connection ends a body that has no other end, and cuts any other short.
-    fn response_eof(&mut self, index: u32, id: ExchangeId) -> Step {
-        let Some(conn) = self.conns.get(index) else { return Step::Blocked };
-        if !conn.flags.eof || !conn.rx.is_empty() {
-            return Step::Blocked;
-        }
-        let State::Client(client) = &conn.state else { return Step::Blocked };
-        if let ClientPhase::Body(decoder) = &client.phase {
+    fn response_eof(&mut self, index: u32, id: ExchangeId) {
+        let Some(conn) = self.conns.get(index) else { return };
+        if let State::Client(Client { phase: ClientPhase::Body(decoder), .. }) = &conn.state
+            && conn.flags.eof
+        {
             if decoder.eof().is_ok() {
                 self.finish(id);
             } else {
                 self.fail(id, Reason::ResponseTruncated);
             }
         }
-        Step::Blocked
     }
 
-    /// Moves body bytes to the client. `Ok(true)`: that was all. `Err`: it is cut short.
-    fn move_response_body(&mut self, index: u32, id: ExchangeId) -> Result<bool, ()> {
+    /// Moves body bytes to the client. `Err`: it breaks its framing.
+    fn move_response_body(&mut self, index: u32, id: ExchangeId) -> Result<BodyStep, ()> {
         let limits = &self.config.limits;
         let Some(exchange) = self.exchanges.get_mut(id) else { return Err(()) };
         let down = exchange.down;
@@ -247,7 +247,10 @@ impl Engine {
             }
             self.touch(down.index);
         }
-        if carried.error.is_some() { Err(()) } else { Ok(carried.done) }
+        match carried.error {
+            Some(_) => Err(()),
+            None => Ok(BodyStep::of(carried.done, carried.starved)),
+        }
     }
 
     // ---- The balancer's samples ----
@@ -315,6 +318,19 @@ impl Engine {
             && (exchange.traits.idempotent || conn.tx.sent() == 0)
     }
 
+    /// What came on a pooled connection before a byte of the request was written is no answer to it:
+    /// a server's 408 and close on an idle connection, usually. Not a byte was written if the adapter
+    /// was not even asked to; if it was, it may not have said so yet, and then only a request that
+    /// may be sent twice is sent again.
+    fn is_unasked(&self, index: u32) -> bool {
+        let Some(conn) = self.conns.get(index) else { return false };
+        let Some(exchange) = conn.exchange().and_then(|id| self.exchanges.get(id)) else {
+            return false;
+        };
+        let unsent = conn.tx.is_retaining() && conn.tx.sent() == 0;
+        unsent && (conn.flags.dirty || exchange.traits.idempotent)
+    }
+
     /// Sends a request again, over another connection.
     fn replay(&mut self, index: u32, id: ExchangeId) {
         let Some(conn) = self.conns.get_mut(index) else { return };
@@ -350,6 +366,7 @@ impl Engine {
 }
 
 /// What became of a response head.
+#[derive(Clone, Copy)]
 enum Passed {
     /// It was passed on, or was not for this client.
     On,

@@ -309,3 +309,46 @@ fn large_trailers_pass_under_the_limit_and_are_refused_over_it() {
         }
     }
 }
+
+#[test]
+fn a_farewell_on_an_idle_connection_is_no_answer() {
+    let post = "POST / HTTP/1.1\r\nHost: one.example\r\nContent-Length: 1\r\n\r\nx";
+    let farewell = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n";
+    let mut rig = Rig::new();
+    let (down, up) = rig.exchange(GET);
+    rig.receive(up, OK.as_bytes());
+    rig.written(down);
+    // Both arrive in one turn, so nothing of the request was written.
+    let input = |conn, text: &str| crate::engine::Input::Received { conn, data: text.into() };
+    rig.engine.handle_input(rig.now, input(down, post));
+    rig.input(input(up, farewell));
+    let again = rig.connect();
+    assert_eq!(rig.written(again), post);
+    rig.receive(again, OK.as_bytes());
+    assert_eq!(rig.written(down), OK);
+}
+
+#[test]
+fn an_end_inside_the_framing_of_a_body_is_an_end() {
+    const HEAD: &str = "POST / HTTP/1.1\r\nHost: one.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for rest in ["1", "1\r", "1\r\nM", "1\r\nM\r", "1\r\nM\r\n0\r\n\r", "1\r\nM\r\n0\r\nSum: a"] {
+        let mut rig = Rig::new();
+        let (down, up) = rig.exchange(HEAD);
+        rig.receive(down, rest.as_bytes());
+        rig.eof(down);
+        assert_eq!(
+            (rig.closed(down).len(), rig.closed(up)),
+            (1, [CloseKind::Abort].into()),
+            "{rest}"
+        );
+        assert_eq!(rig.engine.gauges().exchanges, 0);
+        let mut rig = Rig::new();
+        let (down, up) = rig.exchange(GET);
+        rig.receive(up, ANSWER.as_bytes());
+        rig.receive(up, rest.as_bytes());
+        rig.eof(up);
+        assert_eq!(rig.closed(down), [CloseKind::Full], "{rest}");
+        assert_eq!(rig.engine.gauges().exchanges, 0);
+    }
+}

@@ -53,8 +53,9 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ),
     (
         "whitespace is tidied",
-        "GET / HTTP/1.1\r\nHost:a\r\nX:\t y \t\r\nA: b\r\nE:\r\nE2: \r\nC:  d\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\nA: b\r\nE: \r\nE2: \r\nC: d\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost:a\r\nX:\t y \t\r\nA: b\r\nE:\r\nE2: \r\nC:  d\r\n\
+         D:\te\r\nF: g \r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\nA: b\r\nE: \r\nE2: \r\nC: d\r\nD: e\r\nF: g\r\n\r\n",
     ),
     (
         "hop-by-hop fields",
@@ -261,6 +262,16 @@ const RESPONSES: &[Case] = &[
         None,
         "1.1 200 Fine\r\nX: y\r\nContent-Length: 5\r\nConnection: close\r\n\r\n",
     ),
+    // RFC 9112 §4: the space is there even without a reason.
+    (
+        "1.1 200\r\nX: y\r\nContent-Length: 0\r\n\r\n",
+        TO_GET,
+        V11,
+        Nothing,
+        None,
+        "1.1 200 \r\nX: y\r\nContent-Length: 0\r\n\r\n",
+    ),
+    ("1.0 204\r\n\r\n", TO_GET, V11, Nothing, None, "1.1 204 \r\n\r\n"),
     // Until close: in chunks if the client can, else as it is.
     (
         "1.1 200 OK\r\nConnection: close, X\r\nX: y\r\nZ: z\r\n\r\n",

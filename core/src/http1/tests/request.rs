@@ -445,6 +445,17 @@ fn fields_keep_their_order_and_spelling() {
 }
 
 #[test]
+fn what_is_only_for_this_hop_is_marked() {
+    let bytes = b"POST / HTTP/1.1\r\nHost: a\r\nX: 1\r\nTE: trailers\r\nContent-Length: 5\r\n\
+        Connection: x, host, content-length, expect, te\r\nExpect: 100-continue\r\nY: 2\r\n\r\n";
+    with_request(bytes, |request| {
+        let fields = request.head.fields.iter();
+        let hop: Vec<_> = fields.filter(|f| f.hop_by_hop).map(|f| show(f.name)).collect();
+        assert_eq!(hop, ["X", "TE", "Connection"]);
+    });
+}
+
+#[test]
 fn as_many_fields_as_the_parser_has_room_for() {
     let head = |fields: usize| {
         let mut bytes = Vec::from(&b"GET / HTTP/1.1\r\nHost: a\r\n"[..]);

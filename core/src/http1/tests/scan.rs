@@ -287,6 +287,14 @@ fn each_limit_is_exact() {
         assert_eq!(received, receive(&head, &[], &limits));
         assert_eq!(received.err(), expected.err().or(Some(Reason::HostMissing)), "{}", show(&head));
     }
+    // Whole heads, good but for their size.
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (header_bytes, reason) in [(head.len(), None), (head.len() - 1, Some(Reason::HeadTooLarge))]
+    {
+        let limits = Limits { header_bytes, ..Limits::default() };
+        assert_eq!(receive(head, &[], &limits).err(), reason);
+        assert_eq!(receive(head, &[7], &limits).err(), reason);
+    }
     // A limit beyond what the parser has room for does not open the door to a panic.
     let limits = Limits { header_count: 10_000, ..Limits::default() };
     let head = request(1, 257, 0);
