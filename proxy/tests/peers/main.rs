@@ -1,0 +1,20 @@
+//! The binary between programs that none of us wrote: curl, wrk, ncat, hyper, haproxy, Python's
+//! `websockets`, http.server and socketserver, and the kernel's redirects.
+//!
+//! A test that misses a program or a privilege says so and passes; with `SELVEDGE_REQUIRE_PEERS=1`
+//! it fails. `SELVEDGE_FULL=1` runs the full sizes.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod backend;
+mod cli;
+mod crowd;
+mod curl;
+mod drain;
+mod hyper;
+mod redirect;
+mod reload;
+mod tcp;
+mod websocket;
+mod wrk;
