@@ -53,6 +53,28 @@ pub enum ListenerKind {
     Forward(Arc<str>),
 }
 
+/// Whether traffic comes from the local apps or from the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// From local apps.
+    Outbound,
+    /// From the mesh.
+    Inbound,
+}
+
+impl Direction {
+    /// Both, in the order of their discriminants.
+    pub const ALL: [Direction; 2] = [Direction::Outbound, Direction::Inbound];
+
+    /// The label value in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Direction::Outbound => "outbound",
+            Direction::Inbound => "inbound",
+        }
+    }
+}
+
 /// A named set of endpoints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {

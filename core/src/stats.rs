@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use crate::engine::Direction;
+use crate::config::Direction;
 use crate::error::Reason;
 
 /// A latency histogram with linkerd2-proxy's `response_latency_ms` buckets.

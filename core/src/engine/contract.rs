@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 
+pub use crate::config::Direction;
 use crate::config::{Config, ListenerId};
 use crate::error::{ConnectError, DnsError, IoError, Reason};
 
@@ -159,28 +160,6 @@ pub enum CloseKind {
     Full,
     /// Reset (linger zero): what was not written is lost, and the peer must be able to tell.
     Abort,
-}
-
-/// Whether traffic comes from the local apps or from the mesh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Direction {
-    /// From local apps.
-    Outbound,
-    /// From the mesh.
-    Inbound,
-}
-
-impl Direction {
-    /// Both, in the order of their discriminants.
-    pub const ALL: [Direction; 2] = [Direction::Outbound, Direction::Inbound];
-
-    /// The label value in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Direction::Outbound => "outbound",
-            Direction::Inbound => "inbound",
-        }
-    }
 }
 
 /// Something worth a log line. Nothing depends on it.

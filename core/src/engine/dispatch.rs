@@ -1,9 +1,6 @@
-//! From a request to a connection: routes, endpoints, the pool, the queue.
+//! From an exchange to a connection: endpoints and the queue.
 
-use alloc::format;
 use alloc::sync::Arc;
-use core::net::SocketAddr;
-use core::time::Duration;
 
 use bytes::BytesMut;
 
@@ -11,12 +8,10 @@ use super::Engine;
 use super::conn::{Client, ClientPhase, Conn, Flags, State};
 use super::contract::{ConnId, Direction, Event, Output};
 use super::exchange::{ExchangeId, Kind, Traits};
-use super::mesh::{Health, ServiceKind, Times};
+use super::mesh::Health;
 use crate::balance::Outcome;
 use crate::buf::OutQueue;
-use crate::config::{ListenerKind, ServiceTimeouts};
 use crate::error::{ConnectError, Reason};
-use crate::http::authority;
 use crate::http1::HeadScanner;
 
 /// How many waiting exchanges find an endpoint in one turn: a service that comes back with a full
@@ -24,83 +19,6 @@ use crate::http1::HeadScanner;
 const QUEUE_BATCH: usize = 128;
 
 impl Engine {
-    // ---- Where to ----
-
-    /// The service for a request with this authority on the connection `index`.
-    pub(super) fn route(&mut self, index: u32, authority: Option<&[u8]>) -> Result<u32, Reason> {
-        let Some(conn) = self.conns.get(index) else { return Err(Reason::ClientGone) };
-        let (direction, original_dst) = (conn.direction, conn.original_dst);
-        if direction == Direction::Outbound
-            && let Some(service) = self.named(authority)
-        {
-            return Ok(service);
-        }
-        self.route_unnamed(direction, original_dst, Reason::UnknownAuthority)
-    }
-
-    /// The configured service of an authority.
-    pub(super) fn named(&mut self, name: Option<&[u8]>) -> Option<u32> {
-        let mut buffer = core::mem::take(&mut self.authority);
-        let known = name.is_some_and(|name| authority::normalize(name, 80, &mut buffer).is_ok());
-        let service = if known { self.mesh.by_name.get(buffer.as_str()).copied() } else { None };
-        self.authority = buffer;
-        service
-    }
-
-    /// Where traffic goes that names no service: its original destination, or the app.
-    pub(super) fn route_unnamed(
-        &mut self,
-        direction: Direction,
-        original_dst: Option<SocketAddr>,
-        nowhere: Reason,
-    ) -> Result<u32, Reason> {
-        match (direction, original_dst) {
-            // The mesh dialled us by our own port: it means the app.
-            (Direction::Inbound, Some(dst)) if self.is_inbound_port(dst) => {
-                self.mesh.app.ok_or(nowhere)
-            }
-            (_, Some(dst)) if self.is_self(dst) => Err(Reason::Loop),
-            (Direction::Outbound, Some(dst)) if dst.ip().to_canonical().is_loopback() => {
-                Err(Reason::Loopback)
-            }
-            (_, Some(dst)) => Ok(self.original(direction, dst)),
-            (Direction::Inbound, None) => self.mesh.app.ok_or(nowhere),
-            (Direction::Outbound, None) => Err(nowhere),
-        }
-    }
-
-    /// Is `addr` one of our own sockets?
-    pub(super) fn is_self(&self, addr: SocketAddr) -> bool {
-        let ip = addr.ip().to_canonical();
-        let listeners = self.listeners.iter().map(|listener| &listener.addr);
-        listeners.chain(&self.config.own).any(|listener| {
-            let own = listener.ip().to_canonical();
-            let covers = own.is_unspecified() && (ip.is_loopback() || ip.is_unspecified());
-            listener.port() == addr.port() && (own == ip || covers)
-        })
-    }
-
-    fn is_inbound_port(&self, addr: SocketAddr) -> bool {
-        self.listeners.iter().any(|listener| {
-            listener.kind == ListenerKind::Inbound && listener.addr.port() == addr.port()
-        })
-    }
-
-    /// The service of an original destination, made on demand.
-    fn original(&mut self, direction: Direction, dst: SocketAddr) -> u32 {
-        if let Some(&service) = self.mesh.originals.get(&(direction, dst)) {
-            return service;
-        }
-        let times = Times::new(&self.config.timeouts, &ServiceTimeouts::default());
-        let name: Arc<str> = format!("{dst}").into();
-        let service = self.mesh.add_service(name, direction, ServiceKind::Original, times);
-        self.mesh.add_endpoint(service, dst, 1, false, self.now);
-        self.mesh.originals.insert((direction, dst), service);
-        service
-    }
-
-    // ---- Exchanges and endpoints ----
-
     /// Makes an exchange, unless there are too many.
     pub(super) fn begin_exchange(
         &mut self,
@@ -192,21 +110,6 @@ impl Engine {
                     exchange.up = Some(conn);
                 }
             }
-        }
-    }
-
-    /// Takes the most recently used idle connection of an endpoint.
-    fn unpark(&mut self, endpoint: u32) -> Option<u32> {
-        loop {
-            let target = self.mesh.endpoints.get_mut(endpoint as usize)?;
-            let id = target.idle.pop_back()?;
-            let Some(conn) = self.conns.find(id).filter(|conn| is_idle(conn)) else { continue };
-            target.idle_live -= 1;
-            // One that said something unasked, or goodbye, is of no use.
-            if conn.rx.is_empty() && !conn.flags.eof {
-                return Some(id.index);
-            }
-            self.close_when_flushed(id.index);
         }
     }
 
@@ -340,117 +243,6 @@ impl Engine {
         self.touch_id(down);
     }
 
-    // ---- The pool ----
-
-    /// Puts a connection without an exchange into the pool, or closes it.
-    pub(super) fn park(&mut self, index: u32) {
-        let keep = !self.is_draining();
-        let Some(id) = self.conns.id(index) else { return };
-        let Some(conn) = self.conns.get_mut(index) else { return };
-        let (State::Client(client), Some(endpoint)) = (&mut conn.state, conn.endpoint) else {
-            return;
-        };
-        client.exchange = None;
-        let usable = client.reusable && !conn.flags.eof && conn.rx.is_empty();
-        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
-        if !usable || !keep || target.removed {
-            conn.state = State::Closing;
-            return self.touch(index);
-        }
-        client.phase = ClientPhase::Idle;
-        conn.tx.vacate(&mut self.spare);
-        let conns = &self.conns;
-        target.park(id, |id| conns.find(id).is_some_and(is_idle));
-        let surplus = target.idle_live as usize > self.config.limits.pool_idle;
-        self.timers.conns.set(index, self.now + self.config.timeouts.pool_idle);
-        if surplus {
-            self.close_longest_idle(endpoint);
-        }
-    }
-
-    fn close_longest_idle(&mut self, endpoint: u32) {
-        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
-        while let Some(id) = target.idle.pop_front() {
-            if self.conns.find(id).is_some_and(is_idle) {
-                target.idle_live -= 1;
-                return self.close_when_flushed(id.index);
-            }
-        }
-    }
-
-    /// Closes all idle connections of an endpoint.
-    pub(super) fn close_idle(&mut self, endpoint: u32) {
-        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
-        target.idle_live = 0;
-        for id in core::mem::take(&mut target.idle) {
-            if self.conns.find(id).is_some_and(is_idle) {
-                self.close_when_flushed(id.index);
-            }
-        }
-    }
-
-    // ---- Health ----
-
-    /// A connection to an endpoint was refused, reset or timed out.
-    pub(super) fn endpoint_down(&mut self, index: u32, reason: Reason) {
-        let now = self.now;
-        let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
-        if service.kind.is_fixed() || endpoint.removed {
-            return;
-        }
-        let failures = match endpoint.health {
-            Health::Up { failures } | Health::Down { failures, probing: true } => failures + 1,
-            // It is known; a late failure of another connection changes nothing.
-            Health::Down { probing: false, .. } => return,
-        };
-        endpoint.health = Health::Down { failures, probing: false };
-        service.balancer.set_ready(endpoint.member, false, now);
-        let (name, addr) = (Arc::clone(&service.name), endpoint.addr);
-        let owner = endpoint.service;
-        let retry_in = self.arm_backoff(index, failures);
-        self.emit(Event::EndpointDown { service: name, addr, reason, retry_in });
-        self.close_idle(index);
-        self.arm_failfast(owner);
-    }
-
-    /// Sets the time of the next attempt to connect: doubling, with jitter.
-    fn arm_backoff(&mut self, endpoint: u32, failures: u32) -> Duration {
-        let timeouts = &self.config.timeouts;
-        let doublings = failures.saturating_sub(1).min(20);
-        let base = timeouts.backoff_min.saturating_mul(1 << doublings).min(timeouts.backoff_max);
-        // linkerd2-proxy: a tenth of jitter, so that proxies do not knock in step.
-        let wait = base + base.mul_f64(0.1 * self.rng.unit());
-        self.timers.endpoints.set(endpoint, self.now + wait);
-        wait
-    }
-
-    /// The backoff is over: a connect without a request finds out.
-    pub(super) fn probe(&mut self, index: u32) {
-        let Some(endpoint) = self.mesh.endpoints.get_mut(index as usize) else { return };
-        if let Health::Down { failures, probing: false } = endpoint.health
-            && !endpoint.removed
-        {
-            endpoint.health = Health::Down { failures, probing: true };
-            self.connect(index, None);
-        }
-    }
-
-    /// A connection to an endpoint was made.
-    fn endpoint_up(&mut self, index: u32) {
-        let now = self.now;
-        let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
-        let Health::Down { failures, .. } = endpoint.health else { return };
-        if endpoint.removed {
-            return;
-        }
-        endpoint.health = Health::Up { failures };
-        service.balancer.set_ready(endpoint.member, true, now);
-        let (name, addr, owner) = (Arc::clone(&service.name), endpoint.addr, endpoint.service);
-        self.timers.endpoints.clear(index);
-        self.emit(Event::EndpointUp { service: name, addr });
-        self.service_ready(owner);
-    }
-
     /// The first endpoint of a service is ready: fail-fast ends, the queue moves.
     pub(super) fn service_ready(&mut self, index: u32) {
         let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
@@ -499,9 +291,4 @@ impl Engine {
             self.fail(id, Reason::Failfast);
         }
     }
-}
-
-/// Is this a connection in the pool?
-fn is_idle(conn: &Conn) -> bool {
-    matches!(&conn.state, State::Client(client) if matches!(client.phase, ClientPhase::Idle))
 }

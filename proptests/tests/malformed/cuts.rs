@@ -1,6 +1,7 @@
 //! The ways in which a message arrives.
 
 use std::collections::BTreeSet;
+use std::env;
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
@@ -13,15 +14,17 @@ pub(crate) enum Cut {
     Bytes,
 }
 
-/// Up to this length a message is cut at every byte.
-pub(crate) const ALL: usize = 2048;
+/// Up to this length a message is cut at every byte; with `SELVEDGE_FULL` set, of any length.
+fn all() -> usize {
+    if env::var_os("SELVEDGE_FULL").is_some() { usize::MAX } else { 2048 }
+}
 
 /// The cuts of a message: whole, byte by byte, and in two at every byte. Of one that is longer than
-/// [`ALL`]: at every byte of its first and last 64, up to two bytes around each of the first and
+/// [`all`]: at every byte of its first and last 64, up to two bytes around each of the first and
 /// last 32 line ends, 64 bytes around the limits on targets and heads, and every 4,099 bytes.
 pub(crate) fn of(bytes: &[u8]) -> Vec<Cut> {
     let mut cuts = vec![Cut::Whole, Cut::Bytes];
-    if bytes.len() <= ALL {
+    if bytes.len() <= all() {
         cuts.extend((1..bytes.len()).map(Cut::At));
         return cuts;
     }

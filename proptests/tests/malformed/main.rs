@@ -1,7 +1,7 @@
 //! Every message of the table goes through the engine: whole, cut in two at every byte, and byte by
 //! byte. However it is cut, it must mean the same.
 //!
-//! Of a message over [`cuts::ALL`] bytes not every cut is tried: see [`cuts::of`].
+//! Of a long message every cut is tried only with `SELVEDGE_FULL` set: see [`cuts::of`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
