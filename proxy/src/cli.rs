@@ -35,7 +35,7 @@ enum Command {
     },
     /// Show on loopback what Selvedge does with a slow app and with one that crashes
     Demo {
-        /// How many requests to send; up to about 35000 take 15 s
+        /// How many requests to send; up to about 25000 take 15 s
         #[arg(
             long,
             value_name = "N",
@@ -149,9 +149,9 @@ mod tests {
         assert!(parse("selvedge check --mesh a --workers 1").is_err());
         let demo = parse("selvedge demo");
         assert!(matches!(demo, Ok(Command::Demo { requests: 10_000, json: false })));
-        let demo = parse("selvedge demo --requests 400 --json");
-        assert!(matches!(demo, Ok(Command::Demo { requests: 400, json: true })));
-        assert!(parse("selvedge demo --requests 399").is_err());
+        let demo = parse("selvedge demo --requests 1000 --json");
+        assert!(matches!(demo, Ok(Command::Demo { requests: 1_000, json: true })));
+        assert!(parse("selvedge demo --requests 999").is_err());
     }
 
     #[test]

@@ -34,8 +34,8 @@ use client::Load;
 use report::{Report, Seen};
 
 /// How many requests can be asked for. With fewer, a share of the last quarter says little. With
-/// more than about 35,000 the run takes longer than its 15 s: as long as 16 connections need.
-pub(crate) const REQUESTS: RangeInclusive<u64> = 400..=1_000_000;
+/// more than about 25,000 the run takes longer than its 15 s: as long as 16 connections need.
+pub(crate) const REQUESTS: RangeInclusive<u64> = 1_000..=1_000_000;
 
 const STEADY: &str = "steady";
 const SLOW: &str = "slow";
@@ -46,7 +46,7 @@ const CRASHES: &str = "flaky";
 const AUTHORITY: &str = "shop.demo:80";
 
 const FAST_ANSWER: Duration = Duration::from_millis(5);
-const SLOW_ANSWER: Duration = Duration::from_millis(80);
+const SLOW_ANSWER: Duration = Duration::from_millis(200);
 
 /// Plays the demo with so many requests, of [`REQUESTS`], and prints what came of it: a table, or
 /// with `json` one object. The progress is shown if standard error is a terminal.
@@ -112,7 +112,7 @@ impl fmt::Display for Plan {
   client ---> selvedge ---+--> {SLOW}    answers in {slow} ms
                           +--> {CRASHES}   answers in {fast} ms, crashes half-way, is back {outage} s later
 
-{requests} GETs over {connections} connections in {seconds} s …
+{requests} GETs over {connections} connections in {seconds} s or more …
 "
         )
     }

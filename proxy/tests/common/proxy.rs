@@ -181,6 +181,14 @@ impl Proxy {
         ran.status.success().then(|| ran.text())
     }
 
+    /// A figure of `/metrics`, by its name and labels as they are written there.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let metrics = self.admin("/metrics").expect("no metrics");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {metrics}"))
+    }
+
     /// A command in the same network namespace.
     fn beside(&self, inner: &Command) -> Command {
         let mut command = match &self.mesh.wrapper[..] {

@@ -11,6 +11,7 @@ mod backend;
 mod cli;
 mod crowd;
 mod curl;
+mod cut;
 mod drain;
 mod hyper;
 mod redirect;

@@ -91,10 +91,11 @@ fn a_broken_edit_is_refused_and_the_old_state_kept() {
         good.replace("endpoints", "endpoint"),
         good.replace("[timeouts]", "[timeouts]\nconnect = \"soon\""),
     ] {
-        let said = || proxy.log().matches("refused").count();
-        let before = said();
+        let refused = || proxy.metric("proxy_mesh_reloads_total{result=\"refused\"}");
+        let before = refused();
         std::fs::write(&proxy.file, broken).expect("cannot write");
-        eventually("the edit is refused in the log", SOON, || (said() > before).then_some(()));
+        eventually("the edit is refused", SOON, || (refused() > before).then_some(()));
+        assert!(proxy.log().contains("refused"));
         assert_eq!(name(&proxy), "a");
     }
     // Not even its absence stops anything.
@@ -129,18 +130,25 @@ fn timeouts_and_limits_take_effect() {
     let app = App::start("a");
     let proxy = Mesh::new().service("web.test", &[app.addr]).start();
     let status = |url: &str| proxy.get(url).0;
-    assert_eq!(status("http://web.test/slow/1000"), 200);
-    let next = proxy.mesh.clone().timeout("response_headers = \"300ms\"");
+    let applied = |count: u64| {
+        eventually("the change is applied", SOON, || {
+            let applied = proxy.metric("proxy_mesh_reloads_total{result=\"applied\"}");
+            (applied == count).then_some(())
+        });
+    };
+    let slow = "http://web.test/slow/2500";
+    assert_eq!(status(slow), 200);
+    let next = proxy.mesh.clone().timeout("response_headers = \"1s\"");
     proxy.rewrite_in_place(&next);
-    eventually("the timeout is in effect", SOON, || {
-        (status("http://web.test/slow/1000") == 504).then_some(())
-    });
+    applied(1);
+    assert_eq!(status(slow), 504);
     // What is quicker passes.
     assert_eq!(status("http://web.test/slow/10"), 200);
     let long = format!("http://web.test/name?{}", "a".repeat(2000));
     assert_eq!(status(&long), 200);
     proxy.rewrite_in_place(&next.limit("target_bytes = 1000"));
-    eventually("the limit is in effect", SOON, || (status(&long) == 414).then_some(()));
+    applied(2);
+    assert_eq!(status(&long), 414);
     assert_eq!(name(&proxy), "a");
 }
 

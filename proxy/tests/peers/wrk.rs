@@ -128,7 +128,7 @@ fn rewriting_the_mesh_file_costs_nothing() {
         ..mesh.clone()
     };
     let proxy = Mesh::new().service("web.test", &all).start();
-    let mut rewrites: usize = 0;
+    let mut rewrites: u64 = 0;
     let summary = under_load(&proxy, seconds, || {
         // Until shortly before the end of the load. Each state lasts long enough to be seen.
         let pause = Duration::from_millis(800);
@@ -149,7 +149,7 @@ fn rewriting_the_mesh_file_costs_nothing() {
     ));
     assert_eq!(summary.failed, 0, "{}", summary.text);
     // They did take effect.
-    let reloads = proxy.log().matches("the mesh file changed: in effect").count();
+    let reloads = proxy.metric("proxy_mesh_reloads_total{result=\"applied\"}");
     assert!(reloads >= rewrites / 2, "{reloads} of {rewrites} took effect");
     proxy.rewrite_in_place(&mesh(1, &proxy.mesh));
     eventually("the others are gone", PATIENCE, || {
