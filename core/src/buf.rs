@@ -23,6 +23,8 @@ pub(crate) struct OutQueue {
     sent: usize,
     /// How many of `parts` hold no more memory than they use.
     settled: usize,
+    /// Slices were handed out: they may be written before that is reported.
+    shown: bool,
     /// Keep what was written, so that it can be written again to another connection.
     retain: bool,
 }
@@ -38,9 +40,9 @@ impl OutQueue {
         self.len
     }
 
-    /// Has anything been written since retaining began?
-    pub(crate) fn sent(&self) -> usize {
-        self.sent
+    /// May any of what is retained have been written?
+    pub(crate) fn may_be_sent(&self) -> bool {
+        self.sent > 0 || self.shown
     }
 
     /// Are there slices that may pin a larger buffer?
@@ -84,6 +86,7 @@ impl OutQueue {
     /// From now on, keeps what is written.
     pub(crate) fn retain(&mut self) {
         self.retain = true;
+        self.shown = false;
     }
 
     /// Is everything that was ever queued since [`OutQueue::retain`] still here?
@@ -153,6 +156,7 @@ impl OutQueue {
     /// Appends what has to be written to `out`, as owned slices. They stay in the queue until they
     /// are reported as written.
     pub(crate) fn owned(&mut self, out: &mut Vec<Bytes>) {
+        self.shown = true;
         if !self.tail.is_empty() {
             self.parts.push_back(self.tail.split().freeze());
         }
@@ -265,7 +269,7 @@ mod tests {
         push(&mut queue, 5, b'y');
         let whole = content(&queue);
         queue.wrote(1500);
-        assert_eq!((content(&queue).len(), queue.held(), queue.sent()), (505, 2005, 1500));
+        assert_eq!((content(&queue).len(), queue.held(), queue.may_be_sent()), (505, 2005, true));
         queue.rewind();
         assert_eq!(content(&queue), whole);
         queue.wrote(2003);

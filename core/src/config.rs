@@ -153,6 +153,11 @@ pub struct Timeouts {
 impl Timeouts {
     /// After an error answer: how long what the peer still sends is read and dropped.
     pub const LINGER: Duration = Duration::from_secs(1);
+    /// In a drain: how long a half-closed tunnel may be silent. Longer than an answer takes, and
+    /// shorter than anybody waits for a process to end.
+    pub const DRAIN_HALF_OPEN: Duration = Duration::from_secs(5);
+    /// A resolution without an answer is asked for again.
+    pub const DNS_PATIENCE: Duration = Duration::from_secs(30);
     /// A name is not resolved again sooner, whatever its TTL says (linkerd2-proxy: 5 s).
     pub const DNS_FLOOR: Duration = Duration::from_secs(5);
     /// … nor later.

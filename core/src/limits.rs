@@ -3,7 +3,8 @@
 /// Limits, all configurable under `[limits]`. One set of names for every HTTP version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections that one worker holds, both directions. Past it, accepted ones are closed.
+    /// Connections that one worker holds, both directions. Past it, accepted ones are closed. A
+    /// quarter is kept for endpoints.
     pub connections: usize,
     /// Exchanges in flight on one worker. Past it, requests are answered 503.
     pub in_flight: usize,

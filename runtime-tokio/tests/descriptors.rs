@@ -32,7 +32,7 @@ fn a_dropped_proxy_leaves_no_descriptor() {
     }
     drop(clients);
     // The backend's threads need a moment to see the end.
-    wait_for("all descriptors to be closed", || open_descriptors() == before);
+    wait_for("all descriptors to be closed", || open_descriptors() <= before);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn finished_connections_leave_no_descriptor() {
         client.read_exact(&mut [0; 5]).unwrap();
     }
     proxy.wait_idle();
-    wait_for("all descriptors to be closed", || open_descriptors() == before);
+    wait_for("all descriptors to be closed", || open_descriptors() <= before);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(crate) struct Conn {
     pub(crate) last: Time,
     /// What `rx` and `tx` are charged to the worker with.
     pub(crate) charged: usize,
+    /// The memory that `rx` keeps, used or not.
+    pub(crate) pinned: u32,
     pub(crate) peer: SocketAddr,
     /// Where the client wanted to go; `None` if it wanted us.
     pub(crate) original_dst: Option<SocketAddr>,
@@ -47,6 +49,8 @@ pub(crate) struct Flags {
     pub(crate) eof: bool,
     /// Our FIN shall follow what is queued.
     pub(crate) fin: Fin,
+    /// Waits for the worker to hold fewer bytes.
+    pub(crate) starved: bool,
     /// `rx` is memory of its own, not a slice of a read buffer.
     pub(crate) rx_owned: bool,
 }

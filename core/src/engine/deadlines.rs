@@ -38,6 +38,20 @@ impl Deadlines {
         if due < slot.armed {
             slot.armed = due;
             self.heap.push(Reverse((due, index)));
+            if self.heap.len() > 2 * self.slots.len() + 64 {
+                self.rebuild();
+            }
+        }
+    }
+
+    /// Leaves one entry per deadline: those that were overtaken by earlier ones pile up behind.
+    fn rebuild(&mut self) {
+        self.heap.clear();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            slot.armed = slot.due;
+            if slot.due != Time::MAX {
+                self.heap.push(Reverse((slot.due, index as u32)));
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::Engine;
 use super::conn::{Client, ClientPhase, Conn, Flags, State};
-use super::contract::{ConnId, Direction, Event, Output};
+use super::contract::{CloseKind, ConnId, Direction, Event, Output};
 use super::exchange::{ExchangeId, Kind, Traits};
 use super::mesh::Health;
 use crate::balance::Outcome;
@@ -56,6 +56,9 @@ impl Engine {
         if service.removed {
             return self.fail(id, Reason::UnknownAuthority);
         }
+        if service.own > 0 && service.own as usize == service.balancer.len() {
+            return self.fail(id, Reason::Loop);
+        }
         if service.failing {
             return self.fail(id, Reason::Failfast);
         }
@@ -89,27 +92,25 @@ impl Engine {
     fn assign(&mut self, id: ExchangeId, endpoint_index: u32) {
         let now = self.now;
         let Some((service, endpoint)) = self.mesh.service_of(endpoint_index) else { return };
-        if endpoint.is_self {
-            return self.fail(id, Reason::Loop);
-        }
         service.balancer.begin(endpoint.member);
         endpoint.stats.requests += 1;
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.endpoint = Some(endpoint_index);
         exchange.attempt = now;
         exchange.progress.sampled = false;
-        let pooled = if exchange.kind == Kind::Http { self.unpark(endpoint_index) } else { None };
-        match pooled {
-            Some(conn) => self.attach(id, conn, true),
-            None if self.conns.len() >= self.config.limits.connections => {
-                self.fail(id, Reason::ConnectionLimit);
-            }
-            None => {
-                let conn = self.connect(endpoint_index, Some(id));
-                if let (Some(conn), Some(exchange)) = (conn, self.exchanges.get_mut(id)) {
-                    exchange.up = Some(conn);
-                }
-            }
+        // A request that is sent again gets a new connection, and if that fails it fails.
+        let poolable = exchange.kind == Kind::Http && !exchange.progress.replayed;
+        let pooled = if poolable { self.unpark(endpoint_index) } else { None };
+        if let Some(conn) = pooled {
+            return self.attach(id, conn, true);
+        }
+        let adopted = self.adopt(endpoint_index, id);
+        if adopted.is_none() && self.conns.len() >= self.config.limits.connections {
+            return self.fail(id, Reason::ConnectionLimit);
+        }
+        let conn = adopted.or_else(|| self.connect(endpoint_index, Some(id)));
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.up = conn;
         }
     }
 
@@ -132,6 +133,7 @@ impl Engine {
             flags: Flags::default(),
             last: self.now,
             charged: 0,
+            pinned: 0,
             peer: addr,
             original_dst: None,
         });
@@ -179,6 +181,21 @@ impl Engine {
         self.after_failed_connect(waiting, endpoint, reason, error == ConnectError::Local);
     }
 
+    /// A connect has taken too long, or failed in a way that the adapter did not call its result.
+    pub(super) fn give_up_connect(
+        &mut self,
+        index: u32,
+        waiting: Option<ExchangeId>,
+        reason: Reason,
+    ) {
+        let Some(id) = self.conns.id(index) else { return };
+        let Some(conn) = self.forget(index) else { return };
+        self.outputs.push_back(Output::Close { conn: id, how: CloseKind::Abort });
+        if let Some(endpoint) = conn.endpoint {
+            self.after_failed_connect(waiting, endpoint, reason, false);
+        }
+    }
+
     /// What a failed connect means for the endpoint and for the exchange that waited for it.
     pub(super) fn after_failed_connect(
         &mut self,
@@ -224,6 +241,7 @@ impl Engine {
         exchange.progress.reused = reused;
         let (down, kind) = (exchange.down, exchange.kind);
         let request = core::mem::take(&mut exchange.request);
+        self.buffered -= core::mem::take(&mut exchange.charged);
         self.timers.conns.clear(index);
         let Some(conn) = self.conns.get_mut(index) else { return };
         if let State::Client(client) = &mut conn.state {

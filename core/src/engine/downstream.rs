@@ -8,8 +8,10 @@ use super::conn::{Server, ServerPhase, State};
 use super::contract::{ConnId, Direction};
 use super::exchange::{ExchangeId, Kind, Traits};
 use crate::buf::OutQueue;
+use crate::config::Timeouts;
 use crate::error::Reason;
 use crate::http1::{self, BodyDecoder, Framing, HeadScanner, Request, RequestRewrite, TargetForm};
+use crate::limits::Limits;
 use crate::sniff::Protocol;
 
 /// Requests of one connection that are begun in one go: a pipeline of requests that we answer
@@ -35,9 +37,12 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(index) else { return };
         let State::Detect(detect) = &mut conn.state else { return };
         if conn.rx.is_empty() {
-            if conn.flags.eof || draining {
+            if conn.flags.eof {
                 // Nobody said anything: a health check's connect, or a client that gave up.
                 conn.state = State::Closing;
+            } else if draining {
+                // Its first bytes may be on their way.
+                self.timers.conns.set(index, now + Timeouts::LINGER);
             }
             return;
         }
@@ -109,8 +114,11 @@ impl Engine {
             return Step::Blocked;
         };
         if conn.rx.is_empty() {
-            if conn.flags.eof || draining {
+            if conn.flags.eof {
                 conn.state = State::Closing;
+            } else if draining {
+                // A request that crosses our FIN must not meet a reset.
+                self.linger(index);
             }
             return Step::Blocked;
         }
@@ -123,6 +131,7 @@ impl Engine {
         let Some(id) = self.conns.id(index) else { return Step::Blocked };
         let Some(conn) = self.conns.get_mut(index) else { return Step::Blocked };
         let eof = conn.flags.eof;
+        let full = self.buffered >= self.config.limits.buffer_bytes;
         let mut rx = core::mem::take(&mut conn.rx);
         let mut scratch = core::mem::take(&mut self.scratch);
         let limits = &self.config.limits;
@@ -139,14 +148,22 @@ impl Engine {
             }
             Ok(None) => {
                 if let Some(conn) = self.conns.get_mut(index) {
-                    if eof {
+                    if draining && !scanner.started() {
+                        self.linger(index);
+                    } else if eof {
                         // Half a head, and nobody left to send the other half.
                         conn.state = State::Closing;
                     } else if let State::Server(server) = &mut conn.state {
+                        // Empty lines are no beginning (RFC 9112 §2.2).
+                        let begun = fresh && scanner.started();
                         server.phase = ServerPhase::Head(scanner);
-                        if fresh {
+                        if begun {
                             let due = self.now + self.config.timeouts.header;
                             self.timers.conns.set(index, due);
+                        }
+                        if full && rx.len() > Limits::COALESCE_BELOW {
+                            // The rest of it would make things worse.
+                            self.refuse(index, Reason::BuffersFull);
                         }
                     }
                 }
@@ -186,13 +203,18 @@ impl Engine {
         if request.is_connect && !redirected {
             return self.connect_to_us(index, request, traits);
         }
-        let service = match self.route(index, request.authority) {
+        // A CONNECT that was redirected to us is meant for the proxy that it was sent to.
+        let authority = request.authority.filter(|_| !request.is_connect);
+        let service = match self.route(index, authority) {
             Ok(service) => service,
             Err(reason) => return self.answer_unserved(index, reason, &traits),
         };
         let id = match self.begin_exchange(Kind::Http, down, service, traits) {
             Ok(id) => id,
-            Err(reason) => return self.answer_unserved(index, reason, &traits),
+            Err(reason) => {
+                self.collect_service(service);
+                return self.answer_unserved(index, reason, &traits);
+            }
         };
         self.encode(id, request, redirected);
         if let Some(conn) = self.conns.get_mut(index)
@@ -226,6 +248,8 @@ impl Engine {
         let mut queue = OutQueue::default();
         queue.furnish(&mut self.spare);
         queue.append(|out| http1::encode_request(out, request, &rewrite));
+        exchange.charged = queue.held();
+        self.buffered += exchange.charged;
         exchange.request = queue;
     }
 

@@ -10,7 +10,6 @@ use super::contract::{CloseKind, Event, Output};
 use super::exchange::{Exchange, ExchangeId, Kind, Traits};
 use super::mesh::ServiceKind;
 use crate::balance::Outcome;
-use crate::config::Timeouts;
 use crate::error::Reason;
 use crate::http::Version;
 use crate::http1::{self, ErrorAnswer, Framing};
@@ -82,11 +81,12 @@ impl Engine {
 
     /// After an answer that ends a connection: what the peer still sends is read and dropped, so
     /// that it gets to see the answer and not a reset (RFC 9112 §9.6).
-    fn linger(&mut self, index: u32) {
+    pub(super) fn linger(&mut self, index: u32) {
         let Some(conn) = self.conns.get_mut(index) else { return };
         conn.state = State::Linger { left: Limits::LINGER_BYTES };
         conn.flags.fin = Fin::Wanted;
-        self.timers.conns.set(index, self.now + Timeouts::LINGER);
+        // The time to read it all begins with our FIN; until then a peer that reads is waited for.
+        self.timers.conns.set(index, self.now + self.config.timeouts.half_open);
         self.touch(index);
     }
 
@@ -164,7 +164,12 @@ impl Engine {
             return self.abort_tunnel(id, Some(reason));
         }
         let took = self.now.saturating_since(exchange.attempt);
-        self.end_attempt(id, Some(outcome_of(reason, took)));
+        let outcome = if self.waits_for_client(exchange) {
+            Outcome::Cancelled(took)
+        } else {
+            outcome_of(reason, took)
+        };
+        self.end_attempt(id, Some(outcome));
         let Some(exchange) = self.remove_exchange(id) else { return };
         let service = self.mesh.services.get_mut(exchange.service as usize).map(|service| {
             service.stats.failures += 1;
@@ -180,15 +185,25 @@ impl Engine {
         self.release_service(exchange.service);
     }
 
+    /// Is it the client that an exchange is slow by: it has not sent its request, or does not read
+    /// the response? Or has the endpoint not been asked yet?
+    fn waits_for_client(&self, exchange: &Exchange) -> bool {
+        let full = |conn: &Conn| conn.tx.unsent() >= self.config.limits.stream_buffer;
+        let up = exchange.up.and_then(|up| self.conns.find(up));
+        !exchange.progress.request_done
+            || self.conns.find(exchange.down).is_some_and(full)
+            || up.is_some_and(|up| matches!(up.state, State::Connecting(_)))
+    }
+
     /// The endpoint's connection of a failed exchange.
     fn drop_upstream(&mut self, index: u32) {
-        let Some(conn) = self.conns.get_mut(index) else { return };
-        match &mut conn.state {
-            // It may serve the next one.
-            State::Connecting(waiting) => *waiting = None,
+        let Some(conn) = self.conns.get(index) else { return };
+        if let State::Connecting(_) = conn.state {
+            self.orphan(index);
+        } else {
             // What was sent is incomplete, or its answer is not wanted any more: the endpoint must
             // notice at once.
-            _ => self.end_conn(index, CloseKind::Abort),
+            self.end_conn(index, CloseKind::Abort);
         }
     }
 
@@ -243,6 +258,7 @@ impl Engine {
     pub(super) fn remove_exchange(&mut self, id: ExchangeId) -> Option<Exchange> {
         self.timers.exchanges.clear(id.index);
         let exchange = self.exchanges.remove(id)?;
+        self.buffered -= exchange.charged;
         if exchange.progress.queued
             && let Some(service) = self.mesh.services.get_mut(exchange.service as usize)
         {
@@ -348,7 +364,7 @@ impl Engine {
         }
         let service = self.mesh.services.remove(index as usize);
         self.timers.services.clear(index);
-        if original {
+        if service.kind.is_fixed() {
             self.mesh.past_originals[service.direction as usize].merge(&service.stats);
         }
     }

@@ -29,6 +29,8 @@ pub(crate) struct Exchange {
     pub(crate) endpoint: Option<u32>,
     /// The encoded request, until a connection takes it.
     pub(crate) request: OutQueue,
+    /// What `request` is charged to the worker with.
+    pub(crate) charged: usize,
     /// When the request head was complete.
     pub(crate) started: Time,
     /// When the current attempt began.
@@ -87,6 +89,8 @@ impl Traits {
 pub(crate) struct Progress {
     /// The whole request was received.
     pub(crate) request_done: bool,
+    /// It was sent again: once is all.
+    pub(crate) replayed: bool,
     /// It waits for an endpoint.
     pub(crate) queued: bool,
     /// A final response head was passed on.
@@ -141,6 +145,7 @@ impl Exchanges {
             service,
             endpoint: None,
             request: OutQueue::default(),
+            charged: 0,
             started: now,
             attempt: now,
             sent: Time::MAX,

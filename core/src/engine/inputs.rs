@@ -10,7 +10,7 @@ use super::exchange::{Kind, Traits};
 use super::{Drain, Engine};
 use crate::buf::OutQueue;
 use crate::config::ListenerKind;
-use crate::error::{ConnectError, IoError, Reason};
+use crate::error::{IoError, Reason};
 use crate::sniff::Sniffer;
 use crate::stats::TcpStats;
 use crate::time::Time;
@@ -24,7 +24,9 @@ impl Engine {
             ListenerKind::Inbound => Direction::Inbound,
             ListenerKind::Outbound | ListenerKind::Forward(_) => Direction::Outbound,
         };
-        if self.conns.len() >= self.config.limits.connections {
+        // The rest is for endpoints: a full house that can ask nobody serves nobody.
+        let limit = self.config.limits.connections;
+        if self.conns.len() >= limit || self.accepted >= limit - limit / 4 {
             self.direction(direction).refused[Reason::ConnectionLimit as usize] += 1;
             return None;
         }
@@ -43,6 +45,7 @@ impl Engine {
             flags: Flags::default(),
             last: self.now,
             charged: 0,
+            pinned: 0,
             peer: accepted.peer,
             original_dst,
         });
@@ -174,6 +177,10 @@ impl Engine {
     }
 
     fn failed(&mut self, id: ConnId, kind: IoError) {
+        if self.conns.find(id).is_some_and(|conn| conn.flags.queued && !conn.rx.is_empty()) {
+            // What came before the failure counts: an early answer, for one.
+            self.drive(id.index);
+        }
         let Some(conn) = self.conns.find(id) else { return };
         let reason = match kind {
             IoError::Reset => Reason::UpstreamReset,
@@ -184,7 +191,9 @@ impl Engine {
             State::Tunnel(tunnel) => self.abort_tunnel(tunnel.exchange, None),
             State::Client(_) => self.client_lost(id.index, reason),
             // The adapter says `Connected` before anything else; if not, the connect failed.
-            State::Connecting(_) => self.connect_failed(id, ConnectError::Refused),
+            State::Connecting(waiting) => {
+                self.give_up_connect(id.index, waiting, Reason::ConnectFailed);
+            }
             _ => self.server_lost(id.index),
         }
     }
@@ -226,8 +235,13 @@ impl Engine {
         let kind = Kind::Tunnel { answer: request.is_some() };
         let exchange = match (self.begin_exchange(kind, id, service, traits), request) {
             (Ok(exchange), _) => exchange,
-            (Err(reason), Some(traits)) => return self.answer_unserved(index, reason, traits),
-            (Err(reason), None) => return self.close_unserved(index, reason),
+            (Err(reason), request) => {
+                self.collect_service(service);
+                return match request {
+                    Some(traits) => self.answer_unserved(index, reason, traits),
+                    None => self.close_unserved(index, reason),
+                };
+            }
         };
         if let Some(conn) = self.conns.get_mut(index) {
             conn.state = State::Waiting(exchange);

@@ -27,6 +27,7 @@ impl Engine {
             accepted += usize::from(conn.endpoint.is_none());
             self.check_conn(index, conn)?;
         }
+        buffered += self.exchanges.iter().map(|(_, exchange)| exchange.charged).sum::<usize>();
         ensure!(buffered == self.buffered, "charged {buffered}, total {}", self.buffered);
         ensure!(accepted == self.accepted, "accepted {accepted}, counted {}", self.accepted);
         self.check_exchanges()?;

@@ -59,6 +59,8 @@ pub(crate) struct Service {
     pub(crate) exchanges: u32,
     /// Endpoints that refer to it, those that are no longer members included.
     pub(crate) endpoints: u32,
+    /// Members that are our own sockets.
+    pub(crate) own: u32,
     /// No longer configured: goes when nothing refers to it.
     pub(crate) removed: bool,
     pub(crate) stats: RequestStats,
@@ -127,6 +129,8 @@ pub(crate) struct Endpoint {
     pub(crate) health: Health,
     /// Idle connections, the longest idle first. Some may be gone.
     pub(crate) idle: VecDeque<ConnId>,
+    /// Connects whose exchange ended: the next one takes them over. Some may be gone.
+    pub(crate) orphans: Vec<ConnId>,
     /// How many of `idle` are really there.
     pub(crate) idle_live: u32,
     /// Connections, connecting ones included.
@@ -201,6 +205,7 @@ impl Mesh {
             failfast_armed: false,
             exchanges: 0,
             endpoints: 0,
+            own: 0,
             removed: false,
             stats: RequestStats::default(),
         }) as u32
@@ -218,6 +223,11 @@ impl Mesh {
         let owner = &mut self.services[service as usize];
         let member = owner.balancer.insert(weight, now);
         owner.endpoints += 1;
+        if is_self {
+            // Never chosen; if there is nothing else, requests are told so.
+            owner.balancer.set_ready(member, false, now);
+            owner.own += 1;
+        }
         let index = self.endpoints.insert(Endpoint {
             service,
             member,
@@ -226,6 +236,7 @@ impl Mesh {
             removed: false,
             health: Health::Up { failures: 0 },
             idle: VecDeque::new(),
+            orphans: Vec::new(),
             idle_live: 0,
             conns: 0,
             stats: RequestStats::default(),
@@ -235,6 +246,17 @@ impl Mesh {
         }
         owner.members[member.index()] = index;
         index
+    }
+
+    /// Brings a service back that was removed while requests still use it.
+    pub(crate) fn revive(&mut self, name: &Arc<str>) -> Option<u32> {
+        let gone = |service: &Service| {
+            service.removed && service.kind == ServiceKind::Named && service.name == *name
+        };
+        let (index, service) = self.services.iter_mut().find(|(_, service)| gone(service))?;
+        service.removed = false;
+        self.by_name.insert(Arc::clone(name), index as u32);
+        Some(index as u32)
     }
 
     /// Forgets an endpoint without connections; its service.

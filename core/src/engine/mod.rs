@@ -61,6 +61,8 @@ pub struct Engine {
     ready: VecDeque<u32>,
     /// Connections whose queues hold slices of read buffers at the end of a turn.
     unsettled: Vec<ConnId>,
+    /// Clients that are paused because the worker holds too much.
+    starved: Vec<ConnId>,
     outputs: VecDeque<Output>,
     spare: Spare,
     /// Field positions of the head that is being looked at.
@@ -113,6 +115,7 @@ impl Engine {
             timers: Timers::default(),
             ready: VecDeque::new(),
             unsettled: Vec::new(),
+            starved: Vec::new(),
             outputs: VecDeque::new(),
             spare: Spare::default(),
             scratch: Scratch::default(),
@@ -159,7 +162,8 @@ impl Engine {
     }
 
     /// The bytes that a connection wants written, borrowed for one `writev`: fills `io` from the
-    /// front and returns how many slices it used. Report what was written as [`Input::Wrote`].
+    /// front and returns how many slices it used. Report what was written as [`Input::Wrote`],
+    /// before any other input of this connection.
     pub fn write_bufs<'a>(&'a self, conn: ConnId, io: &mut [&'a [u8]]) -> usize {
         self.conns.find(conn).map_or(0, |conn| conn.tx.slices(io))
     }
@@ -177,7 +181,10 @@ impl Engine {
     /// How many bytes a connection may read now; 0: none until [`Output::ReadReady`]. One read
     /// buffer more does no harm.
     pub fn read_budget(&self, conn: ConnId) -> usize {
-        if self.conns.find(conn).is_some() { self.budget(conn.index) } else { 0 }
+        match self.conns.find(conn) {
+            Some(found) if !found.flags.paused => self.budget(conn.index).max(1),
+            _ => 0,
+        }
     }
 
     /// No connection that a peer opened is left.

@@ -2,6 +2,11 @@
 
 use super::Engine;
 use super::conn::{ClientPhase, Conn, State};
+use super::contract::{CloseKind, ConnId};
+use super::exchange::ExchangeId;
+
+/// Connects of an endpoint that nobody waits for: more would be an attack, or useless.
+const MAX_ORPHANS: usize = 8;
 
 impl Engine {
     /// Takes the most recently used idle connection of an endpoint.
@@ -16,6 +21,44 @@ impl Engine {
                 return Some(id.index);
             }
             self.close_when_flushed(id.index);
+        }
+    }
+
+    /// Gives an exchange a connect that is under way and that nobody waits for.
+    pub(super) fn adopt(&mut self, endpoint: u32, exchange: ExchangeId) -> Option<ConnId> {
+        let target = self.mesh.endpoints.get_mut(endpoint as usize)?;
+        while let Some(id) = target.orphans.pop() {
+            if self.conns.find(id).is_some()
+                && let Some(conn) = self.conns.get_mut(id.index)
+                && let State::Connecting(waiting @ None) = &mut conn.state
+            {
+                *waiting = Some(exchange);
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// A connect whose exchange ended waits for the next one, if not too many do.
+    pub(super) fn orphan(&mut self, index: u32) {
+        let Some(id) = self.conns.id(index) else { return };
+        let endpoint = self.conns.get(index).and_then(|conn| conn.endpoint);
+        let Some(target) = endpoint.and_then(|e| self.mesh.endpoints.get_mut(e as usize)) else {
+            return;
+        };
+        if target.orphans.len() >= MAX_ORPHANS {
+            let conns = &self.conns;
+            let connecting = |id| {
+                conns.find(id).is_some_and(|conn| matches!(conn.state, State::Connecting(None)))
+            };
+            target.orphans.retain(|&id| connecting(id));
+        }
+        if target.orphans.len() >= MAX_ORPHANS {
+            return self.end_conn(index, CloseKind::Abort);
+        }
+        target.orphans.push(id);
+        if let Some(conn) = self.conns.get_mut(index) {
+            conn.state = State::Connecting(None);
         }
     }
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::Engine;
 use super::contract::{Direction, Event};
+use super::exchange::ExchangeId;
 use super::mesh::{ServiceKind, TargetState, Times};
 use crate::config::{self, Config, ServiceTimeouts, Target};
 use crate::error::Reason;
@@ -28,10 +29,12 @@ impl Engine {
             service.times = Times::new(&config.timeouts, &unnamed);
         }
         self.apply_app(config);
+        let mut names: Vec<&str> = config.services.iter().map(|service| &*service.name).collect();
+        names.sort_unstable();
         let old: Vec<u32> = self.mesh.services.iter().map(|(index, _)| index as u32).collect();
         for index in old {
             let Some(service) = self.mesh.services.get(index as usize) else { continue };
-            let kept = config.services.iter().any(|new| new.name == service.name);
+            let kept = names.binary_search(&&*service.name).is_ok();
             if service.kind == ServiceKind::Named && !service.removed && !kept {
                 self.remove_service(index);
             }
@@ -40,6 +43,10 @@ impl Engine {
             self.apply_service(config, service);
         }
         self.mesh.note_opaque();
+        let exchanges: Vec<ExchangeId> = self.exchanges.iter().map(|(id, _)| id).collect();
+        for id in exchanges {
+            self.rearm(id);
+        }
     }
 
     fn apply_app(&mut self, config: &Config) {
@@ -66,6 +73,8 @@ impl Engine {
     fn apply_service(&mut self, config: &Config, new: &config::Service) {
         let times = Times::new(&config.timeouts, &new.timeouts);
         let index = if let Some(&index) = self.mesh.by_name.get(&new.name) {
+            index
+        } else if let Some(index) = self.mesh.revive(&new.name) {
             index
         } else {
             let name = Arc::clone(&new.name);
@@ -135,6 +144,7 @@ impl Engine {
     pub(super) fn remove_endpoint(&mut self, index: u32) {
         let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
         service.balancer.remove(endpoint.member);
+        service.own -= u32::from(endpoint.is_self);
         endpoint.removed = true;
         self.timers.endpoints.clear(index);
         self.close_idle(index);

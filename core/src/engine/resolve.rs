@@ -15,6 +15,7 @@ impl Engine {
     pub(super) fn look_up(&mut self, index: u32) {
         let Some(name) = self.mesh.names.get(index as usize) else { return };
         let query = QueryId { index, generation: name.generation };
+        self.timers.names.set(index, self.now + Timeouts::DNS_PATIENCE);
         self.outputs.push_back(Output::Resolve { query, name: Arc::clone(&name.host) });
     }
 
@@ -60,20 +61,22 @@ impl Engine {
         let old = core::mem::take(&mut owner.targets[at].endpoints);
         let mut current = Vec::with_capacity(addrs.len());
         let mut gone = Vec::new();
+        // `addrs` is sorted: a headless service may have thousands.
+        let mut known = alloc::vec![false; addrs.len()];
         for endpoint in old {
             let addr = self.mesh.endpoints[endpoint as usize].addr;
-            if addr.port() == port && addrs.contains(&addr.ip()) {
-                current.push(endpoint);
-            } else {
-                gone.push(endpoint);
+            match addrs.binary_search(&addr.ip()) {
+                Ok(at) => {
+                    known[at] = true;
+                    current.push(endpoint);
+                }
+                Err(_) => gone.push(endpoint),
             }
         }
-        for &ip in addrs {
+        for (&ip, _) in addrs.iter().zip(known).filter(|(_, known)| !known) {
             let addr = SocketAddr::new(ip, port);
-            if !current.iter().any(|&e| self.mesh.endpoints[e as usize].addr == addr) {
-                let is_self = self.is_self(addr);
-                current.push(self.mesh.add_endpoint(service, addr, weight, is_self, self.now));
-            }
+            let is_self = self.is_self(addr);
+            current.push(self.mesh.add_endpoint(service, addr, weight, is_self, self.now));
         }
         if let Some(owner) = self.mesh.services.get_mut(service as usize) {
             owner.targets[at].endpoints = current;

@@ -47,8 +47,10 @@ impl Engine {
                 return;
             }
         }
+        let draining = self.is_draining();
         let Some(conn) = self.conns.get(index) else { return };
         match &conn.state {
+            State::Detect(_) if conn.rx.is_empty() && draining => self.close_when_flushed(index),
             State::Detect(detect) => {
                 let stats = &mut self.directions[conn.direction as usize].detect;
                 stats.duration.record(self.now - detect.accepted);
@@ -60,8 +62,8 @@ impl Engine {
                 self.begin_opaque(index);
             }
             State::Server(server) => {
-                if let ServerPhase::Head(_) = server.phase {
-                    if conn.rx.is_empty() {
+                if let ServerPhase::Head(scanner) = &server.phase {
+                    if conn.rx.is_empty() || !scanner.started() {
                         self.close_when_flushed(index);
                     } else {
                         self.refuse(index, Reason::HeaderTimeout);
@@ -69,14 +71,8 @@ impl Engine {
                 }
             }
             State::Connecting(waiting) => {
-                let (waiting, endpoint) = (*waiting, conn.endpoint);
-                let id = self.conns.id(index);
-                self.forget(index);
-                if let (Some(endpoint), Some(conn)) = (endpoint, id) {
-                    let how = CloseKind::Abort;
-                    self.outputs.push_back(super::Output::Close { conn, how });
-                    self.after_failed_connect(waiting, endpoint, Reason::ConnectTimeout, false);
-                }
+                let waiting = *waiting;
+                self.give_up_connect(index, waiting, Reason::ConnectTimeout);
             }
             State::Client(client) => {
                 if let ClientPhase::Idle = client.phase {
@@ -84,11 +80,17 @@ impl Engine {
                 }
             }
             State::Tunnel(_) => self.tunnel_due(index),
-            State::Linger { .. } => {
-                let flushed = conn.is_flushed();
-                self.end_conn(index, if flushed { CloseKind::Full } else { CloseKind::Abort });
+            State::Linger { .. } | State::Closing => {
+                // A slow reader is no dead one.
+                let due = conn.last + self.config.timeouts.half_open;
+                if conn.is_flushed() {
+                    self.end_conn(index, CloseKind::Full);
+                } else if due > self.now {
+                    self.timers.conns.set(index, due);
+                } else {
+                    self.end_conn(index, CloseKind::Abort);
+                }
             }
-            State::Closing => self.end_conn(index, CloseKind::Abort),
             State::Waiting(_) => {}
         }
     }
@@ -98,10 +100,10 @@ impl Engine {
     /// The deadlines of an exchange, with what their passing means.
     fn deadlines(&self, id: ExchangeId) -> [(Time, Reason); 3] {
         let never = (Time::MAX, Reason::IdleTimeout);
-        let Some(exchange) = self.exchanges.get(id) else {
-            return [never; 3];
-        };
-        let Some(service) = self.mesh.services.get(exchange.service as usize) else {
+        // A tunnel's connections have a timer of their own.
+        let exchange = self.exchanges.get(id).filter(|exchange| !exchange.progress.tunnelled);
+        let service = exchange.and_then(|e| self.mesh.services.get(e.service as usize));
+        let (Some(exchange), Some(service)) = (exchange, service) else {
             return [never; 3];
         };
         let times = &service.times;
@@ -128,6 +130,13 @@ impl Engine {
     }
 
     fn exchange_due(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        for conn in [exchange.up, Some(exchange.down)].into_iter().flatten() {
+            // What came in the same turn may be just what was waited for.
+            if self.conns.find(conn).is_some_and(|conn| conn.flags.queued) {
+                self.drive(conn.index);
+            }
+        }
         let passed = self.deadlines(id).into_iter().find(|&(due, _)| due <= self.now);
         match passed {
             Some((_, reason)) => self.fail(id, reason),

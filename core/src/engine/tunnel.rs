@@ -115,7 +115,7 @@ impl Engine {
     /// How long a half-closed tunnel may be silent. A drain does not wait for leftovers.
     fn half_open_limit(&self) -> crate::time::Duration {
         let limit = self.config.timeouts.half_open;
-        if self.is_draining() { limit.min(Timeouts::LINGER) } else { limit }
+        if self.is_draining() { limit.min(Timeouts::DRAIN_HALF_OPEN) } else { limit }
     }
 
     /// Nothing moved for as long as the timer knew: it may have since.

@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use super::Engine;
 use super::conn::{ClientPhase, Fin, ServerPhase, State};
 use super::contract::{CloseKind, ConnId, Output};
+use crate::config::Timeouts;
 use crate::limits::Limits;
 use crate::time::Time;
 
@@ -19,6 +20,9 @@ impl Engine {
             conn.flags.queued = false;
             self.drive(index);
             self.settle(index);
+            if self.ready.is_empty() {
+                self.feed_starved();
+            }
         }
     }
 
@@ -55,6 +59,9 @@ impl Engine {
             }
             if conn.flags.fin == Fin::Wanted {
                 conn.flags.fin = Fin::Sent;
+                if let State::Linger { .. } = conn.state {
+                    self.timers.conns.set(index, self.now + Timeouts::LINGER);
+                }
                 self.outputs.push_back(Output::Close { conn: id, how: CloseKind::Half });
                 // What was waiting for that is looked at once more.
                 self.touch(index);
@@ -64,29 +71,60 @@ impl Engine {
         self.pause_or_resume(index, id);
     }
 
-    /// What was received and not taken must not pin a read buffer that it does not fill.
+    /// What was received and not taken must not keep a buffer that it does not fill.
     fn settle_received(&mut self, index: u32) {
         let Some(conn) = self.conns.get_mut(index) else { return };
-        if conn.rx.is_empty() {
+        let held = conn.rx.len();
+        let mut pinned = match held {
+            0 => 0,
+            _ if conn.flags.rx_owned => conn.rx.capacity().max(conn.pinned as usize),
+            _ => Limits::READ_BLOCK,
+        };
+        if held == 0 {
             conn.rx = BytesMut::new();
-        } else if !conn.flags.rx_owned {
-            conn.flags.rx_owned = true;
-            if conn.rx.len() < Limits::READ_BLOCK / 2 {
-                conn.rx = BytesMut::from(&conn.rx[..]);
-            }
+        } else if 2 * held < pinned && pinned > Limits::COALESCE_BELOW {
+            conn.rx = BytesMut::from(&conn.rx[..]);
+            pinned = conn.rx.capacity();
         }
-        let charge = conn.rx.len() + conn.tx.held();
+        conn.flags.rx_owned = true;
+        conn.pinned = pinned as u32;
+        let charge = pinned + conn.tx.held();
         self.buffered = self.buffered - conn.charged + charge;
         conn.charged = charge;
     }
 
     fn pause_or_resume(&mut self, index: u32, id: ConnId) {
+        let full = self.buffered >= self.config.limits.buffer_bytes;
         let budget = self.budget(index);
         let Some(conn) = self.conns.get_mut(index) else { return };
-        if budget == 0 {
+        // At the worker's cap, clients that have bytes here send no more of them for now. What
+        // endpoints answer goes on: it is how the bytes get fewer.
+        let lingers = matches!(conn.state, State::Linger { .. });
+        if full && conn.endpoint.is_none() && conn.charged > 0 && !lingers {
+            conn.flags.paused = true;
+            if !core::mem::replace(&mut conn.flags.starved, true) {
+                self.starved.push(id);
+            }
+        } else if budget == 0 {
             conn.flags.paused = true;
         } else if core::mem::take(&mut conn.flags.paused) {
             self.outputs.push_back(Output::ReadReady(id));
+        }
+    }
+
+    /// Clients that were paused at the worker's cap go on once it holds clearly less.
+    fn feed_starved(&mut self) {
+        let cap = self.config.limits.buffer_bytes;
+        if self.starved.is_empty() || self.buffered > cap - cap / 8 {
+            return;
+        }
+        for id in core::mem::take(&mut self.starved) {
+            if self.conns.find(id).is_some()
+                && let Some(conn) = self.conns.get_mut(id.index)
+            {
+                conn.flags.starved = false;
+                self.touch(id.index);
+            }
         }
     }
 

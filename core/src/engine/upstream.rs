@@ -270,8 +270,11 @@ impl Engine {
             return;
         }
         service.balancer.sample(endpoint.member, outcome, now);
-        if !failed && matches!(endpoint.health, Health::Up { .. }) {
-            endpoint.health = Health::Up { failures: 0 };
+        if !failed {
+            // It answers: the next failure is a first one.
+            match &mut endpoint.health {
+                Health::Up { failures } | Health::Down { failures, .. } => *failures = 0,
+            }
         }
     }
 
@@ -297,8 +300,10 @@ impl Engine {
         let started = exchange.progress.response_started;
         // A reset while it served is the endpoint's failure; a reset of a connection that had
         // served others and was idle until now may only be its idle timeout.
+        // So may one that meets a body which the endpoint did not want.
         if reason == Reason::UpstreamReset
             && !exchange.progress.reused
+            && exchange.progress.request_done
             && let Some(endpoint) = endpoint
         {
             self.endpoint_down(endpoint, reason);
@@ -315,20 +320,13 @@ impl Engine {
         exchange.progress.reused
             && conn.tx.is_retaining()
             && conn.rx.is_empty()
-            && (exchange.traits.idempotent || conn.tx.sent() == 0)
+            && (exchange.traits.idempotent || !conn.tx.may_be_sent())
     }
 
     /// What came on a pooled connection before a byte of the request was written is no answer to it:
-    /// a server's 408 and close on an idle connection, usually. Not a byte was written if the adapter
-    /// was not even asked to; if it was, it may not have said so yet, and then only a request that
-    /// may be sent twice is sent again.
+    /// a server's 408 and close on an idle connection, usually.
     fn is_unasked(&self, index: u32) -> bool {
-        let Some(conn) = self.conns.get(index) else { return false };
-        let Some(exchange) = conn.exchange().and_then(|id| self.exchanges.get(id)) else {
-            return false;
-        };
-        let unsent = conn.tx.is_retaining() && conn.tx.sent() == 0;
-        unsent && (conn.flags.dirty || exchange.traits.idempotent)
+        self.conns.get(index).is_some_and(|conn| conn.tx.is_retaining() && !conn.tx.may_be_sent())
     }
 
     /// Sends a request again, over another connection.
@@ -344,8 +342,11 @@ impl Engine {
         self.end_attempt(id, Some(Outcome::Unsent));
         self.end_conn(index, CloseKind::Abort);
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.charged = request.held();
+        self.buffered += exchange.charged;
         exchange.request = request;
         exchange.up = None;
+        exchange.progress.replayed = true;
         if let Some((service, endpoint)) = endpoint.and_then(|e| self.mesh.service_of(e)) {
             service.stats.replays += 1;
             endpoint.stats.replays += 1;
@@ -412,7 +413,16 @@ fn note_final(exchange: &mut Exchange, response: &Response<'_>, draining: bool) 
     progress.until_close = outgoing == Framing::UntilClose;
     // A client that waits for a 100 and gets this instead may never send its body.
     let unsent = traits.expect_continue && !progress.continued && !progress.request_done;
-    progress.close = draining || !traits.keep_alive || progress.until_close || unsent;
+    // A response without a body is over before its request is.
+    let early =
+        !progress.request_done && matches!(response.framing, Framing::None | Framing::Length(0));
+    // After a CONNECT that failed, what the client sent for its tunnel is no request.
+    progress.close = traits.is_connect
+        || draining
+        || !traits.keep_alive
+        || progress.until_close
+        || unsent
+        || early;
 }
 
 fn outgoing_framing(exchange: &Exchange, framing: Framing) -> Framing {

@@ -110,9 +110,7 @@ const fn slot(first: u8, len: usize) -> u32 {
 /// and what differs from a digit or a hyphen by it is a control character.
 #[inline]
 fn is<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
-    let Ok(token) = <&[u8; N]>::try_from(token) else {
-        return false;
-    };
+    let Ok(token) = <&[u8; N]>::try_from(token) else { return false };
     // The first and the last word overlap; together they cover every byte.
     match (token.first_chunk(), lower.first_chunk()) {
         (Some(first), Some(lower_first)) if N <= 16 => {

@@ -336,9 +336,7 @@ fn put_framing(out: &mut BytesMut, framing: Option<Framing>, known: Known, name:
 /// Writes an Upgrade field with the protocols that are passed on, if any.
 fn put_upgrade(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     let mut protocols = list(value).filter(|protocol| is_upgrade(protocol));
-    let Some(first) = protocols.next() else {
-        return;
-    };
+    let Some(first) = protocols.next() else { return };
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(first);

@@ -114,9 +114,7 @@ pub fn receive_request<'a>(
             return Ok(Some((len, request)));
         }
     }
-    let Some(len) = scanner.scan(buf, HeadKind::Request, limits)? else {
-        return Ok(None);
-    };
+    let Some(len) = scanner.scan(buf, HeadKind::Request, limits)? else { return Ok(None) };
     let request = parse_request(&buf[..len], scratch, limits)?;
     Ok(Some((len, request)))
 }

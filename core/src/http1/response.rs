@@ -99,9 +99,7 @@ pub fn receive_response<'a>(
             return Ok(Some((len, response)));
         }
     }
-    let Some(len) = scanner.scan(buf, HeadKind::Response, limits)? else {
-        return Ok(None);
-    };
+    let Some(len) = scanner.scan(buf, HeadKind::Response, limits)? else { return Ok(None) };
     let response = parse_response(&buf[..len], scratch, limits, to)?;
     Ok(Some((len, response)))
 }

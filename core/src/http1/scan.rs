@@ -218,9 +218,7 @@ impl HeadScanner {
     fn first_line(&mut self, seen: &[u8]) -> Result<(), Reason> {
         let end = find_below::<{ b' ' + 1 }>(seen, self.scanned);
         self.scanned = end;
-        let Some(&byte) = seen.get(end) else {
-            return Ok(());
-        };
+        let Some(&byte) = seen.get(end) else { return Ok(()) };
         self.scanned += 1;
         match byte {
             b' ' => {
@@ -305,9 +303,7 @@ impl HeadScanner {
         loop {
             let end = find_below::<b' '>(seen, self.scanned);
             self.scanned = end;
-            let Some(&byte) = seen.get(end) else {
-                return Ok(());
-            };
+            let Some(&byte) = seen.get(end) else { return Ok(()) };
             self.scanned += 1;
             match byte {
                 b'\r' => {

@@ -3,5 +3,6 @@
 mod balancing;
 mod http;
 mod limits;
+mod regressions;
 mod rig;
 mod tunnels;
