@@ -1,1 +1,70 @@
-//! Fuzz targets.
+//! Fuzz targets: what bytes mean is said in `selvedge-proptests`; here they are only run.
+//!
+//! `cargo +nightly fuzz run engine` fuzzes. Built without cargo-fuzz, a target runs the files and
+//! folders that are its arguments: `cargo run -p selvedge-fuzz --bin engine -- fuzz/corpus/engine`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::{env, fs, io};
+
+use selvedge_proptests::script::{self, choose::Bytes, codec};
+
+pub use codec::{http1_body, http1_request, http1_response, sniff};
+
+/// No script is longer: a fuzzer must not win by being slow.
+const STEPS: usize = 2000;
+
+/// The script whose choices are these bytes.
+///
+/// # Panics
+/// If something does not hold.
+pub fn engine(data: &[u8]) {
+    if let Err(error) = script::run(&mut Bytes::new(data), STEPS) {
+        panic!("{error}");
+    }
+}
+
+/// Runs a target on the files and folders that are the program's arguments, and says how many there
+/// were.
+pub fn replay(target: fn(&[u8])) -> ExitCode {
+    let mut count = 0;
+    for argument in env::args_os().skip(1) {
+        match replay_path(Path::new(&argument), target) {
+            Ok(files) => count += files,
+            Err(error) => {
+                eprintln!("{}: {error}", argument.display());
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    println!("{count} inputs");
+    if count == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Runs a target on a file, or on all files of a folder; how many there were.
+///
+/// # Errors
+/// If something cannot be read.
+pub fn replay_path(path: &Path, target: fn(&[u8])) -> io::Result<usize> {
+    if !path.is_dir() {
+        let running = Running(path);
+        target(&fs::read(path)?);
+        drop(running);
+        return Ok(1);
+    }
+    let entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = entries.collect::<io::Result<Vec<PathBuf>>>()?;
+    paths.sort();
+    paths.iter().map(|path| replay_path(path, target)).sum()
+}
+
+/// Says which file it was, if that panics.
+struct Running<'a>(&'a Path);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed: {}", self.0.display());
+        }
+    }
+}

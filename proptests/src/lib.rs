@@ -1,4 +1,5 @@
 //! Property tests.
 
 pub mod harness;
+pub mod script;
 pub mod table;

@@ -45,10 +45,6 @@ impl Peer {
         Peer { child, folder, addr }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Everything it printed.
     pub(crate) fn output(&self) -> String {
         output(self.folder.path())
@@ -56,8 +52,6 @@ impl Peer {
 
     /// `kill -9`. Returns how many connections were open to it.
     pub(crate) fn kill(mut self) -> usize {
-        // Stopped first, so that the count is that of the moment it dies.
-        super::signal(self.pid(), "STOP");
         let open = connections_to(self.addr.port());
         self.child.kill().expect("cannot kill");
         self.child.wait().expect("cannot wait");
