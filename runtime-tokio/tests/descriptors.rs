@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{Proxy, echo, server, wait_for};
+use common::{PATIENCE, Proxy, echo, server, wait_for};
 use rlimit::Resource;
 
 static TURN: Mutex<()> = Mutex::new(());
@@ -32,7 +32,7 @@ fn a_dropped_proxy_leaves_no_descriptor() {
     }
     drop(clients);
     // The backend's threads need a moment to see the end.
-    wait_for("all descriptors to be closed", || open_descriptors() <= before);
+    wait_until_closed(before);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn finished_connections_leave_no_descriptor() {
         client.read_exact(&mut [0; 5]).unwrap();
     }
     proxy.wait_idle();
-    wait_for("all descriptors to be closed", || open_descriptors() <= before);
+    wait_until_closed(before);
 }
 
 #[test]
@@ -79,6 +79,19 @@ fn running_out_of_descriptors_slows_accepting_down_and_it_recovers() {
     rlimit::setrlimit(Resource::NOFILE, soft, hard).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     client.read_exact(&mut [0; 5]).unwrap();
+}
+
+/// Waits until there are no more descriptors than `before`; if there are, says which.
+fn wait_until_closed(before: usize) {
+    let start = Instant::now();
+    while open_descriptors() > before {
+        if start.elapsed() > PATIENCE {
+            let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let all: Vec<_> = all.filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
+            panic!("there were {before}, there are {}: {all:?}", all.len());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn open_descriptors() -> usize {

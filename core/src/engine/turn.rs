@@ -15,13 +15,16 @@ impl Engine {
     pub fn end_turn(&mut self, now: Time) {
         self.now = self.now.max(now);
         self.settle_queues();
-        while let Some(index) = self.ready.pop_front() {
-            let Some(conn) = self.conns.get_mut(index) else { continue };
-            conn.flags.queued = false;
-            self.drive(index);
-            self.settle(index);
+        loop {
+            while let Some(index) = self.ready.pop_front() {
+                let Some(conn) = self.conns.get_mut(index) else { continue };
+                conn.flags.queued = false;
+                self.drive(index);
+                self.settle(index);
+            }
+            self.feed_starved();
             if self.ready.is_empty() {
-                self.feed_starved();
+                return;
             }
         }
     }

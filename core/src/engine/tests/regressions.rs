@@ -605,3 +605,18 @@ fn churn_of_reloads_resets_and_refusals_leaks_nothing() {
     assert_eq!(rig.engine.mesh.services.len(), 4);
     assert_eq!(rig.engine.mesh.endpoints.len(), 5);
 }
+
+#[test]
+fn a_client_paused_at_the_cap_goes_on_when_a_write_frees_it() {
+    let mut config = config();
+    config.limits.buffer_bytes = 50_000;
+    let mut rig = Rig::with(config);
+    let (slow, up) = rig.exchange(GET1);
+    rig.blocked.push(slow);
+    rig.receive(up, big(60_000).as_bytes());
+    let down = rig.client();
+    rig.receive(down, b"GET / HTTP/1.1\r\nHost: one.ex");
+    assert_eq!(rig.engine.read_budget(down), 0);
+    rig.unblock(slow);
+    assert!(rig.read_ready.contains(&down) && rig.engine.read_budget(down) > 0);
+}
