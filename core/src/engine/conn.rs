@@ -153,6 +153,24 @@ pub(crate) enum ClientPhase {
 }
 
 impl Conn {
+    /// A connection on which nothing has happened yet.
+    pub(crate) fn new(direction: Direction, state: State, peer: SocketAddr, now: Time) -> Self {
+        Conn {
+            generation: 0,
+            direction,
+            state,
+            endpoint: None,
+            rx: BytesMut::new(),
+            tx: OutQueue::default(),
+            flags: Flags::default(),
+            last: now,
+            charged: 0,
+            pinned: 0,
+            peer,
+            original_dst: None,
+        }
+    }
+
     /// The exchange that this connection carries.
     pub(crate) fn exchange(&self) -> Option<ExchangeId> {
         match &self.state {

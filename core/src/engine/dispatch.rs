@@ -2,15 +2,12 @@
 
 use alloc::sync::Arc;
 
-use bytes::BytesMut;
-
 use super::Engine;
-use super::conn::{Client, ClientPhase, Conn, Flags, State};
+use super::conn::{Client, ClientPhase, Conn, State};
 use super::contract::{CloseKind, ConnId, Direction, Event, Output};
 use super::exchange::{ExchangeId, Kind, Traits};
 use super::mesh::Health;
 use crate::balance::Outcome;
-use crate::buf::OutQueue;
 use crate::error::{ConnectError, Reason};
 use crate::http1::HeadScanner;
 
@@ -123,20 +120,9 @@ impl Engine {
         let (service, target) = self.mesh.service_of(endpoint)?;
         target.conns += 1;
         let (addr, timeout, direction) = (target.addr, service.times.connect, service.direction);
-        let id = self.conns.insert(Conn {
-            generation: 0,
-            direction,
-            state: State::Connecting(exchange),
-            endpoint: Some(endpoint),
-            rx: BytesMut::new(),
-            tx: OutQueue::default(),
-            flags: Flags::default(),
-            last: self.now,
-            charged: 0,
-            pinned: 0,
-            peer: addr,
-            original_dst: None,
-        });
+        let mut conn = Conn::new(direction, State::Connecting(exchange), addr, self.now);
+        conn.endpoint = Some(endpoint);
+        let id = self.conns.insert(conn);
         self.timers.conns.set(id.index, self.now + timeout);
         self.outputs.push_back(Output::Connect { conn: id, addr });
         Some(id)

@@ -4,11 +4,10 @@ use alloc::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::conn::{Conn, Detect, Fin, Flags, State};
+use super::conn::{Conn, Detect, Fin, State};
 use super::contract::{Accepted, Command, ConnId, Direction, Event, Input};
 use super::exchange::{Kind, Traits};
 use super::{Drain, Engine};
-use crate::buf::OutQueue;
 use crate::config::ListenerKind;
 use crate::error::{IoError, Reason};
 use crate::sniff::Sniffer;
@@ -31,24 +30,10 @@ impl Engine {
             return None;
         }
         let original_dst = accepted.original_dst.filter(|&dst| dst != accepted.local);
-        let id = self.conns.insert(Conn {
-            generation: 0,
-            direction,
-            state: State::Detect(Detect {
-                sniffer: Sniffer::default(),
-                accepted: self.now,
-                since: None,
-            }),
-            endpoint: None,
-            rx: BytesMut::new(),
-            tx: OutQueue::default(),
-            flags: Flags::default(),
-            last: self.now,
-            charged: 0,
-            pinned: 0,
-            peer: accepted.peer,
-            original_dst,
-        });
+        let detect = Detect { sniffer: Sniffer::default(), accepted: self.now, since: None };
+        let mut conn = Conn::new(direction, State::Detect(detect), accepted.peer, self.now);
+        conn.original_dst = original_dst;
+        let id = self.conns.insert(conn);
         self.accepted += 1;
         self.direction(direction).accepted.opens += 1;
         let skips_detection = original_dst.is_some_and(|dst| {
