@@ -30,7 +30,7 @@ fn number<T: FromStr<Err: Display>>(name: &str) -> Option<T> {
 fn whatever_happens_the_contract_holds() {
     let seeds = match number("SELVEDGE_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SELVEDGE_SEEDS").unwrap_or(2000),
+        None => 0..number("SELVEDGE_SEEDS").unwrap_or(3000),
     };
     let all = seeds.clone().count();
     let mut total = Outcome::default();

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use super::client::Current;
 use super::content::{is_content, number, response_key};
-use super::mesh;
 use super::net::{Check, Reset};
 use super::request::{Body, Request};
 use super::wire::{Field, Framing, Head, Part, Reader, show};
@@ -12,7 +11,7 @@ use super::world::{Owner, Sent, World};
 
 impl World<'_> {
     pub(super) fn client_got(&mut self, at: usize, bytes: &[u8]) -> Check {
-        if self.clients[at].end.is_some() {
+        if self.clients[at].tunnelled {
             return self.end_got(Owner::Client(at), bytes);
         }
         self.clients[at].reader.feed(bytes);
@@ -37,7 +36,7 @@ impl World<'_> {
                 Some(Part::Data(data)) => self.client_data(at, &data)?,
                 Some(Part::End(trailers)) => self.client_end(at, &trailers, true)?,
             }
-            if self.clients[at].end.is_some() {
+            if self.clients[at].tunnelled {
                 let rest = self.clients[at].reader.take_rest();
                 return self.end_got(Owner::Client(at), &rest);
             }
@@ -67,6 +66,15 @@ impl World<'_> {
             return self.check_interim(id, head);
         }
         sent.answered = true;
+        if status == 101 && client.sent < sent.start + sent.request.bytes.len() {
+            return Err(format!("request {id} has become a tunnel before it was over"));
+        }
+        let tunnel = status == 101 || sent.request.method == "CONNECT" && status < 300;
+        let last = client.answered + 1 == client.requests.len();
+        if last && !tunnel && client.end.take().is_some() {
+            // What it said too early is no request.
+            client.wild_at.get_or_insert(client.answered + 1);
+        }
         let rid = head.get("X-Rid").and_then(number);
         if let Some(rid) = rid.filter(|&rid| (rid as usize) < self.responses.len()) {
             client.current = Current::App(rid, 0);
@@ -110,11 +118,12 @@ impl World<'_> {
     }
 
     fn open_client_tunnel(&mut self, at: usize) {
-        self.clients[at].end = Some(self.open_end(Owner::Client(at), b""));
-        // It may have said goodbye before.
-        let finishing = self.clients[at].finishing;
-        if let Some(end) = &mut self.clients[at].end {
-            end.finished = finishing;
+        self.clients[at].tunnelled = true;
+        if self.clients[at].end.is_none() {
+            let mut end = self.open_end(Owner::Client(at), b"");
+            // It may have said goodbye before.
+            end.finished = self.clients[at].finishing;
+            self.clients[at].end = Some(end);
         }
     }
 
@@ -136,7 +145,8 @@ impl World<'_> {
 
     /// What the answer says about the connection.
     fn note_closing(&mut self, at: usize, id: u32, head: &Head) -> Check {
-        let http10 = self.requests[id as usize].request.http10;
+        let request = &self.requests[id as usize].request;
+        let (http10, tunnel) = (request.http10, request.upgrade || request.method == "CONNECT");
         let client = &mut self.clients[at];
         match (head.get("connection"), head.status()) {
             (Some(b"close"), _) => (client.closing, client.told) = (true, true),
@@ -146,6 +156,9 @@ impl World<'_> {
             (other, _) => {
                 return Err(format!("the client is told {:?}", other.map(show)));
             }
+        }
+        if !request.keep_alive && !tunnel && !client.told {
+            return Err("the client asked for the end of its connection, and keeps it".to_owned());
         }
         Ok(())
     }
@@ -261,7 +274,7 @@ impl World<'_> {
     /// The proxy sends no more.
     pub(super) fn client_fin(&mut self, at: usize) -> Check {
         let client = &mut self.clients[at];
-        if client.end.is_some() {
+        if client.tunnelled {
             return self.end_fin(Owner::Client(at));
         }
         client.closing = true;
@@ -327,5 +340,4 @@ pub(super) fn has_host(request: &Request) -> bool {
 /// The value of the Host that the proxy supplies.
 pub(super) fn supplied_host(value: &[u8]) -> bool {
     std::str::from_utf8(value).is_ok_and(|text| text.parse::<SocketAddr>().is_ok())
-        || value == mesh::APP.as_bytes()
 }

@@ -44,7 +44,10 @@ pub(super) struct Client {
     pub(super) raw: Vec<u8>,
     pub(super) reader: Reader,
     pub(super) current: Current,
+    /// Its end of a tunnel. It may speak before the tunnel is there.
     pub(super) end: Option<End>,
+    /// The tunnel is there.
+    pub(super) tunnelled: bool,
     /// The proxy has closed, or said that it will.
     pub(super) closing: bool,
     /// It said so in an answer.
@@ -85,6 +88,7 @@ impl Client {
             reader: Reader::default(),
             current: Current::None,
             end: None,
+            tunnelled: place.speaks != Speaks::Http,
             closing: false,
             told: false,
         }
@@ -103,7 +107,7 @@ impl Client {
 
     /// Got an answer to everything, or could not get one.
     pub(super) fn is_served(&self) -> bool {
-        self.answered == self.requests.len() || self.told || self.end.is_some()
+        self.answered == self.requests.len() || self.told || self.tunnelled
     }
 }
 
@@ -221,7 +225,8 @@ impl World<'_> {
             authorities: if self.faults { &AUTHORITIES } else { &KEPT },
             redirected: place.original_dst.is_some(),
             largest: self.largest,
-            tunnels: true,
+            // A damaged one would carry anything at all.
+            tunnels: !wild,
         };
         let mut request = request::request(self.choose, ask);
         if wild {
@@ -243,6 +248,7 @@ impl World<'_> {
             client.hold = Some(start + request.head_len);
         }
         let wild = client.wild_at.is_some();
+        let tunnel = request.upgrade || request.method == "CONNECT";
         self.outcome.requests += 1;
         self.requests.push(Sent {
             request,
@@ -253,6 +259,10 @@ impl World<'_> {
             interims: 0,
             answered: false,
         });
+        if tunnel && !wild && self.choose.one_in(3) {
+            self.clients[at].end = Some(self.open_end(Owner::Client(at), b""));
+            self.send_in_tunnel(Owner::Client(at));
+        }
     }
 
     fn queue_noise(&mut self, at: usize) {

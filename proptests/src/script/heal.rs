@@ -21,6 +21,9 @@ impl World<'_> {
         }
         self.cooperate("exchanges", Self::is_idle)?;
         self.cooperate("connections", |world| world.net.sockets.is_empty())?;
+        if self.outcome.drains != u64::from(self.drained) {
+            return Err(format!("drained {} times", self.outcome.drains));
+        }
         self.check_stats()?;
         match self.clients.iter().position(|client| !client.is_served()) {
             Some(at) if !self.faults => Err(format!("client {at} has no answer")),

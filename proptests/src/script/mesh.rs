@@ -78,8 +78,9 @@ pub(super) const AUTHORITIES: [&str; 6] = [
 pub(super) const KEPT: [&str; 4] =
     ["web.example", "Web.Example:80", "one.example", "named.example"];
 
-/// The address of the app.
-pub(super) const APP: &str = "127.0.0.1:8080";
+/// The address of the app, and another that a reload may bring.
+const APPS: [&str; 2] = [APP, "127.0.0.1:8081"];
+const APP: &str = "127.0.0.1:8080";
 /// Port of the addresses of names.
 const NAME_PORT: u16 = 81;
 
@@ -120,6 +121,8 @@ impl Mesh {
     pub(super) fn change(&mut self, choose: &mut dyn Choose) {
         self.config.services = self.services(choose);
         if self.faults {
+            self.config.app =
+                pick(choose, &[Some(APP), Some(APP), Some(APP), Some(APPS[1]), None]).map(addr);
             self.config.timeouts = timeouts(choose);
             self.config.limits.queue = pick(choose, &[10_000, 1]);
             self.config.limits.pool_idle = pick(choose, &[10_000, 1, 0]);
@@ -149,8 +152,12 @@ impl Mesh {
                 }
                 if choose.one_in(6) {
                     service.timeouts.request = Some(Duration::from_secs(3));
+                    service.timeouts.connect = Some(Duration::from_secs(2));
+                    service.timeouts.idle = Some(Duration::from_secs(9));
+                    service.timeouts.failfast = Some(Duration::from_millis(500));
                 }
             }
+            services[3].opaque = !choose.one_in(3);
             if choose.one_in(8) {
                 services.remove(1);
             }
@@ -176,9 +183,13 @@ impl Mesh {
 
     /// The addresses of a name, new ones.
     pub(super) fn resolve(&mut self, choose: &mut dyn Choose, host: &str) -> Vec<IpAddr> {
-        let count = choose.within(1, 3) as u8;
+        let least = usize::from(!self.faults);
+        let count = choose.within(least, 3) as u8;
         let first = choose.below(4) as u8;
-        let ips: Vec<IpAddr> = (first..first + count).map(|n| [10, 1, 0, n].into()).collect();
+        let mut ips: Vec<IpAddr> = (first..first + count).map(|n| [10, 1, 0, n].into()).collect();
+        if !ips.is_empty() && choose.one_in(4) {
+            ips.extend([ips[0], IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1])]);
+        }
         self.names.entry(host.to_owned()).or_default().extend(&ips);
         self.note();
         ips
@@ -209,9 +220,9 @@ impl Mesh {
         }
         match (place.listener, place.original_dst) {
             (FORWARD, _) => self.ever["tcp/5432"].iter().copied().collect(),
-            (INBOUND, Some(dst)) if addr(dst).port() == 4143 => vec![addr(APP)],
+            (INBOUND, Some(dst)) if addr(dst).port() == 4143 => APPS.map(addr).into(),
             (_, Some(dst)) => vec![addr(dst)],
-            (INBOUND, None) => vec![addr(APP)],
+            (INBOUND, None) => APPS.map(addr).into(),
             _ => Vec::new(),
         }
     }

@@ -71,6 +71,8 @@ pub struct Outcome {
     pub tunnels: u64,
     /// Configurations that were replaced.
     pub reloads: u64,
+    /// Drains that came to their end.
+    pub drains: u64,
 }
 
 impl Outcome {
@@ -88,6 +90,7 @@ impl Outcome {
         self.interims += other.interims;
         self.tunnels += other.tunnels;
         self.reloads += other.reloads;
+        self.drains += other.drains;
     }
 }
 

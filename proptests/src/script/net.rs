@@ -159,7 +159,7 @@ impl Net {
             return 0;
         }
         let budget = self.engine.read_budget(conn);
-        if socket.armed && choose.one_in(8) {
+        if socket.armed && choose.one_in(4) {
             return want.min(Limits::READ_BLOCK);
         }
         if socket.paused { 0 } else { want.min(budget) }

@@ -176,6 +176,7 @@ impl<'a> World<'a> {
             if event == Event::Drained && self.net.engine.gauges().accepted > 0 {
                 return Err("drained with connections".to_owned());
             }
+            self.outcome.drains += u64::from(event == Event::Drained);
         }
         Ok(())
     }
