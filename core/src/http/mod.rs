@@ -4,10 +4,12 @@
 //! the other side in the same call, so everything borrows from the receive buffer.
 
 pub mod authority;
+pub(crate) mod facts;
 mod field;
 pub(crate) mod grammar;
 mod head;
 pub mod hop;
+mod message;
 pub mod method;
 #[cfg(test)]
 mod tests;
@@ -15,3 +17,4 @@ mod tests;
 pub(crate) use field::Fate;
 pub use field::{Field, Fields, Iter, Known, Scratch, Span};
 pub use head::{RequestHead, ResponseHead, Version};
+pub use message::{Framing, Request, Response, TargetForm};

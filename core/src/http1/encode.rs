@@ -5,13 +5,10 @@
 
 use bytes::BytesMut;
 
-use super::Framing;
-use super::facts::is_upgrade;
-use super::request::{Request, TargetForm};
-use super::response::Response;
 use crate::error::Reason;
+use crate::http::facts::is_upgrade;
 use crate::http::grammar::{Decimal, list};
-use crate::http::{Fate, Fields, Known, Span, Version};
+use crate::http::{Fate, Fields, Framing, Known, Request, Response, Span, TargetForm, Version};
 
 /// What changes in a request on its way.
 #[derive(Clone, Copy, Debug)]

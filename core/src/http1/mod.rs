@@ -27,7 +27,7 @@
 mod body;
 mod classify;
 mod encode;
-mod facts;
+mod fields;
 mod request;
 mod response;
 mod scan;
@@ -40,20 +40,9 @@ pub use encode::{
     ConnectionOption, ErrorAnswer, RequestRewrite, ResponseRewrite, encode_chunk_end,
     encode_chunk_start, encode_error, encode_request, encode_response,
 };
-pub use request::{Request, TargetForm, parse_request, receive_request};
-pub use response::{Response, ResponseTo, parse_response, receive_response};
+pub use request::{parse_request, receive_request};
+pub use response::{ResponseTo, parse_response, receive_response};
 pub use scan::{HeadKind, HeadScanner};
 pub use trailer::{encode_last_chunk, trailer_grpc_status};
 
-/// How the body of a message is delimited (RFC 9112 §6.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Framing {
-    /// There is no body.
-    None,
-    /// So many bytes; may be 0.
-    Length(u64),
-    /// Chunks (RFC 9112 §7.1).
-    Chunked,
-    /// Everything until the connection closes. Responses only.
-    UntilClose,
-}
+pub use crate::http::{Framing, Request, Response, TargetForm};

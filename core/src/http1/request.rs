@@ -2,61 +2,15 @@
 
 use memchr::memchr;
 
-use super::Framing;
 use super::classify;
-use super::facts::{self, Expect, Facts};
+use super::fields;
 use super::scan::{HeadKind, HeadScanner};
 use crate::error::Reason;
-use crate::http::{Fields, RequestHead, Scratch, Version, authority, method};
+use crate::http::facts::{Expect, Facts};
+use crate::http::{
+    Fields, Framing, Request, RequestHead, Scratch, TargetForm, Version, authority, method,
+};
 use crate::limits::Limits;
-
-/// The four forms of a request target (RFC 9112 §3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetForm {
-    /// `/path?query`.
-    Origin,
-    /// `http://authority/path?query`.
-    Absolute,
-    /// `host:port`, of CONNECT.
-    Authority,
-    /// `*`, of OPTIONS.
-    Asterisk,
-}
-
-/// A request head and what it means.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Method, target, version, fields.
-    pub head: RequestHead<'a>,
-    /// The form of the target.
-    pub form: TargetForm,
-    /// Who is asked: the authority of the target, else Host. `None` if there is no Host (HTTP/1.0)
-    /// or it is empty. Valid, but as spelled: see [`authority::normalize`].
-    pub authority: Option<&'a [u8]>,
-    /// The target in origin-form: of an absolute target its path and query (`/` if it has neither;
-    /// `*` for OPTIONS; it begins with `?` if there is a query but no path, and
-    /// [`encode_request`](super::encode_request) supplies the `/`), else the target itself.
-    pub path: &'a [u8],
-    /// How the body is delimited; never [`Framing::UntilClose`].
-    pub framing: Framing,
-    /// Does the client want the connection to stay open (RFC 9112 §9.3)?
-    pub keep_alive: bool,
-    /// Does it wait for a 100 before it sends the body (RFC 9110 §10.1.1)? HTTP/1.1 only.
-    pub expect_continue: bool,
-    /// Does it offer to speak something other than HTTP (RFC 9110 §7.8)? `h2c` does not count, and
-    /// neither does HTTP/1.0.
-    pub upgrade: bool,
-    /// Does it accept trailers (RFC 9110 §10.1.4)? HTTP/1.1 only.
-    pub te_trailers: bool,
-    /// Is it gRPC, by its Content-Type?
-    pub grpc: bool,
-    /// HEAD: the response has no body.
-    pub is_head: bool,
-    /// CONNECT: a 2xx makes a tunnel.
-    pub is_connect: bool,
-    /// May it be sent again when nobody knows what became of it?
-    pub idempotent: bool,
-}
 
 /// Checks a request head, which is what [`HeadScanner::scan`](super::HeadScanner::scan) found, no
 /// byte more or less.
@@ -74,7 +28,7 @@ pub fn parse_request<'a>(
     scratch: &'a mut Scratch,
     limits: &Limits,
 ) -> Result<Request<'a>, Reason> {
-    let mut headers = facts::headers();
+    let mut headers = fields::headers();
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(head, &mut headers) {
         Ok(httparse::Status::Complete(len)) if len == head.len() => {
@@ -101,7 +55,7 @@ pub fn receive_request<'a>(
     limits: &Limits,
 ) -> Result<Option<(usize, Request<'a>)>, Reason> {
     if scanner.is_new() {
-        let mut headers = facts::headers();
+        let mut headers = fields::headers();
         let mut parsed = httparse::Request::new(&mut []);
         let result = parsed.parse_with_uninit_headers(buf, &mut headers);
         // Whatever is not perfect is for the scanner to judge, byte by byte.
@@ -135,7 +89,7 @@ fn understand<'a>(
     if target.len() > limits.target_bytes {
         return Err(Reason::TargetTooLong);
     }
-    let facts = facts::gather(head, parsed.headers, scratch, limits)?;
+    let facts = fields::gather(head, parsed.headers, scratch, limits)?;
     let version = if version == 0 { Version::Http10 } else { Version::Http11 };
     let http11 = version == Version::Http11;
     let is_connect = method == b"CONNECT";

@@ -2,11 +2,11 @@
 
 use memchr::memchr;
 
-use super::Framing;
-use super::facts::{self, Facts};
+use super::fields;
 use super::scan::{HeadKind, HeadScanner};
 use crate::error::Reason;
-use crate::http::{Fields, ResponseHead, Scratch, Version};
+use crate::http::facts::Facts;
+use crate::http::{Fields, Framing, Response, ResponseHead, Scratch, Version};
 use crate::limits::Limits;
 
 /// What the response answers: its framing depends on it.
@@ -16,27 +16,6 @@ pub struct ResponseTo {
     pub is_head: bool,
     /// A CONNECT request.
     pub is_connect: bool,
-}
-
-/// A response head and what it means.
-#[derive(Clone, Copy, Debug)]
-pub struct Response<'a> {
-    /// Status, reason, version, fields.
-    pub head: ResponseHead<'a>,
-    /// How the body is delimited. [`Framing::None`] for 1xx, 204, 304, the answer to HEAD and a 2xx
-    /// to CONNECT.
-    pub framing: Framing,
-    /// What Content-Length or Transfer-Encoding say about the body that is not sent: 304 and HEAD
-    /// only, else [`Framing::None`].
-    pub announced: Framing,
-    /// May the connection be used again (RFC 9112 §9.3)? False for a 101 and a 2xx to CONNECT,
-    /// whose connection becomes a tunnel, and for a 204 that announces a body: whether one follows
-    /// is anyone's guess.
-    pub keep_alive: bool,
-    /// Does it name a protocol to switch to? A 101 must.
-    pub upgrade: bool,
-    /// gRPC's status, when it is in the head (a trailers-only response).
-    pub grpc_status: Option<u16>,
 }
 
 /// Checks a response head, which is what [`HeadScanner::scan`](super::HeadScanner::scan) found, no
@@ -51,7 +30,7 @@ pub fn parse_response<'a>(
     limits: &Limits,
     to: ResponseTo,
 ) -> Result<Response<'a>, Reason> {
-    let mut headers = facts::headers();
+    let mut headers = fields::headers();
     let mut parsed = httparse::Response::new(&mut []);
     let result = httparse::ParserConfig::default().parse_response_with_uninit_headers(
         &mut parsed,
@@ -82,7 +61,7 @@ pub fn receive_response<'a>(
     to: ResponseTo,
 ) -> Result<Option<(usize, Response<'a>)>, Reason> {
     if scanner.is_new() {
-        let mut headers = facts::headers();
+        let mut headers = fields::headers();
         let mut parsed = httparse::Response::new(&mut []);
         let result = httparse::ParserConfig::default().parse_response_with_uninit_headers(
             &mut parsed,
@@ -116,7 +95,7 @@ fn understand<'a>(
     let (Some(version), Some(status @ 100..)) = (parsed.version, parsed.code) else {
         return Err(Reason::BadResponse);
     };
-    let facts = facts::gather(head, parsed.headers, scratch, limits)?;
+    let facts = fields::gather(head, parsed.headers, scratch, limits)?;
     let version = if version == 0 { Version::Http10 } else { Version::Http11 };
     let connected = to.is_connect && matches!(status, 200..=299);
     // RFC 9112 §6.3: what a 2xx to CONNECT says about a body is ignored.

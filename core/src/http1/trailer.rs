@@ -3,8 +3,8 @@
 use bytes::BytesMut;
 
 use super::classify::{field_line, lines};
-use super::facts;
 use crate::error::Reason;
+use crate::http::facts;
 use crate::http::hop;
 
 /// Writes the last chunk and the trailers that may go on; returns how many may not and were dropped
