@@ -4,18 +4,18 @@
 //!
 //! ```text
 //! estimate × (pending + 1) / weight
-//! Weight counts in the draw and in the load. With equal latency the loads are equal when a member
-//! has `c × weight - 1` requests pending: with 8 or more in flight per unit of weight every share is
-//! within 10 % of its weight (weight 1 among many of weight 10 gets 9 % less). With fewer the heavy
-//! ones get more than their share: of two idle members with weights 1 and 2 the heavy one gets nearly
-//! everything, because its load is half that of the other.
-//!
 //! ```
 //!
 //! [`Balancer::pick`] draws two distinct ready members by weight and takes the one with the lower
 //! load. That is nearly as good as looking at all of them, costs the same with 3 as with 3,000, and
 //! does not send everybody to the same favourite at once (Mitzenmacher, "The Power of Two Choices in
 //! Randomized Load Balancing").
+//!
+//! Weight counts in the draw and in the load. With equal latency the loads are equal when a member
+//! has `c × weight - 1` requests pending: with 8 or more in flight per unit of weight every share is
+//! within 10 % of its weight (weight 1 among many of weight 10 gets 9 % less). With fewer the heavy
+//! ones get more than their share: of two idle members with weights 1 and 2 the heavy one gets nearly
+//! everything, because its load is half that of the other.
 //!
 //! ```
 //! use core::time::Duration;
