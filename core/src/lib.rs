@@ -94,6 +94,7 @@
 //! | [`sniff`] | what the first bytes of a connection are |
 //! | [`http`] | what HTTP/1 and, later, HTTP/2 share |
 //! | [`http1`] | heads, bodies and their encoding |
+//! | [`hpack`] | the header compression of HTTP/2 |
 //! | [`balance`] | which endpoint a request goes to |
 //! | [`engine`] | everything together |
 #![no_std]
@@ -106,6 +107,7 @@ mod buf;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod hpack;
 pub mod http;
 pub mod http1;
 pub mod limits;

@@ -1,0 +1,191 @@
+//! RFC 7541 Appendix C.
+
+use alloc::vec::Vec;
+
+use super::*;
+
+/// Blocks of one connection in hexadecimal, what they say, and the size of the table after each.
+type Example<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
+
+fn check(decoder: &mut Decoder, examples: &[Example<'_>]) {
+    for (block, expected, size) in examples {
+        let fields = decode(decoder, &hex(block)).expect("a good block");
+        let expected: Vec<Field> =
+            expected.iter().map(|(name, value)| field(name, value)).collect();
+        assert_eq!(fields, expected, "{block}");
+        assert_eq!(decoder.table_bytes(), *size, "{block}");
+    }
+}
+
+/// C.2: each on a connection of its own.
+#[test]
+fn representations() {
+    let examples: [Example<'_>; 4] = [
+        (
+            "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572",
+            &[("custom-key", "custom-header")],
+            55,
+        ),
+        ("040c 2f73 616d 706c 652f 7061 7468", &[(":path", "/sample/path")], 0),
+        ("1008 7061 7373 776f 7264 0673 6563 7265 74", &[("password", "secret")], 0),
+        ("82", &[(":method", "GET")], 0),
+    ];
+    for example in examples {
+        check(&mut Decoder::new(4096), &[example]);
+    }
+}
+
+#[test]
+fn only_the_third_kind_is_never_indexed() {
+    for (block, never) in [("0001 6101 62", false), ("1001 6101 62", true), ("4001 6101 62", false)]
+    {
+        let mut seen = Vec::new();
+        Decoder::new(4096)
+            .decode(&hex(block), LIMIT, |line| seen.push(line.never_indexed))
+            .expect("a good block");
+        assert_eq!(seen, [never], "{block}");
+    }
+}
+
+const FIRST: &[(&str, &str)] =
+    &[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")];
+const SECOND: &[(&str, &str)] = &[
+    (":method", "GET"),
+    (":scheme", "http"),
+    (":path", "/"),
+    (":authority", "www.example.com"),
+    ("cache-control", "no-cache"),
+];
+const THIRD: &[(&str, &str)] = &[
+    (":method", "GET"),
+    (":scheme", "https"),
+    (":path", "/index.html"),
+    (":authority", "www.example.com"),
+    ("custom-key", "custom-value"),
+];
+
+/// C.3.
+#[test]
+fn requests() {
+    check(
+        &mut Decoder::new(4096),
+        &[
+            ("8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d", FIRST, 57),
+            ("8286 84be 5808 6e6f 2d63 6163 6865", SECOND, 110),
+            (
+                "8287 85bf 400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65",
+                THIRD,
+                164,
+            ),
+        ],
+    );
+}
+
+/// C.4.
+#[test]
+fn requests_in_huffman_code() {
+    check(
+        &mut Decoder::new(4096),
+        &[
+            ("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", FIRST, 57),
+            ("8286 84be 5886 a8eb 1064 9cbf", SECOND, 110),
+            ("8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf", THIRD, 164),
+        ],
+    );
+}
+
+const REDIRECTED: &[(&str, &str)] = &[
+    (":status", "302"),
+    ("cache-control", "private"),
+    ("date", "Mon, 21 Oct 2013 20:13:21 GMT"),
+    ("location", "https://www.example.com"),
+];
+const REDIRECTED_AGAIN: &[(&str, &str)] = &[
+    (":status", "307"),
+    ("cache-control", "private"),
+    ("date", "Mon, 21 Oct 2013 20:13:21 GMT"),
+    ("location", "https://www.example.com"),
+];
+const ANSWERED: &[(&str, &str)] = &[
+    (":status", "200"),
+    ("cache-control", "private"),
+    ("date", "Mon, 21 Oct 2013 20:13:22 GMT"),
+    ("location", "https://www.example.com"),
+    ("content-encoding", "gzip"),
+    ("set-cookie", "foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1"),
+];
+
+/// With a table of 256 octets, which C.5 and C.6 take for granted.
+fn small() -> Decoder {
+    let mut decoder = Decoder::new(4096);
+    decoder.set_limit(256);
+    assert_eq!(decode(&mut decoder, &hex("3fe1 01")), Ok(Vec::new()));
+    decoder
+}
+
+/// C.5.
+#[test]
+fn responses() {
+    check(
+        &mut small(),
+        &[
+            (
+                "4803 3330 3258 0770 7269 7661 7465 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133
+                 2032 303a 3133 3a32 3120 474d 546e 1768 7474 7073 3a2f 2f77 7777 2e65 7861 6d70
+                 6c65 2e63 6f6d",
+                REDIRECTED,
+                222,
+            ),
+            ("4803 3330 37c1 c0bf", REDIRECTED_AGAIN, 222),
+            (
+                "88c1 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 2032 303a 3133 3a32 3220 474d
+                 54c0 5a04 677a 6970 7738 666f 6f3d 4153 444a 4b48 514b 425a 584f 5157 454f 5049
+                 5541 5851 5745 4f49 553b 206d 6178 2d61 6765 3d33 3630 303b 2076 6572 7369 6f6e
+                 3d31",
+                ANSWERED,
+                215,
+            ),
+        ],
+    );
+}
+
+/// C.6.
+#[test]
+fn responses_in_huffman_code() {
+    check(
+        &mut small(),
+        &[
+            (
+                "4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 82a6
+                 2d1b ff6e 919d 29ad 1718 63c7 8f0b 97c8 e9ae 82ae 43d3",
+                REDIRECTED,
+                222,
+            ),
+            ("4883 640e ffc1 c0bf", REDIRECTED_AGAIN, 222),
+            (
+                "88c1 6196 d07a be94 1054 d444 a820 0595 040b 8166 e084 a62d 1bff c05a 839b d9ab
+                 77ad 94e7 821d d7f2 e6c7 b335 dfdf cd5b 3960 d5af 2708 7f36 72c1 ab27 0fb5 291f
+                 9587 3160 65c0 03ed 4ee5 b106 3d50 07",
+                ANSWERED,
+                215,
+            ),
+        ],
+    );
+}
+
+/// C.1, as indexes and lengths.
+#[test]
+fn integers() {
+    use super::super::integer;
+
+    for (value, pattern, prefix, octets) in
+        [(10, 0, 5, "0a"), (1337, 0, 5, "1f 9a 0a"), (42, 0, 8, "2a"), (31, 0xa0, 5, "bf 00")]
+    {
+        let mut out = BytesMut::new();
+        integer::write(&mut out, pattern, prefix, value);
+        assert_eq!(out, hex(octets), "{value}");
+        let mut rest = &out[1..];
+        assert_eq!(integer::read(out[0], prefix, &mut rest), Ok(value as u32));
+        assert!(rest.is_empty());
+    }
+}
