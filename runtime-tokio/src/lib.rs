@@ -27,27 +27,143 @@
 //! # }
 //! ```
 //!
-//! # Shape
-//!
-//! One task per worker, the driver, owns the engine and all sockets. The waker of each socket puts
-//! its index on a ready list and wakes the driver, which visits the listed sockets: reads once into
-//! a buffer that all share, hands that to the engine, and writes at once what the engine wants
-//! written, so that bytes pass from one socket to the other without a task switch. No task and no
-//! buffer belongs to a connection. One clock reading serves a turn, and one timer the worker.
-//!
-//! Between two looks at the reactor the driver reads a bounded number of blocks, and no socket gets
-//! a second read before every other ready one had its first.
+//! The driver is [`selvedge_driver`]'s; here is what tokio brings to it. A worker's thread has a
+//! runtime of its own, and its future is the only task. What `Bound::embed` gives is woken at less
+//! cost as a task (`spawn`, `spawn_local`) than in `block_on`.
 #![forbid(unsafe_code)]
 
-mod accept;
-mod bind;
-mod driver;
-mod inbox;
-mod os;
-mod resolve;
-mod socket;
-mod worker;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-pub use bind::{BindError, Bound, Options, bind};
-pub use os::raise_descriptor_limit;
-pub use worker::{Worker, Workers};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use selvedge_core::config::Config;
+use selvedge_driver::{Background, Block, Read, Runtime, Stream, connect_result};
+pub use selvedge_driver::{BindError, Options, Worker, Workers, raise_descriptor_limit};
+use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::coop::unconstrained;
+use tokio::time::{Sleep, sleep_until};
+
+/// The listening sockets of all workers.
+pub type Bound = selvedge_driver::Bound<Tokio>;
+
+/// Opens every listener of `config`.
+///
+/// # Errors
+/// The first that cannot be opened. The others are closed again.
+pub fn bind(config: &Config, options: &Options) -> Result<Bound, BindError> {
+    Bound::open(config, options)
+}
+
+/// What tokio brings to a worker.
+#[derive(Debug)]
+pub struct Tokio;
+
+impl Runtime for Tokio {
+    type Stream = Connection;
+    type Listener = TcpListener;
+    type Timer = Pin<Box<Sleep>>;
+    type Dns = TokioRuntimeProvider;
+
+    fn stream(socket: std::net::TcpStream) -> io::Result<Connection> {
+        TcpStream::from_std(socket).map(Connection)
+    }
+
+    fn listener(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+        TcpListener::from_std(socket)
+    }
+
+    fn poll_accept(
+        listener: &TcpListener,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Connection, SocketAddr)>> {
+        listener.poll_accept(cx).map_ok(|(stream, peer)| (Connection(stream), peer))
+    }
+
+    fn timer() -> Self::Timer {
+        Box::pin(sleep_until(Instant::now().into()))
+    }
+
+    fn poll_timer(timer: &mut Self::Timer, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        timer.as_mut().reset(at.into());
+        timer.as_mut().poll(cx)
+    }
+
+    fn dns(_background: &Background) -> TokioRuntimeProvider {
+        // It has tasks of its own, which end with it.
+        TokioRuntimeProvider::default()
+    }
+
+    fn yield_now(cx: &mut Context<'_>) {
+        // Waking the task directly would put it in front of the reactor's events.
+        let _ = pin!(tokio::task::yield_now()).poll(cx);
+    }
+
+    fn unlimited<F: Future + Send>(worker: F) -> impl Future<Output = F::Output> + Send {
+        unconstrained(worker)
+    }
+
+    fn run(worker: impl Future<Output = io::Result<()>> + 'static) -> io::Result<()> {
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build_local(LocalOptions::default())?;
+        // As a task, and not as the future of `block_on`, which is woken through the kernel.
+        let task = runtime.spawn_local(worker);
+        runtime.block_on(task)?
+    }
+}
+
+/// A connection of a tokio worker.
+#[derive(Debug)]
+pub struct Connection(TcpStream);
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Stream for Connection {
+    fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<SocketAddr>> {
+        loop {
+            if self.0.poll_write_ready(cx)?.is_pending() {
+                return Poll::Pending;
+            }
+            // `WouldBlock`, after a wake-up too many, clears the readiness.
+            match self.0.try_io(Interest::WRITABLE, || connect_result(&self.0)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_read(&mut self, block: &mut Block, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
+        let block = block.spare();
+        let room = block.capacity();
+        // Clears the readiness on a short read, which has emptied the socket's buffer: no second
+        // read is needed to learn that.
+        let read = pin!(self.0.read_buf(block)).poll(cx)?;
+        read.map(|length| {
+            let more = length == room || length > 0 && self.0.poll_read_ready(cx).is_ready();
+            Ok(Read { length, more })
+        })
+    }
+
+    fn poll_write(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.0);
+        match slices {
+            [one] => stream.poll_write(cx, one),
+            slices => stream.poll_write_vectored(cx, slices),
+        }
+    }
+}

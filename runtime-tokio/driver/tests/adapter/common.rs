@@ -8,12 +8,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::adapter::{Options, Worker, Workers, bind, block_on};
 use selvedge_core::config::{
     Config, Endpoint, Listener, ListenerKind, Service, ServiceTimeouts, Target,
 };
 use selvedge_core::engine::Event;
 use selvedge_core::stats::Snapshot;
-use selvedge_tokio::{Options, Worker, Workers, bind};
 
 /// Longer than anything here takes on a slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -150,12 +150,4 @@ pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
         thread::sleep(Duration::from_millis(5));
     }
-}
-
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
-        .block_on(async { tokio::time::timeout(PATIENCE, future).await.unwrap() })
 }

@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use selvedge_core::config::ListenerId;
 use selvedge_core::time::Time;
-use tokio::net::{TcpListener, TcpStream};
 use tracing::{info, warn};
 
 use crate::inbox::{Inbox, Source};
-use crate::os;
+use crate::{Runtime, os};
 
 /// The first wait after an error; each further one doubles it …
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -21,17 +20,17 @@ const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// One listening socket.
-pub(crate) struct Acceptor {
+pub(crate) struct Acceptor<R: Runtime> {
     pub(crate) id: ListenerId,
     pub(crate) source: Arc<Source>,
     /// When to look again after an error, and how long that wait is.
     backoff: Option<(Time, Duration)>,
-    listener: TcpListener,
+    listener: R::Listener,
     waker: Waker,
     inbox: Arc<Inbox>,
 }
 
-impl Acceptor {
+impl<R: Runtime> Acceptor<R> {
     /// Takes a non-blocking socket, and its index on the ready list.
     pub(crate) fn new(
         id: ListenerId,
@@ -41,7 +40,7 @@ impl Acceptor {
     ) -> io::Result<Self> {
         let source = Source::new(inbox, index);
         let waker = Waker::from(Arc::clone(&source));
-        let listener = TcpListener::from_std(socket)?;
+        let listener = R::listener(socket)?;
         Ok(Acceptor { id, source, backoff: None, listener, waker, inbox: Arc::clone(inbox) })
     }
 
@@ -52,12 +51,12 @@ impl Acceptor {
 
     /// A connection and its peer; `None` for one that broke before it could be accepted. Pending:
     /// the waker, or the time of [`Acceptor::retry_at`], tells when to look again.
-    pub(crate) fn poll(&mut self, now: Time) -> Poll<Option<(TcpStream, SocketAddr)>> {
+    pub(crate) fn poll(&mut self, now: Time) -> Poll<Option<(R::Stream, SocketAddr)>> {
         if self.retry_at().is_some_and(|until| now < until) {
             return Poll::Pending;
         }
         let cx = &mut Context::from_waker(&self.waker);
-        match self.listener.poll_accept(cx) {
+        match R::poll_accept(&self.listener, cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok((stream, peer))) => {
                 if self.backoff.take().is_some() {

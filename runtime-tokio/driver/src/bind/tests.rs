@@ -9,6 +9,10 @@ fn config(addr: SocketAddr) -> Config {
     Config { listeners: vec![Listener { addr, kind: ListenerKind::Outbound }], ..Config::default() }
 }
 
+fn bind(config: &Config, options: &Options) -> Result<Bound<()>, BindError> {
+    Bound::open(config, options)
+}
+
 fn any() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }

@@ -1,13 +1,11 @@
 //! HTTP through the adapter.
 
-mod common;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 
-use common::{Proxy, send_all, server, service};
+use super::common::{Proxy, send_all, server, service};
+use crate::adapter::Options;
 use selvedge_core::config::{Config, Listener, ListenerKind, Target};
-use selvedge_tokio::Options;
 
 #[test]
 fn get() {

@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hickory_resolver::TokioResolver;
+use hickory_resolver::Resolver;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::runtime::RuntimeProvider;
 use selvedge_core::engine::{Input, QueryId};
 use selvedge_core::error::DnsError;
-use tokio::task::JoinSet;
 use tracing::warn;
 
+use crate::Runtime;
+use crate::background::Runner;
 use crate::inbox::{Inbox, Message};
 
 /// The files that decide how names are resolved.
@@ -23,27 +24,36 @@ type Answer = Result<(Vec<IpAddr>, Duration), DnsError>;
 
 /// Answers [`Output::Resolve`](selvedge_core::engine::Output::Resolve). Costs nothing until the
 /// first name.
-pub(crate) struct Names {
+pub(crate) struct Names<R: Runtime> {
     inbox: Arc<Inbox>,
-    resolver: Option<TokioResolver>,
+    resolver: Option<Resolver<R::Dns>>,
     /// When [`FILES`] were written that `resolver` was made from.
     stamp: [Option<SystemTime>; 2],
-    /// Aborted when the driver goes.
-    lookups: JoinSet<()>,
+    lookups: Runner,
 }
 
-impl Names {
-    pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
-        Names { inbox, resolver: None, stamp: [None; 2], lookups: JoinSet::new() }
+impl<R: Runtime> Names<R> {
+    /// Takes its index on the ready list.
+    pub(crate) fn new(inbox: &Arc<Inbox>, index: u32) -> Self {
+        Names {
+            inbox: Arc::clone(inbox),
+            resolver: None,
+            stamp: [None; 2],
+            lookups: Runner::new(inbox, index),
+        }
+    }
+
+    /// Goes on with what has become ready.
+    pub(crate) fn visit(&mut self) {
+        self.lookups.visit();
     }
 
     /// Looks `name` up; the answer comes as a message.
     pub(crate) fn resolve(&mut self, query: QueryId, name: Arc<str>) {
-        while self.lookups.try_join_next().is_some() {}
         self.refresh();
         let resolver = self.resolver.clone();
         let inbox = Arc::clone(&self.inbox);
-        self.lookups.spawn(async move {
+        self.lookups.background.spawn(async move {
             let result = match resolver {
                 Some(resolver) => look_up(&resolver, &name).await,
                 None => Err(DnsError::Failed),
@@ -59,12 +69,13 @@ impl Names {
             return;
         }
         self.stamp = stamp;
-        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+        let dns = || R::dns(&self.lookups.background);
+        let mut builder = Resolver::builder(dns()).unwrap_or_else(|error| {
             warn!(%error, "cannot use {}; asking a name server on this machine", FILES[0]);
             // As the C library does.
             let local = NameServerConfig::udp_and_tcp(IpAddr::from([127, 0, 0, 1]));
             let config = ResolverConfig::from_parts(None, Vec::new(), vec![local]);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            Resolver::builder_with_config(config, dns())
         });
         set_options(builder.options_mut());
         self.resolver =
@@ -78,7 +89,7 @@ fn set_options(options: &mut ResolverOpts) {
     options.cache_size = 0;
 }
 
-async fn look_up(resolver: &TokioResolver, name: &str) -> Answer {
+async fn look_up<P: RuntimeProvider>(resolver: &Resolver<P>, name: &str) -> Answer {
     match resolver.lookup_ip(name).await {
         Ok(answer) => {
             let mut addrs: Vec<IpAddr> = Vec::new();

@@ -1,15 +1,6 @@
 use std::net::TcpListener;
 
-use tokio::runtime::{LocalOptions, LocalRuntime};
-
 use super::*;
-
-fn runtime() -> LocalRuntime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())
-        .unwrap()
-}
 
 #[test]
 fn connect_errors() {
@@ -74,13 +65,10 @@ fn a_connection_that_was_not_redirected_has_no_other_destination() {
             assert!(listen.starts_with('['));
             continue;
         };
-        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, peer) = listener.accept().unwrap();
-        accepted.set_nonblocking(true).unwrap();
-        let (local, original) = runtime().block_on(async {
-            let stream = TcpStream::from_std(accepted).unwrap();
-            (stream.local_addr().unwrap(), original_dst(&stream, peer))
-        });
+        let local = local_addr(&accepted).unwrap();
+        let original = original_dst(&accepted, peer);
         assert_eq!(local, listener.local_addr().unwrap());
         // With connection tracking the kernel knows it; without, there is nothing to know.
         assert!(original.is_none_or(|addr| addr == local), "{original:?}");
@@ -93,12 +81,8 @@ fn a_socket_connected_to_itself_was_refused() {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     socket.bind(&any.into()).unwrap();
     socket.connect(&socket.local_addr().unwrap()).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    runtime().block_on(async {
-        let stream = TcpStream::from_std(socket.into()).unwrap();
-        let error = connect_result(&stream).unwrap_err();
-        assert_eq!(connect_error(&error), ConnectError::Refused);
-    });
+    let error = connect_result(&socket).unwrap_err();
+    assert_eq!(connect_error(&error), ConnectError::Refused);
 }
 
 #[test]

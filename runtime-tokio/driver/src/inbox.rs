@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
+use futures_channel::oneshot;
 use selvedge_core::engine::Input;
 use selvedge_core::stats::Snapshot;
-use tokio::sync::oneshot;
 
 /// Something for the driver that no socket told it.
 #[derive(Debug)]

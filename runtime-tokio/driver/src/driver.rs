@@ -1,61 +1,56 @@
-//! The one task of a worker: it owns the engine and every socket.
+//! The one future of a worker: it owns the engine and every socket.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::TcpListener;
-use std::pin::{Pin, pin};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
-use bytes::BytesMut;
 use selvedge_core::config::{Config, ListenerId};
 use selvedge_core::engine::{Accepted, CloseKind, Command, ConnId, Engine, Event, Input, Output};
 use selvedge_core::time::Time;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::Options;
 use crate::accept::Acceptor;
-use crate::inbox::{Inbox, Message, Source};
-use crate::os;
+use crate::inbox::{Inbox, Message};
 use crate::resolve::Names;
 use crate::socket::{Socket, Visit};
+use crate::timer::Timer;
+use crate::{Block, Options, Runtime, os};
 
 /// Sources that are visited before the reactor, the timer and the messages get their turn.
 const VISITS_PER_POLL: usize = 64;
 /// Connections that one visit of a listener accepts.
 const ACCEPTS_PER_VISIT: u32 = 16;
-/// No sleep is longer: the engine's "never" is far beyond what a timer can be set to.
-const MAX_SLEEP: Duration = Duration::from_hours(1);
-/// The index of the timer on the ready list. Listeners count down from here; connections count up
-/// from 0 and are bounded by memory long before they meet.
+/// The index of the timer on the ready list …
 const TIMER: u32 = u32::MAX;
+/// … of the names that are being resolved …
+const NAMES: u32 = TIMER - 1;
+/// … and of the first listener. Listeners count down from here; connections count up from 0 and are
+/// bounded by memory long before they meet.
+const LISTENER: u32 = NAMES - 1;
 
 /// Drives one engine. Everything happens in [`Driver::poll`].
-pub(crate) struct Driver<E> {
+pub(crate) struct Driver<R: Runtime, E> {
     engine: Engine,
     events: E,
     options: Options,
     inbox: Arc<Inbox>,
     /// By [`ConnId::index`].
-    sockets: Vec<Option<Socket>>,
+    sockets: Vec<Option<Socket<R::Stream>>>,
     /// By [`ListenerId`]; none after a drain.
-    acceptors: Vec<Acceptor>,
-    names: Names,
-    timer: Timer,
+    acceptors: Vec<Acceptor<R>>,
+    names: Names<R>,
+    timer: Timer<R>,
     /// The clock reading of this poll.
     now: Time,
     /// Indices of the sources to visit.
     ready: VecDeque<u32>,
-    /// What every socket reads into. The filled part is handed over; once that was written on, its
-    /// room is used again.
-    block: BytesMut,
+    block: Block,
     ended: bool,
 }
 
-impl<E: FnMut(Event)> Driver<E> {
-    /// Takes the listeners, in the order of the configuration. Within a runtime.
+impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
+    /// Takes the listeners, in the order of the configuration. Called within the runtime.
     pub(crate) fn new(
         config: Arc<Config>,
         listeners: Vec<TcpListener>,
@@ -66,24 +61,24 @@ impl<E: FnMut(Event)> Driver<E> {
         let mut acceptors = Vec::with_capacity(listeners.len());
         let mut ready = VecDeque::new();
         for (id, socket) in (0..).zip(listeners) {
-            let acceptor = Acceptor::new(id, TIMER - 1 - u32::from(id), socket, &inbox)?;
+            let acceptor = Acceptor::new(id, LISTENER - u32::from(id), socket, &inbox)?;
             acceptor.source.queue(&mut ready);
             acceptors.push(acceptor);
         }
-        let timer = Timer::new(&inbox);
+        let timer = Timer::new(&inbox, TIMER);
         let now = timer.now();
         let mut driver = Driver {
             engine: Engine::new(config, os::seed()?, now),
             events,
             options,
-            names: Names::new(Arc::clone(&inbox)),
+            names: Names::new(&inbox, NAMES),
             inbox,
             sockets: Vec::new(),
             acceptors,
             timer,
             now,
             ready,
-            block: BytesMut::new(),
+            block: Block::default(),
             ended: false,
         };
         // What the configuration wants at once: names to resolve.
@@ -108,9 +103,7 @@ impl<E: FnMut(Event)> Driver<E> {
         }
         self.arm_timer();
         if !self.ready.is_empty() {
-            // Runs this task again, but only after the reactor has looked for events: waking it
-            // directly would put it in front of them.
-            let _ = pin!(tokio::task::yield_now()).poll(cx);
+            R::yield_now(cx);
         }
         Poll::Pending
     }
@@ -136,8 +129,10 @@ impl<E: FnMut(Event)> Driver<E> {
     }
 
     fn visit(&mut self, index: u32) {
-        if index == TIMER {
-            return self.visit_timer();
+        match index {
+            TIMER => return self.visit_timer(),
+            NAMES => return self.names.visit(),
+            _ => {}
         }
         if let Some(Some(socket)) = self.sockets.get_mut(index as usize) {
             let visit = socket.visit(&mut self.engine, &mut self.block, self.now);
@@ -149,7 +144,7 @@ impl<E: FnMut(Event)> Driver<E> {
             }
             return self.settle();
         }
-        let id = (TIMER - 1 - index) as usize;
+        let id = (LISTENER - index) as usize;
         if let Some(acceptor) = self.acceptors.get(id) {
             acceptor.source.begin_visit();
             if self.accept(id, ACCEPTS_PER_VISIT) {
@@ -159,8 +154,7 @@ impl<E: FnMut(Event)> Driver<E> {
     }
 
     fn visit_timer(&mut self) {
-        self.timer.source.begin_visit();
-        self.timer.armed = Time::MAX;
+        self.timer.begin_visit();
         for acceptor in &self.acceptors {
             if acceptor.retry_at().is_some_and(|at| at <= self.now) {
                 acceptor.source.queue(&mut self.ready);
@@ -177,7 +171,7 @@ impl<E: FnMut(Event)> Driver<E> {
             match self.acceptors[id].poll(self.now) {
                 Poll::Ready(Some((stream, peer))) => {
                     // Without an address of ours the connection is gone already.
-                    if let Ok(local) = stream.local_addr() {
+                    if let Ok(local) = os::local_addr(&stream) {
                         let accepted = Accepted {
                             listener: id as ListenerId,
                             peer,
@@ -226,7 +220,7 @@ impl<E: FnMut(Event)> Driver<E> {
                     socket.source.queue(&mut self.ready);
                 }
             }
-            Output::Connect { conn, addr } => match os::start_connect(addr, &self.options) {
+            Output::Connect { conn, addr } => match self.start_connect(addr) {
                 Ok(stream) => self.insert(conn, stream, true),
                 Err(error) => {
                     let result = Err(os::connect_error(&error));
@@ -245,7 +239,11 @@ impl<E: FnMut(Event)> Driver<E> {
         false
     }
 
-    fn insert(&mut self, conn: ConnId, stream: TcpStream, connecting: bool) {
+    fn start_connect(&self, addr: SocketAddr) -> io::Result<R::Stream> {
+        R::stream(os::start_connect(addr, &self.options)?)
+    }
+
+    fn insert(&mut self, conn: ConnId, stream: R::Stream, connecting: bool) {
         let index = conn.index();
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);
@@ -279,52 +277,6 @@ impl<E: FnMut(Event)> Driver<E> {
 }
 
 /// The socket of a connection.
-fn live(sockets: &mut [Option<Socket>], conn: ConnId) -> Option<&mut Socket> {
+fn live<S>(sockets: &mut [Option<Socket<S>>], conn: ConnId) -> Option<&mut Socket<S>> {
     sockets.get_mut(conn.index())?.as_mut()
-}
-
-/// The one timer.
-struct Timer {
-    source: Arc<Source>,
-    waker: Waker,
-    sleep: Pin<Box<Sleep>>,
-    /// What `sleep` is set to; [`Time::MAX`] once it fired.
-    armed: Time,
-    /// [`Time::ZERO`].
-    origin: Instant,
-}
-
-impl Timer {
-    fn new(inbox: &Arc<Inbox>) -> Self {
-        let origin = Instant::now();
-        let source = Source::new(inbox, TIMER);
-        Timer {
-            waker: Waker::from(Arc::clone(&source)),
-            source,
-            sleep: Box::pin(sleep_until(origin)),
-            armed: Time::MAX,
-            origin,
-        }
-    }
-
-    fn now(&self) -> Time {
-        Time::ZERO + self.origin.elapsed()
-    }
-
-    /// Sees to a wake-up at `deadline` or earlier. Setting the timer anew costs more than being
-    /// woken once too often, so a deadline that moves away is left to fire. True if it has come.
-    fn arm(&mut self, deadline: Time, now: Time) -> bool {
-        if deadline <= now {
-            return true;
-        }
-        let deadline = deadline.min(now + MAX_SLEEP);
-        if deadline >= self.armed {
-            return false;
-        }
-        self.armed = deadline;
-        let at = self.origin + Duration::from_nanos(deadline.as_nanos());
-        self.sleep.as_mut().reset(at);
-        let cx = &mut Context::from_waker(&self.waker);
-        self.sleep.as_mut().poll(cx).is_ready()
-    }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -64,47 +65,49 @@ impl std::error::Error for BindError {
 
 /// The listening sockets of all workers. Peers can connect already; nobody accepts yet.
 #[derive(Debug)]
-pub struct Bound {
+pub struct Bound<R> {
     pub(crate) options: Options,
     /// Per worker, in the order of the configuration.
     pub(crate) listeners: Vec<Vec<TcpListener>>,
     addrs: Vec<SocketAddr>,
+    runtime: PhantomData<fn() -> R>,
 }
 
-impl Bound {
+impl<R> Bound<R> {
+    /// Opens every listener of `config`.
+    ///
+    /// # Errors
+    /// The first that cannot be opened. The others are closed again.
+    pub fn open(config: &Config, options: &Options) -> Result<Self, BindError> {
+        let workers = options.workers.max(1);
+        let mut bound = Bound {
+            options: options.clone(),
+            listeners: (0..workers).map(|_| Vec::new()).collect(),
+            addrs: Vec::with_capacity(config.listeners.len()),
+            runtime: PhantomData,
+        };
+        for listener in &config.listeners {
+            let error = |source| BindError { addr: listener.addr, source };
+            let mut addr = listener.addr;
+            if workers > 1 {
+                reserve(addr, options).map_err(error)?;
+            }
+            for sockets in &mut bound.listeners {
+                let socket = listen(addr, options).map_err(error)?;
+                // The others join the first on the port that it got.
+                addr = socket.local_addr().map_err(error)?;
+                sockets.push(socket);
+            }
+            bound.addrs.push(addr);
+        }
+        Ok(bound)
+    }
+
     /// Where it listens, in the order of [`Config::listeners`]: with the port that the kernel
     /// chose where the configuration says 0.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
-}
-
-/// Opens every listener of `config`.
-///
-/// # Errors
-/// The first that cannot be opened. The others are closed again.
-pub fn bind(config: &Config, options: &Options) -> Result<Bound, BindError> {
-    let workers = options.workers.max(1);
-    let mut bound = Bound {
-        options: options.clone(),
-        listeners: (0..workers).map(|_| Vec::new()).collect(),
-        addrs: Vec::with_capacity(config.listeners.len()),
-    };
-    for listener in &config.listeners {
-        let error = |source| BindError { addr: listener.addr, source };
-        let mut addr = listener.addr;
-        if workers > 1 {
-            reserve(addr, options).map_err(error)?;
-        }
-        for sockets in &mut bound.listeners {
-            let socket = listen(addr, options).map_err(error)?;
-            // The others join the first on the port that it got.
-            addr = socket.local_addr().map_err(error)?;
-            sockets.push(socket);
-        }
-        bound.addrs.push(addr);
-    }
-    Ok(bound)
 }
 
 /// With `SO_REUSEPORT` a second proxy of the same user would silently get a share of the first

@@ -1,34 +1,27 @@
 //! A TCP connection, between its descriptor and the engine.
 
-use std::io::{self, IoSlice, Read};
-use std::pin::{Pin, pin};
+use std::io::{self, IoSlice, Read as _};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use selvedge_core::engine::{ConnId, Engine, Input};
 use selvedge_core::error::IoError;
-use selvedge_core::limits::Limits;
 use selvedge_core::time::Time;
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
-use tokio::net::TcpStream;
 
 use crate::inbox::{Inbox, Source};
-use crate::os;
+use crate::{Block, Read, Stream, os};
 
 /// How many slices go into one `writev`. Most writes have one or two; an array of 64 costs more to
 /// fill than a second system call now and then.
 const MAX_SLICES: usize = 16;
-/// A read into less room than this is not worth its system call: better a new block.
-const MIN_ROOM: usize = 8 * 1024;
 
 /// A socket and what is known about it.
-pub(crate) struct Socket {
+pub(crate) struct Socket<S> {
     conn: ConnId,
     pub(crate) source: Arc<Source>,
-    stream: TcpStream,
+    stream: S,
     /// Made from `source`; kept because making one costs two atomic operations.
     waker: Waker,
     connecting: bool,
@@ -54,14 +47,9 @@ pub(crate) enum Visit {
     Gone,
 }
 
-impl Socket {
+impl<S: Stream> Socket<S> {
     /// A connection, or one that is `connecting`. Its first visit registers the waker.
-    pub(crate) fn new(
-        conn: ConnId,
-        stream: TcpStream,
-        inbox: &Arc<Inbox>,
-        connecting: bool,
-    ) -> Self {
+    pub(crate) fn new(conn: ConnId, stream: S, inbox: &Arc<Inbox>, connecting: bool) -> Self {
         let source = Source::new(inbox, conn.index() as u32);
         let waker = Waker::from(Arc::clone(&source));
         let (write_blocked, read_closed, write_failed) = (false, false, None);
@@ -70,7 +58,7 @@ impl Socket {
 
     /// Looks what happened: finishes connecting, or writes what was blocked and reads at most one
     /// block. A socket whose reading the engine has paused is not read.
-    pub(crate) fn visit(&mut self, engine: &mut Engine, block: &mut BytesMut, now: Time) -> Visit {
+    pub(crate) fn visit(&mut self, engine: &mut Engine, block: &mut Block, now: Time) -> Visit {
         self.source.begin_visit();
         if self.connecting {
             return self.finish_connect(engine, now);
@@ -89,17 +77,10 @@ impl Socket {
     fn finish_connect(&mut self, engine: &mut Engine, now: Time) -> Visit {
         let conn = self.conn;
         let cx = &mut Context::from_waker(&self.waker);
-        let result = loop {
-            if self.stream.poll_write_ready(cx).is_pending() {
-                return Visit::Nothing;
-            }
-            // `WouldBlock`, after a wake-up too many, clears the readiness.
-            let finish = || os::connect_result(&self.stream);
-            match self.stream.try_io(Interest::WRITABLE, finish) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => break result.map_err(|error| os::connect_error(&error)),
-            }
+        let Poll::Ready(result) = self.stream.poll_connected(cx) else {
+            return Visit::Nothing;
         };
+        let result = result.map_err(|error| os::connect_error(&error));
         self.connecting = false;
         let visit = match result {
             Ok(_) => Visit::FedMore,
@@ -109,22 +90,22 @@ impl Socket {
         visit
     }
 
-    fn read(&mut self, engine: &mut Engine, block: &mut BytesMut, now: Time) -> Visit {
+    fn read(&mut self, engine: &mut Engine, block: &mut Block, now: Time) -> Visit {
         let conn = self.conn;
         let result = if self.read_closed || engine.read_budget(conn) == 0 {
             Poll::Pending
         } else if self.write_failed.is_some() {
             self.read_directly(block)
         } else {
-            self.poll_read(block)
+            self.stream.poll_read(block, &mut Context::from_waker(&self.waker))
         };
         let (input, more) = match (result, self.write_failed) {
-            (Poll::Ready(Ok((0, more))), _) => {
+            (Poll::Ready(Ok(Read { length: 0, more })), _) => {
                 self.read_closed = true;
                 (Input::ReadClosed { conn }, more)
             }
-            (Poll::Ready(Ok((_, more))), _) => {
-                let data = block.split();
+            (Poll::Ready(Ok(Read { length, more })), _) => {
+                let data = block.take(length);
                 (Input::Received { conn, data }, more)
             }
             (Poll::Ready(Err(error)), _) => {
@@ -138,29 +119,11 @@ impl Socket {
         if more { Visit::FedMore } else { Visit::Fed }
     }
 
-    /// Reads once into the spare room of `block`: how much, and whether there may be more. A short
-    /// read empties the socket's buffer, so the waker is registered at once.
-    fn poll_read(&mut self, block: &mut BytesMut) -> Poll<io::Result<(usize, bool)>> {
-        if !block.try_reclaim(Limits::READ_BLOCK) && block.capacity() < MIN_ROOM {
-            block.reserve(Limits::READ_BLOCK);
-        }
-        let room = block.capacity();
-        let cx = &mut Context::from_waker(&self.waker);
-        let read = pin!(self.stream.read_buf(block)).poll(cx)?;
-        read.map(|n| {
-            let more = n == room || n > 0 && self.stream.poll_read_ready(cx).is_ready();
-            Ok((n, more))
-        })
-    }
-
     /// Reads past the reactor, which may not know yet what the failed write revealed.
-    fn read_directly(&self, block: &mut BytesMut) -> Poll<io::Result<(usize, bool)>> {
-        block.resize(Limits::READ_BLOCK, 0);
-        let read = (&*SockRef::from(&self.stream)).read(block);
-        block.truncate(*read.as_ref().unwrap_or(&0));
-        match read {
+    fn read_directly(&self, block: &mut Block) -> Poll<io::Result<Read>> {
+        match (&*SockRef::from(&self.stream)).read(block.room()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            read => Poll::Ready(read.map(|n| (n, true))),
+            read => Poll::Ready(read.map(|length| Read { length, more: true })),
         }
     }
 
@@ -197,16 +160,12 @@ impl Socket {
     }
 
     fn poll_write(&mut self, slices: &[&[u8]]) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.stream);
-        let cx = &mut Context::from_waker(&self.waker);
-        if let [one] = slices {
-            return stream.poll_write(cx, one);
-        }
         let mut vector = [IoSlice::new(&[]); MAX_SLICES];
         for (to, from) in vector.iter_mut().zip(slices) {
             *to = IoSlice::new(from);
         }
-        stream.poll_write_vectored(cx, &vector[..slices.len()])
+        let cx = &mut Context::from_waker(&self.waker);
+        self.stream.poll_write(&vector[..slices.len()], cx)
     }
 
     /// Sends a FIN after everything that was written. A peer that is gone makes it fail; reading

@@ -2,20 +2,20 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
+use futures_channel::{mpsc, oneshot};
+use futures_util::StreamExt;
 use selvedge_core::config::Config;
 use selvedge_core::engine::{Command, Event, Input};
 use selvedge_core::stats::Snapshot;
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::coop::unconstrained;
 
-use crate::bind::{Bound, Options};
 use crate::driver::Driver;
 use crate::inbox::{Inbox, Message};
+use crate::{Bound, Options, Runtime};
 
 /// A handle to one running engine. Clones are handles to the same. What is asked of a worker that
 /// has ended is ignored.
@@ -59,7 +59,7 @@ impl Worker {
     }
 }
 
-impl Bound {
+impl<R: Runtime> Bound<R> {
     /// Serves on threads of its own, one for each of [`Options::workers`].
     ///
     /// Each calls a clone of `events`, which must not block.
@@ -70,15 +70,15 @@ impl Bound {
     where
         E: FnMut(Event) + Clone + Send + 'static,
     {
-        let (ended, endings) = mpsc::unbounded_channel();
+        let (ended, endings) = mpsc::unbounded();
         let mut workers = Workers { handles: Vec::new(), threads: Vec::new(), endings };
         for (number, listeners) in self.listeners.into_iter().enumerate() {
-            let (handle, future) = worker(config, listeners, &self.options, events.clone());
+            let (handle, future) = worker::<R, E>(config, listeners, &self.options, events.clone());
             workers.handles.push(handle);
             let ended = ended.clone();
             let thread = thread::Builder::new()
                 .name(format!("selvedge-{number}"))
-                .spawn(move || drop(ended.send(run_thread(future))))?;
+                .spawn(move || drop(ended.unbounded_send(run_thread::<R>(future))))?;
             workers.threads.push(thread);
         }
         Ok(workers)
@@ -88,17 +88,16 @@ impl Bound {
     /// task. The listeners of further workers are closed.
     ///
     /// The future ends when the engine is drained or told to [`stop`](Worker::stop), with an error
-    /// when it cannot start; dropping it closes everything. A task (`spawn`, `spawn_local`) is
-    /// woken at less cost than a future in `block_on`. A panic in it must end the process.
+    /// when it cannot start; dropping it closes everything. A panic in it must end the process.
     pub fn embed<E>(
         mut self,
         config: &Arc<Config>,
         events: E,
-    ) -> (Worker, impl Future<Output = io::Result<()>> + Send + use<E>)
+    ) -> (Worker, impl Future<Output = io::Result<()>> + Send + use<R, E>)
     where
         E: FnMut(Event) + Send + 'static,
     {
-        worker(config, self.listeners.swap_remove(0), &self.options, events)
+        worker::<R, E>(config, self.listeners.swap_remove(0), &self.options, events)
     }
 }
 
@@ -124,7 +123,7 @@ impl Workers {
     /// # Errors
     /// A worker could not start, or it panicked (where a panic does not abort the process anyway).
     pub async fn ended(&mut self) -> io::Result<()> {
-        while let Some(result) = self.endings.recv().await {
+        while let Some(result) = self.endings.next().await {
             result?;
         }
         Ok(())
@@ -143,29 +142,23 @@ impl Drop for Workers {
     }
 }
 
-/// One worker thread. Everything is closed when it returns.
-fn run_thread(future: impl Future<Output = io::Result<()>> + 'static) -> io::Result<()> {
-    let runtime = Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build_local(LocalOptions::default())?;
-    // As a task, and not as the future of `block_on`, which is woken through the kernel. The
-    // runtime catches its panic, and nothing goes on after it.
-    let task = runtime.spawn_local(future);
-    match runtime.block_on(task) {
-        Ok(result) => result,
-        Err(_) => Err(io::Error::other("a worker panicked")),
-    }
+/// One worker thread. Everything is closed when it returns; nothing goes on after a panic.
+fn run_thread<R: Runtime>(
+    worker: impl Future<Output = io::Result<()>> + 'static,
+) -> io::Result<()> {
+    catch_unwind(AssertUnwindSafe(|| R::run(worker)))
+        .unwrap_or_else(|_| Err(io::Error::other("a worker panicked")))
 }
 
 /// A worker and the future that is it.
-fn worker<E>(
+fn worker<R, E>(
     config: &Arc<Config>,
     listeners: Vec<std::net::TcpListener>,
     options: &Options,
     events: E,
-) -> (Worker, impl Future<Output = io::Result<()>> + Send + use<E>)
+) -> (Worker, impl Future<Output = io::Result<()>> + Send + use<R, E>)
 where
+    R: Runtime,
     E: FnMut(Event) + Send + 'static,
 {
     let (config, options) = (Arc::clone(config), options.clone());
@@ -174,9 +167,8 @@ where
     let closing = CloseOnDrop(Arc::clone(&inbox));
     let future = async move {
         let _closing = closing;
-        let mut driver = Driver::new(config, listeners, options, inbox, events)?;
-        // The driver bounds its own work between two looks at the reactor.
-        unconstrained(poll_fn(|cx| driver.poll(cx))).await;
+        let mut driver = Driver::<R, E>::new(config, listeners, options, inbox, events)?;
+        R::unlimited(poll_fn(|cx| driver.poll(cx))).await;
         Ok(())
     };
     (worker, future)

@@ -1,12 +1,12 @@
 //! What the operating system is asked beyond reading and writing, and what its errors mean.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 
 use selvedge_core::error::{ConnectError, IoError};
 use selvedge_core::rng::Seed;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::TcpStream;
 
 use crate::Options;
 
@@ -46,23 +46,27 @@ pub(crate) fn start_connect(addr: SocketAddr, options: &Options) -> io::Result<T
     let socket = tcp_socket(addr, options)?;
     match socket.connect(&addr.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-        _ => TcpStream::from_std(socket.into()),
+        _ => Ok(socket.into()),
     }
 }
 
-/// Asks a writable socket how its connect ended: our own address. `WouldBlock`: it has not.
-pub(crate) fn connect_result(stream: &TcpStream) -> io::Result<SocketAddr> {
-    if let Some(error) = stream.take_error()? {
+/// Asks a writable socket how its connect ended: our own address.
+///
+/// # Errors
+/// Why it failed. `WouldBlock`: it has not ended.
+pub fn connect_result(stream: &impl AsFd) -> io::Result<SocketAddr> {
+    let socket = SockRef::from(stream);
+    if let Some(error) = socket.take_error()? {
         return Err(error);
     }
-    let peer = match stream.peer_addr() {
+    let peer = match socket.peer_addr() {
         Err(error) if error.kind() == io::ErrorKind::NotConnected => {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         peer => peer?,
     };
-    let local = stream.local_addr()?;
-    if local == peer {
+    let local = local_addr(stream)?;
+    if Some(local) == peer.as_socket() {
         // A connect to a local port that nobody listens on can get that very port as its own, and
         // then TCP connects the socket to itself (simultaneous open, RFC 9293 §3.5).
         return Err(io::ErrorKind::ConnectionRefused.into());
@@ -70,11 +74,17 @@ pub(crate) fn connect_result(stream: &TcpStream) -> io::Result<SocketAddr> {
     Ok(canonical(local))
 }
 
+/// Our end.
+pub(crate) fn local_addr(stream: &impl AsFd) -> io::Result<SocketAddr> {
+    let local = SockRef::from(stream).local_addr()?;
+    local.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
 /// `SO_ORIGINAL_DST`. A v6 socket with a v4-mapped peer was redirected by the v4 rules. Without
 /// connection tracking, or for a connection that it does not know, the kernel answers with an
 /// error: then there is none.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn original_dst(stream: &TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+pub(crate) fn original_dst(stream: &impl AsFd, peer: SocketAddr) -> Option<SocketAddr> {
     let socket = SockRef::from(stream);
     let addr = match peer {
         SocketAddr::V4(_) => socket.original_dst_v4(),
@@ -85,7 +95,7 @@ pub(crate) fn original_dst(stream: &TcpStream, peer: SocketAddr) -> Option<Socke
 
 /// `SO_ORIGINAL_DST` exists on Linux only.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn original_dst(_stream: &TcpStream, _peer: SocketAddr) -> Option<SocketAddr> {
+pub(crate) fn original_dst(_stream: &impl AsFd, _peer: SocketAddr) -> Option<SocketAddr> {
     None
 }
 

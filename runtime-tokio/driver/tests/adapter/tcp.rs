@@ -1,19 +1,19 @@
 //! Opaque connections through the adapter.
 
-mod common;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{PATIENCE, Proxy, echo, forward, pattern, reset, send_all, server, service, wait_for};
+use super::common::{
+    PATIENCE, Proxy, echo, forward, pattern, reset, send_all, server, service, wait_for,
+};
+use crate::adapter::{Options, bind, block_on};
 use selvedge_core::config::Target;
 use selvedge_core::engine::Event;
 use selvedge_core::limits::Limits;
 use selvedge_core::stats::Snapshot;
-use selvedge_tokio::{Options, bind};
 
 #[test]
 fn a_mebibyte_both_ways_and_half_close() {
@@ -186,7 +186,7 @@ fn a_drain_lets_connections_finish_and_ends_the_worker() {
     let events: Vec<Event> = proxy.events.try_iter().collect();
     assert_eq!(events.last(), Some(&Event::Drained), "{events:?}");
     // What is asked afterwards gets no answer, but it gets an end.
-    assert_eq!(common::block_on(proxy.worker().snapshot()), None);
+    assert_eq!(block_on(proxy.worker().snapshot()), None);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn every_worker_gets_connections() {
     }
     let mut sum = 0;
     for worker in proxy.workers.handles() {
-        let snapshot = common::block_on(worker.snapshot()).unwrap();
+        let snapshot = block_on(worker.snapshot()).unwrap();
         let read = read_bytes(&snapshot);
         assert!(read > 0);
         sum += read;
@@ -260,7 +260,7 @@ fn a_panic_ends_the_worker_and_is_reported() {
     let mut workers =
         bound.serve(&Arc::new(config), |event| panic!("as planned: {event:?}")).unwrap();
     workers.handles()[0].drain();
-    let result = common::block_on(workers.ended());
+    let result = block_on(workers.ended());
     assert!(result.is_err());
     assert!(TcpStream::connect(addr).is_err());
 }
@@ -271,7 +271,6 @@ fn a_worker_runs_in_a_runtime_that_is_there_already() {
     let bound = bind(&config, &Options::default()).unwrap();
     let addr = bound.local_addrs()[0];
     let (worker, future) = bound.embed(&Arc::new(config), |_| {});
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = std::thread::spawn(move || {
         let mut client = TcpStream::connect(addr).unwrap();
         client.write_all(b"hello").unwrap();
@@ -279,6 +278,6 @@ fn a_worker_runs_in_a_runtime_that_is_there_already() {
         drop(client);
         worker.drain();
     });
-    runtime.block_on(future).unwrap();
+    block_on(future).unwrap();
     client.join().unwrap();
 }

@@ -1,0 +1,5 @@
+//! What every adapter must do.
+
+mod adapter;
+#[path = "../../runtime-tokio/driver/tests/adapter/mod.rs"]
+mod tests;

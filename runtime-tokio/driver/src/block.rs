@@ -1,0 +1,80 @@
+//! The buffer that all sockets of a worker read into.
+
+use bytes::BytesMut;
+use selvedge_core::limits::Limits;
+
+/// A read into less room than this is not worth its system call: better a new block.
+const MIN_ROOM: usize = 8 * 1024;
+
+/// What every socket of a worker reads into. The filled part is handed over; once that was written
+/// on, its room is used again.
+#[derive(Debug, Default)]
+pub struct Block {
+    bytes: BytesMut,
+}
+
+impl Block {
+    /// Room for a reader that needs no initialised bytes: empty, and to be filled from the front.
+    pub fn spare(&mut self) -> &mut BytesMut {
+        self.bytes.clear();
+        if !self.bytes.try_reclaim(Limits::READ_BLOCK) && self.bytes.capacity() < MIN_ROOM {
+            self.bytes.reserve(Limits::READ_BLOCK);
+        }
+        &mut self.bytes
+    }
+
+    /// Room for a reader that takes a slice. What is not filled stays initialised for the next
+    /// read, so that a block is cleared once and not at each small read.
+    pub fn room(&mut self) -> &mut [u8] {
+        if self.bytes.len() < MIN_ROOM {
+            let spare = self.spare();
+            spare.resize(spare.capacity(), 0);
+        }
+        &mut self.bytes
+    }
+
+    /// What was filled.
+    pub(crate) fn take(&mut self, length: usize) -> BytesMut {
+        self.bytes.split_to(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_used_up_before_there_is_a_new_block() {
+        let mut block = Block::default();
+        let whole = block.room().len();
+        assert!(whole >= Limits::READ_BLOCK);
+        block.room()[..3].copy_from_slice(b"abc");
+        let first = block.take(3);
+        assert_eq!(&first[..], b"abc");
+        assert_eq!(block.room().len(), whole - 3);
+        let most = block.take(whole - 3 - MIN_ROOM + 1);
+        // Both are still held: their room cannot come back.
+        assert!(block.room().len() >= Limits::READ_BLOCK);
+        assert_eq!((&first[..], most.len()), (&b"abc"[..], whole - 2 - MIN_ROOM));
+    }
+
+    #[test]
+    fn room_comes_back_when_what_was_read_is_gone() {
+        let mut block = Block::default();
+        let start = block.spare().as_ptr();
+        block.spare().extend_from_slice(b"abc");
+        drop(block.take(3));
+        assert_eq!(block.spare().as_ptr(), start);
+        assert!(block.spare().is_empty());
+    }
+
+    #[test]
+    fn both_kinds_of_room_go_together() {
+        let mut block = Block::default();
+        block.room()[0] = b'x';
+        assert!(block.spare().is_empty());
+        block.spare().extend_from_slice(b"abc");
+        assert_eq!(&block.take(3)[..], b"abc");
+        assert!(block.room().len() >= MIN_ROOM);
+    }
+}

@@ -1,0 +1,39 @@
+//! The worker that an adapter runs, for any runtime: it owns a
+//! [`selvedge_core::engine::Engine`] and every socket, does what the engine wants and tells it what
+//! happened. It decides nothing about traffic.
+//!
+//! An adapter is a [`Runtime`]: it says how its sockets are read and written and who wakes them,
+//! what its timer is, and what runs a future on a thread. `selvedge-tokio` and `selvedge-smol` are
+//! this and no more.
+//!
+//! # Shape
+//!
+//! One future per worker, the driver, owns the engine and all sockets. The waker of each socket puts
+//! its index on a ready list and wakes the driver, which visits the listed sockets: reads once into
+//! a buffer that all share, hands that to the engine, and writes at once what the engine wants
+//! written, so that bytes pass from one socket to the other without a task switch. No task and no
+//! buffer belongs to a connection. One clock reading serves a turn, and one timer the worker.
+//!
+//! Between two looks at the reactor the driver reads a bounded number of blocks, and no socket gets
+//! a second read before every other ready one had its first.
+#![forbid(unsafe_code)]
+
+mod accept;
+mod background;
+mod bind;
+mod block;
+mod driver;
+mod inbox;
+mod os;
+mod resolve;
+mod runtime;
+mod socket;
+mod timer;
+mod worker;
+
+pub use background::Background;
+pub use bind::{BindError, Bound, Options};
+pub use block::Block;
+pub use os::{connect_result, raise_descriptor_limit};
+pub use runtime::{Read, Runtime, Stream};
+pub use worker::{Worker, Workers};
