@@ -14,7 +14,7 @@ use crate::limits::Limits;
 ///   ^^^^^^^^^^^ `sent`: written, but kept while the queue retains
 /// ```
 #[derive(Debug, Default)]
-pub(crate) struct OutQueue {
+pub struct OutQueue {
     parts: VecDeque<Bytes>,
     tail: BytesMut,
     /// Bytes in `parts` and `tail`.
@@ -31,12 +31,12 @@ pub(crate) struct OutQueue {
 
 impl OutQueue {
     /// Bytes that still have to be written.
-    pub(crate) fn unsent(&self) -> usize {
+    pub fn unsent(&self) -> usize {
         self.len - self.sent
     }
 
     /// Bytes held, written ones included.
-    pub(crate) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.len
     }
 
@@ -51,7 +51,7 @@ impl OutQueue {
     }
 
     /// Lets `write` append to the queue.
-    pub(crate) fn append<R>(&mut self, write: impl FnOnce(&mut BytesMut) -> R) -> R {
+    pub fn append<R>(&mut self, write: impl FnOnce(&mut BytesMut) -> R) -> R {
         let before = self.tail.len();
         let result = write(&mut self.tail);
         self.len += self.tail.len() - before;
@@ -59,21 +59,94 @@ impl OutQueue {
     }
 
     /// Moves the first `n` bytes of `from` here; copies them if that is cheaper.
-    pub(crate) fn take(&mut self, from: &mut BytesMut, n: usize) {
+    pub fn take(&mut self, from: &mut BytesMut, n: usize) {
         self.len += n;
         if n < Limits::COALESCE_BELOW {
             self.tail.extend_from_slice(&from[..n]);
             from.advance(n);
         } else {
-            if !self.tail.is_empty() {
-                self.parts.push_back(self.tail.split().freeze());
-            }
-            self.parts.push_back(from.split_to(n).freeze());
+            self.push(from.split_to(n).freeze());
         }
     }
 
+    /// Moves the first `n` unsent bytes to `to`, copying only small pieces. What this queue retains
+    /// stays here, too.
+    pub(crate) fn pass(&mut self, to: &mut OutQueue, n: usize) {
+        debug_assert!(n <= self.unsent(), "passed more than there was");
+        if self.retain {
+            self.pass_copy(to, n);
+            self.sent += n;
+            return;
+        }
+        self.len -= n;
+        let mut left = n;
+        while left > 0 {
+            let Some(front) = self.parts.front_mut() else {
+                to.len += left;
+                if left < Limits::COALESCE_BELOW {
+                    to.tail.extend_from_slice(&self.tail[..left]);
+                    self.tail.advance(left);
+                } else {
+                    to.push(self.tail.split_to(left).freeze());
+                }
+                break;
+            };
+            let whole = front.len() <= left;
+            let part = if whole {
+                self.settled = self.settled.saturating_sub(1);
+                self.parts.pop_front().unwrap_or_default()
+            } else {
+                front.split_to(left)
+            };
+            left -= part.len();
+            to.len += part.len();
+            if part.len() < Limits::COALESCE_BELOW {
+                to.tail.extend_from_slice(&part);
+            } else {
+                to.push(part);
+            }
+        }
+        if self.len == 0 {
+            self.tail.clear();
+        }
+    }
+
+    /// The same, without taking anything away here.
+    fn pass_copy(&mut self, to: &mut OutQueue, n: usize) {
+        if !self.tail.is_empty() {
+            self.parts.push_back(self.tail.split().freeze());
+        }
+        let (mut skip, mut left) = (self.sent, n);
+        to.len += n;
+        for part in &self.parts {
+            if skip >= part.len() {
+                skip -= part.len();
+                continue;
+            }
+            let piece = part.slice(skip..(skip + left).min(part.len()));
+            skip = 0;
+            left -= piece.len();
+            if piece.len() < Limits::COALESCE_BELOW {
+                to.tail.extend_from_slice(&piece);
+            } else {
+                to.push(piece);
+            }
+            if left == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Appends a slice as it is; `len` is the caller's.
+    fn push(&mut self, part: Bytes) {
+        if !self.tail.is_empty() {
+            self.parts.push_back(self.tail.split().freeze());
+        }
+        self.parts.push_back(part);
+    }
+
     /// The first `n` unsent bytes were written.
-    pub(crate) fn wrote(&mut self, n: usize) {
+    pub fn wrote(&mut self, n: usize) {
         debug_assert!(n <= self.unsent(), "wrote more than there was");
         let n = n.min(self.unsent());
         if self.retain {
@@ -136,7 +209,7 @@ impl OutQueue {
     }
 
     /// Fills `io` with what has to be written, from the front; how many slices that took.
-    pub(crate) fn slices<'a>(&'a self, io: &mut [&'a [u8]]) -> usize {
+    pub fn slices<'a>(&'a self, io: &mut [&'a [u8]]) -> usize {
         let mut skip = self.sent;
         let mut used = 0;
         let parts = self.parts.iter().map(|part| &part[..]);
@@ -155,7 +228,7 @@ impl OutQueue {
 
     /// Appends what has to be written to `out`, as owned slices. They stay in the queue until they
     /// are reported as written.
-    pub(crate) fn owned(&mut self, out: &mut Vec<Bytes>) {
+    pub fn owned(&mut self, out: &mut Vec<Bytes>) {
         self.shown = true;
         if !self.tail.is_empty() {
             self.parts.push_back(self.tail.split().freeze());
@@ -275,6 +348,37 @@ mod tests {
         queue.wrote(2003);
         queue.release();
         assert_eq!((content(&queue), queue.held()), (b"yy".to_vec(), 2));
+    }
+
+    #[test]
+    fn passing_on_keeps_order_whatever_the_pieces_and_retains_what_it_should() {
+        for retain in [false, true] {
+            let build = || {
+                let mut queue = OutQueue::default();
+                if retain {
+                    queue.retain();
+                }
+                push(&mut queue, 3, b'a');
+                push(&mut queue, Limits::COALESCE_BELOW + 7, b'b');
+                queue.append(|out| out.extend_from_slice(&[b'c'; 2000]));
+                queue
+            };
+            let whole = content(&build());
+            for first in 0..=whole.len() {
+                let (mut from, mut to) = (build(), OutQueue::default());
+                to.append(|out| out.extend_from_slice(b"<"));
+                from.pass(&mut to, first);
+                assert_eq!(content(&from), whole[first..]);
+                from.pass(&mut to, whole.len() - first);
+                assert_eq!(
+                    (content(&to)[1..].to_vec(), to.unsent()),
+                    (whole.clone(), 1 + whole.len())
+                );
+                assert_eq!(from.held(), if retain { whole.len() } else { 0 });
+                from.rewind();
+                assert_eq!(content(&from).len(), from.held());
+            }
+        }
     }
 
     #[test]

@@ -92,9 +92,9 @@
 //! |---|---|
 //! | [`error`], [`limits`], [`stats`], [`config`], [`time`], [`rng`] | the vocabulary |
 //! | [`sniff`] | what the first bytes of a connection are |
-//! | [`http`] | what HTTP/1 and, later, HTTP/2 share |
+//! | [`http`] | what HTTP/1 and HTTP/2 share |
 //! | [`http1`] | heads, bodies and their encoding |
-//! | [`hpack`] | the header compression of HTTP/2 |
+//! | [`hpack`], [`http2`] | header compression; frames, streams and windows |
 //! | [`balance`] | which endpoint a request goes to |
 //! | [`engine`] | everything together |
 #![no_std]
@@ -103,13 +103,14 @@
 extern crate alloc;
 
 pub mod balance;
-mod buf;
+pub mod buf;
 pub mod config;
 pub mod engine;
 pub mod error;
 pub mod hpack;
 pub mod http;
 pub mod http1;
+pub mod http2;
 pub mod limits;
 pub mod rng;
 pub mod sniff;

@@ -151,6 +151,8 @@ pub(crate) enum Fate {
     Tidied,
     /// It stays: it is hop-by-hop, or nominated by Connection.
     Dropped,
+    /// It goes on, and HPACK must never index it (RFC 7541 §7.1.3).
+    Sensitive,
 }
 
 const _: () = assert!(size_of::<Span>() == 16);

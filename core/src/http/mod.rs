@@ -7,10 +7,12 @@ pub mod authority;
 pub(crate) mod facts;
 mod field;
 pub(crate) mod grammar;
+pub(crate) mod grpc;
 mod head;
 pub mod hop;
 mod message;
 pub mod method;
+pub mod status;
 #[cfg(test)]
 mod tests;
 

@@ -20,7 +20,7 @@ pub(super) fn request(head: &[u8]) -> Reason {
 }
 
 /// The lines of a head that a scanner has let pass: each ends in CRLF.
-pub(super) fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     head.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
@@ -58,7 +58,7 @@ fn request_line(line: &[u8]) -> Result<(), Reason> {
 }
 
 /// The name and the value of a field line without its CRLF (RFC 9112 §5), or what is wrong with it.
-pub(super) fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
+pub(crate) fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
     let Some(colon) = memchr(b':', line) else {
         return Err(forbidden_byte(line).unwrap_or(Reason::FieldName));
     };

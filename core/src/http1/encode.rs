@@ -8,7 +8,9 @@ use bytes::BytesMut;
 use crate::error::Reason;
 use crate::http::facts::is_upgrade;
 use crate::http::grammar::{Decimal, list};
-use crate::http::{Fate, Fields, Framing, Known, Request, Response, Span, TargetForm, Version};
+use crate::http::{
+    Fate, Fields, Framing, Known, Request, Response, Span, TargetForm, Version, grpc, status,
+};
 
 /// What changes in a request on its way.
 #[derive(Clone, Copy, Debug)]
@@ -155,16 +157,16 @@ pub fn encode_error(out: &mut BytesMut, reason: Reason, answer: ErrorAnswer) {
     out.reserve(256);
     if answer.grpc {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n");
-        let status = Decimal::new(u64::from(grpc_code(reason)));
+        let status = Decimal::new(u64::from(grpc::code(reason)));
         put_field(out, b"grpc-status", status.as_bytes());
         out.extend_from_slice(b"grpc-message: ");
-        put_percent_encoded(out, reason.message().as_bytes());
+        grpc::put_message(out, reason.message());
         out.extend_from_slice(b"\r\n");
     } else {
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(Decimal::new(u64::from(reason.status())).as_bytes());
         out.extend_from_slice(b" ");
-        out.extend_from_slice(phrase(reason.status()).as_bytes());
+        out.extend_from_slice(status::phrase(reason.status()).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
     put_field(out, b"l5d-proxy-error", reason.message().as_bytes());
@@ -342,50 +344,4 @@ fn put_upgrade(out: &mut BytesMut, name: &[u8], value: &[u8]) {
         out.extend_from_slice(protocol);
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// `grpc-message` is percent-encoded: everything but visible ASCII, space and no `%`.
-fn put_percent_encoded(out: &mut BytesMut, message: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for &byte in message {
-        if (0x20..0x7f).contains(&byte) && byte != b'%' {
-            out.extend_from_slice(&[byte]);
-        } else {
-            let (high, low) = (usize::from(byte >> 4), usize::from(byte & 0xf));
-            out.extend_from_slice(&[b'%', DIGITS[high], DIGITS[low]]);
-        }
-    }
-}
-
-/// gRPC's status for an error of ours, as linkerd2-proxy maps them.
-fn grpc_code(reason: Reason) -> u8 {
-    match reason.status() {
-        403 => 7,
-        404 => 5,
-        408 | 504 => 4,
-        502 | 503 => 14,
-        508 => 10,
-        _ => 13,
-    }
-}
-
-/// The reason phrase of a status of [`Reason`].
-fn phrase(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        408 => "Request Timeout",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        499 => "Client Closed Request",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        508 => "Loop Detected",
-        _ => "Error",
-    }
 }

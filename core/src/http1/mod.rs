@@ -36,6 +36,7 @@ mod tests;
 mod trailer;
 
 pub use body::{Body, BodyDecoder, Truncated};
+pub(crate) use classify::{field_line, lines};
 pub use encode::{
     ConnectionOption, ErrorAnswer, RequestRewrite, ResponseRewrite, encode_chunk_end,
     encode_chunk_start, encode_error, encode_request, encode_response,

@@ -1,0 +1,523 @@
+//! One connection, either role.
+
+mod block;
+mod receive;
+mod send;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::BytesMut;
+
+use super::budget::Budget;
+use super::error::{ErrorCode, Fault, Violation};
+use super::frame::{self, PREFACE};
+use super::settings::{DEFAULT_WINDOW, MAX_WINDOW, Settings};
+use super::stream::{Flags, Half, Stream, StreamKey};
+use super::streams::Streams;
+use crate::buf::OutQueue;
+use crate::error::Reason;
+use crate::hpack::{Decoder, Encoder};
+use crate::http::{Fields, Request, Response};
+use crate::time::{Duration, Time};
+
+/// Which side of a connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It sends requests.
+    Client,
+    /// It answers them.
+    Server,
+}
+
+/// What a connection is told about itself.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the peer is told. `initial_window_size` is what streams begin with …
+    pub settings: Settings,
+    /// … and this is how far the window of one that is read as fast as it comes may grow.
+    pub max_stream_window: u32,
+    /// What all streams together may have grown beyond where they began.
+    pub max_growth: u32,
+    /// The window of the connection.
+    pub connection_window: u32,
+    /// The most that the encoder's table takes, whatever the peer allows.
+    pub encoder_table: u32,
+    /// How long the peer may take to acknowledge SETTINGS (RFC 9113 §6.5.3).
+    pub settings_timeout: Duration,
+    /// How long a header block may take from its first byte to its last.
+    pub header_timeout: Duration,
+    /// How long a PING of ours may go unanswered.
+    pub ping_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            settings: Settings {
+                enable_push: false,
+                max_concurrent_streams: Some(1024),
+                // 100 streams whose far side does not read hold 1.6 MB, and a unary call fits.
+                initial_window_size: 16 * 1024,
+                max_header_list_size: Some(64 * 1024),
+                ..Settings::default()
+            },
+            max_stream_window: 1 << 20,
+            max_growth: 2 << 20,
+            connection_window: 1 << 20,
+            encoder_table: 4096,
+            settings_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            // linkerd2-proxy: peers ping every 10 s and wait for 3 s.
+            ping_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+/// What happened on a connection. `token` is what [`Connection::set_token`] said about the stream.
+#[derive(Debug)]
+pub enum Event<'s> {
+    /// A request began (servers).
+    Request {
+        /// Its stream.
+        stream: StreamKey,
+        /// Its head.
+        request: Request<'s>,
+        /// It has neither body nor trailers.
+        end: bool,
+    },
+    /// A request that is to be answered with an error: one that exceeds a limit.
+    Refused {
+        /// Its stream.
+        stream: StreamKey,
+        /// Why.
+        reason: Reason,
+    },
+    /// A response began, or an informational one came (clients).
+    Response {
+        /// Its stream.
+        stream: StreamKey,
+        /// See [`Connection::set_token`].
+        token: u64,
+        /// Its head.
+        response: Response<'s>,
+        /// It has neither body nor trailers.
+        end: bool,
+    },
+    /// Body bytes. Say [`Connection::release`] when they have gone on.
+    Data {
+        /// Their stream.
+        stream: StreamKey,
+        /// See [`Connection::set_token`].
+        token: u64,
+        /// The bytes; none: only the end.
+        data: BytesMut,
+        /// These were the last ones.
+        end: bool,
+    },
+    /// Trailers, which end the message.
+    Trailers {
+        /// Their stream.
+        stream: StreamKey,
+        /// See [`Connection::set_token`].
+        token: u64,
+        /// Their fields.
+        fields: Trailers<'s>,
+    },
+    /// The peer reset a stream.
+    Reset {
+        /// Which; it is over.
+        stream: StreamKey,
+        /// See [`Connection::set_token`].
+        token: u64,
+        /// What it says about why.
+        code: ErrorCode,
+    },
+    /// The peer broke a rule that costs the stream: we have reset it.
+    Broken {
+        /// Which; it is over.
+        stream: StreamKey,
+        /// See [`Connection::set_token`].
+        token: u64,
+        /// The rule.
+        violation: Violation,
+    },
+    /// The peer broke a rule about a stream that is over, or never began: we have reset it.
+    Offence(Violation),
+    /// The peer will open, or let us open, no more streams. Those of ours above `last` were not
+    /// looked at: see [`Connection::unprocessed`].
+    GoAway {
+        /// The last stream of ours that counts.
+        last: u32,
+        /// What it says about why.
+        code: ErrorCode,
+    },
+    /// The peer's SETTINGS came: more or fewer streams may be open than before.
+    Settings,
+}
+
+/// The fields of trailers.
+#[derive(Clone, Copy, Debug)]
+pub struct Trailers<'s>(pub(crate) Fields<'s>);
+
+impl<'s> Trailers<'s> {
+    /// As a trailer section of HTTP/1: a CRLF after each line and an empty one at the end.
+    pub fn section(self) -> &'s [u8] {
+        self.0.buf
+    }
+
+    /// The fields.
+    pub fn fields(self) -> Fields<'s> {
+        self.0
+    }
+}
+
+/// The state machine of one connection.
+///
+/// Bytes come in through [`Connection::poll`], one event at a time; everything it wants to send
+/// goes to a queue that its owner brings. Body bytes that cannot be sent yet wait in the stream
+/// until [`Connection::flush`].
+#[derive(Debug)]
+pub struct Connection {
+    role: Role,
+    config: Box<Config>,
+    phase: Phase,
+    /// What the peer said about itself.
+    peer: Settings,
+    /// When our SETTINGS have to be acknowledged.
+    settings_due: Option<Time>,
+    decoder: Decoder,
+    encoder: Encoder,
+    streams: Streams,
+    /// The next stream that we open.
+    next_id: u32,
+    /// The last stream that the peer opened.
+    last_peer: u32,
+    /// Identifiers below `last_peer` that the peer passed over, as far as they are remembered.
+    passed_over: Vec<(u32, u32)>,
+    /// Streams that we reset lately: what still comes for them is nobody's fault.
+    reset: VecDeque<u32>,
+    /// What the peer may still send on the connection.
+    recv_window: i32,
+    /// Received, and not yet given back.
+    recv_credit: u32,
+    send_window: i32,
+    /// Body bytes of all streams that we, or whoever they were handed to, hold.
+    held: usize,
+    /// Body bytes that wait in all streams.
+    queued: usize,
+    /// What a stream's window begins with: ours once the peer has acknowledged it.
+    base_window: u32,
+    /// What the windows of all streams have grown by.
+    growth: u32,
+    /// The DATA frame that is being received.
+    data: Option<DataFrame>,
+    /// The header block that is being received.
+    block: Option<Block>,
+    /// When its first byte came.
+    block_since: Option<Time>,
+    /// Bytes that are dropped: padding, frames of unknown type.
+    skip: usize,
+    /// Streams that have something to send and credit for it.
+    sendable: VecDeque<StreamKey>,
+    /// Streams whose queue got shorter.
+    progressed: VecDeque<StreamKey>,
+    budget: Budget,
+    going: Going,
+    /// The last stream of ours that the peer will process.
+    peer_going: Option<u32>,
+    ping: Ping,
+    /// It broke.
+    dead: Option<Violation>,
+}
+
+/// How far the beginning of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// So many bytes of the preface have come.
+    Preface(usize),
+    /// SETTINGS have to come first.
+    Settings,
+    Open,
+}
+
+/// How far our own farewell is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Going {
+    No,
+    /// A first GOAWAY said so, and a PING is under way: when it is back, or at this time, no stream
+    /// that the peer opened before it knew is lost.
+    Announced(Time),
+    /// The second GOAWAY said which stream was the last.
+    Last,
+}
+
+/// A PING of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ping {
+    No,
+    /// To be answered until then.
+    Sent(Time),
+}
+
+/// A DATA frame whose payload is coming in.
+#[derive(Clone, Copy, Debug)]
+struct DataFrame {
+    /// `None`: for a stream that is over.
+    stream: Option<StreamKey>,
+    /// Content that has not come yet.
+    left: usize,
+    padding: usize,
+    end: bool,
+}
+
+/// A header block whose CONTINUATIONs are coming in.
+#[derive(Debug)]
+struct Block {
+    stream: u32,
+    end: bool,
+    fragments: BytesMut,
+}
+
+/// What our PINGs carry.
+mod opaque {
+    pub(super) const KEEP_ALIVE: [u8; 8] = *b"selvedge";
+    pub(super) const FAREWELL: [u8; 8] = *b"farewell";
+}
+
+impl Connection {
+    /// The client's side: queues the preface and SETTINGS.
+    pub fn client(config: Config, tx: &mut OutQueue, now: Time) -> Self {
+        tx.append(|out| out.extend_from_slice(PREFACE));
+        Self::new(Role::Client, config, Phase::Settings, tx, now)
+    }
+
+    /// The server's side: queues SETTINGS. The first bytes that it is given are the preface.
+    pub fn server(config: Config, tx: &mut OutQueue, now: Time) -> Self {
+        Self::new(Role::Server, config, Phase::Preface(0), tx, now)
+    }
+
+    fn new(role: Role, config: Config, phase: Phase, tx: &mut OutQueue, now: Time) -> Self {
+        let window = config.connection_window.clamp(DEFAULT_WINDOW, MAX_WINDOW);
+        tx.append(|out| {
+            config.settings.write(out);
+            if window > DEFAULT_WINDOW {
+                frame::write_window_update(out, 0, window - DEFAULT_WINDOW);
+            }
+        });
+        Connection {
+            role,
+            phase,
+            peer: Settings::default(),
+            settings_due: Some(now + config.settings_timeout),
+            decoder: Decoder::new(config.settings.header_table_size),
+            encoder: Encoder::new(config.encoder_table),
+            streams: Streams::default(),
+            next_id: 1,
+            last_peer: 0,
+            passed_over: Vec::new(),
+            reset: VecDeque::new(),
+            recv_window: window.cast_signed(),
+            recv_credit: 0,
+            send_window: DEFAULT_WINDOW.cast_signed(),
+            held: 0,
+            queued: 0,
+            base_window: DEFAULT_WINDOW,
+            growth: 0,
+            data: None,
+            block: None,
+            block_since: None,
+            skip: 0,
+            sendable: VecDeque::new(),
+            progressed: VecDeque::new(),
+            budget: Budget::new(now),
+            going: Going::No,
+            peer_going: None,
+            ping: Ping::No,
+            dead: None,
+            config: Box::new(config),
+        }
+    }
+
+    // ---- What its owner asks ----
+
+    /// Which side it is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Streams that are not over.
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Every stream that is not over, the oldest first.
+    pub fn streams(&self) -> impl DoubleEndedIterator<Item = StreamKey> + '_ {
+        self.streams.keys()
+    }
+
+    /// How many more streams may be opened now; 0 after a GOAWAY.
+    pub fn capacity(&self) -> usize {
+        let gone = self.peer_going.is_some() || self.going != Going::No || self.dead.is_some();
+        if gone || self.next_id > MAX_WINDOW {
+            return 0;
+        }
+        let limit = self.peer.max_concurrent_streams.unwrap_or(u32::MAX);
+        (limit as usize).saturating_sub(self.streams.len())
+    }
+
+    /// Has the peer's first SETTINGS frame come?
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// What the peer said about itself.
+    pub fn peer_settings(&self) -> &Settings {
+        &self.peer
+    }
+
+    /// Will no more streams be opened, by either side?
+    pub fn is_going(&self) -> bool {
+        self.peer_going.is_some() || self.going != Going::No || self.dead.is_some()
+    }
+
+    /// Everything was said and done: it can be closed.
+    pub fn is_over(&self) -> bool {
+        let last = self.going == Going::Last || self.peer_going.is_some();
+        self.dead.is_some() || last && self.streams.len() == 0
+    }
+
+    /// Is this stream of ours one that the peer said it had not looked at? Its request can be sent
+    /// again, whatever its method (RFC 9113 §6.8).
+    pub fn unprocessed(&self, stream: StreamKey) -> bool {
+        self.role == Role::Client && self.peer_going.is_some_and(|last| stream.id > last)
+    }
+
+    /// Body bytes that were handed out and not released.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Body bytes that wait to be sent, of all streams.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Body bytes of a stream that were handed out and not released.
+    pub fn stream_held(&self, stream: StreamKey) -> usize {
+        self.streams.get(stream).map_or(0, |stream| stream.held as usize)
+    }
+
+    /// Body bytes of a stream that wait to be sent.
+    pub fn stream_queued(&self, stream: StreamKey) -> usize {
+        self.streams.get(stream).map_or(0, |stream| stream.queue.unsent())
+    }
+
+    /// Is there such a stream, and may it still be sent on?
+    pub fn can_send(&self, stream: StreamKey) -> bool {
+        self.streams.get(stream).is_some_and(|stream| stream.send != Half::Done)
+    }
+
+    /// Will nothing more be received on this stream?
+    pub fn recv_done(&self, stream: StreamKey) -> bool {
+        self.streams.get(stream).is_none_or(|stream| stream.recv == Half::Done)
+    }
+
+    /// Remembers something about a stream; its events carry it.
+    pub fn set_token(&mut self, stream: StreamKey, token: u64) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.token = token;
+        }
+    }
+
+    /// See [`Connection::set_token`]; 0 if the stream is over.
+    pub fn token(&self, stream: StreamKey) -> u64 {
+        self.streams.get(stream).map_or(0, |stream| stream.token)
+    }
+
+    /// Streams whose queue got shorter since this was asked: there is room, or credit to release.
+    pub fn poll_progress(&mut self) -> Option<(StreamKey, u64)> {
+        while let Some(key) = self.progressed.pop_front() {
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.flags.progressed = false;
+                return Some((key, stream.token));
+            }
+        }
+        None
+    }
+
+    /// Heap bytes that it holds, body bytes excepted.
+    pub fn heap_bytes(&self) -> usize {
+        self.streams.heap_bytes()
+            + self.decoder.heap_bytes()
+            + self.encoder.heap_bytes()
+            + size_of::<Config>()
+            + 4 * self.reset.capacity()
+            + 8 * (self.sendable.capacity() + self.progressed.capacity())
+            + 8 * self.passed_over.capacity()
+            + self.block.as_ref().map_or(0, |block| block.fragments.capacity())
+    }
+
+    // ---- Small things that both directions need ----
+
+    fn add_stream(&mut self, id: u32, recv: Half, token: u64, now: Time) -> StreamKey {
+        let window = self.base_window;
+        self.streams.insert(Stream {
+            id,
+            token,
+            recv,
+            send: Half::Head,
+            flags: Flags::default(),
+            recv_window: window.cast_signed(),
+            send_window: self.peer.initial_window_size.cast_signed(),
+            held: 0,
+            credit: 0,
+            window,
+            promised: None,
+            opened: now,
+            queue: OutQueue::default(),
+            trailers: None,
+        })
+    }
+
+    /// Takes a stream out; what it held is no longer held here.
+    fn drop_stream(&mut self, key: StreamKey) -> Option<Stream> {
+        let stream = self.streams.remove(key)?;
+        self.held -= stream.held as usize;
+        self.queued -= stream.queue.unsent();
+        self.growth -= stream.window - self.base_window;
+        Some(stream)
+    }
+
+    /// Takes a stream out if both directions are done.
+    fn drop_if_over(&mut self, key: StreamKey) {
+        if self.streams.get(key).is_some_and(Stream::is_over) {
+            self.drop_stream(key);
+        }
+    }
+
+    /// Remembers a stream that we reset.
+    fn note_reset(&mut self, id: u32) {
+        const REMEMBERED: usize = 32;
+        if self.reset.len() == REMEMBERED {
+            self.reset.pop_front();
+        }
+        self.reset.push_back(id);
+    }
+
+    fn spend(&mut self, cost: u32, now: Time) -> Result<(), Fault> {
+        if self.budget.spend(cost, now) {
+            Ok(())
+        } else {
+            Err(Fault::Connection(Violation::Overhead))
+        }
+    }
+
+    fn is_ours(&self, id: u32) -> bool {
+        (id % 2 == 1) == (self.role == Role::Client)
+    }
+}

@@ -1,0 +1,142 @@
+//! From a message to a header block.
+
+use bytes::BytesMut;
+
+use crate::error::Reason;
+use crate::hpack::Encoder;
+use crate::http::grammar::Decimal;
+use crate::http::{Fate, Fields, Framing, Known, Request, Response, TargetForm, grpc, hop};
+use crate::http1::{field_line, lines};
+
+/// Indices of the static table (RFC 7541 Appendix A).
+mod index {
+    pub(super) const METHOD_GET: u8 = 2;
+    pub(super) const METHOD_POST: u8 = 3;
+    pub(super) const PATH_ROOT: u8 = 4;
+    pub(super) const SCHEME_HTTP: u8 = 6;
+}
+
+/// Writes the block of a request. `host` is what `:authority` says; empty: nothing.
+pub(crate) fn request(hpack: &mut Encoder, out: &mut BytesMut, request: &Request<'_>, host: &[u8]) {
+    hpack.begin(out);
+    match request.head.method {
+        b"GET" => hpack.indexed_static(out, index::METHOD_GET),
+        b"POST" => hpack.indexed_static(out, index::METHOD_POST),
+        method => hpack.field(out, b":method", method, false),
+    }
+    if request.form == TargetForm::Authority {
+        // RFC 9113 §8.5: no :scheme, no :path.
+        hpack.field(out, b":authority", request.head.target, false);
+    } else {
+        hpack.indexed_static(out, index::SCHEME_HTTP);
+        match request.path {
+            b"/" => hpack.indexed_static(out, index::PATH_ROOT),
+            [b'?', ..] => {
+                // An absolute target without a path (RFC 9110 §4.2.3).
+                let mut path = BytesMut::with_capacity(request.path.len() + 1);
+                path.extend_from_slice(b"/");
+                path.extend_from_slice(request.path);
+                hpack.field(out, b":path", &path, false);
+            }
+            path => hpack.field(out, b":path", path, false),
+        }
+        if !host.is_empty() {
+            hpack.field(out, b":authority", host, false);
+        }
+    }
+    let expect = request.expect_continue;
+    fields(hpack, out, request.head.fields, request.framing, |known| match known {
+        Known::Host => false,
+        // A server would wait for an HTTP/1.0 client, which waits for nothing.
+        Known::Expect => expect,
+        _ => true,
+    });
+    if request.te_trailers {
+        hpack.field(out, b"te", b"trailers", false);
+    }
+}
+
+/// Writes the block of a response.
+pub(crate) fn response(hpack: &mut Encoder, out: &mut BytesMut, response: &Response<'_>) {
+    hpack.begin(out);
+    hpack.status(out, response.head.status);
+    let framing = match response.framing {
+        Framing::None => response.announced,
+        framing => framing,
+    };
+    fields(hpack, out, response.head.fields, framing, |_| true);
+}
+
+/// Writes the block of a response of ours. It has no body.
+pub(crate) fn error(hpack: &mut Encoder, out: &mut BytesMut, reason: Reason, is_grpc: bool) {
+    hpack.begin(out);
+    if is_grpc {
+        hpack.status(out, 200);
+        hpack.field(out, b"content-type", b"application/grpc", false);
+        let code = Decimal::new(u64::from(grpc::code(reason)));
+        hpack.field(out, b"grpc-status", code.as_bytes(), false);
+        let mut message = BytesMut::new();
+        grpc::put_message(&mut message, reason.message());
+        hpack.field(out, b"grpc-message", &message, false);
+    } else {
+        hpack.status(out, reason.status());
+        hpack.field(out, b"content-length", b"0", false);
+    }
+    hpack.field(out, b"l5d-proxy-error", reason.message().as_bytes(), false);
+}
+
+/// Writes the block of trailers, which are a section that [`check_trailers`] let pass.
+pub(crate) fn trailers(hpack: &mut Encoder, out: &mut BytesMut, section: &[u8]) {
+    hpack.begin(out);
+    for (name, value) in trailer_lines(section).flatten() {
+        if !hop::is_forbidden_in_trailers(name) {
+            hpack.field(out, name, value, false);
+        }
+    }
+}
+
+/// Are these trailers, as a section of HTTP/1? Returns how many may not go on.
+///
+/// # Errors
+///
+/// [`Reason::Trailers`] if a line is not a field.
+pub(crate) fn check_trailers(section: &[u8]) -> Result<usize, Reason> {
+    let mut dropped = 0;
+    for line in trailer_lines(section) {
+        let (name, _) = line.map_err(|_| Reason::Trailers)?;
+        dropped += usize::from(hop::is_forbidden_in_trailers(name));
+    }
+    Ok(dropped)
+}
+
+fn trailer_lines(section: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Reason>> {
+    lines(section).take_while(|line| !line.is_empty()).map(field_line)
+}
+
+/// Writes the fields that go on and that `keep` lets pass; Content-Length as `framing` says it.
+fn fields(
+    hpack: &mut Encoder,
+    out: &mut BytesMut,
+    fields: Fields<'_>,
+    framing: Framing,
+    keep: impl Fn(Known) -> bool,
+) {
+    let mut length = match framing {
+        Framing::Length(length) => Some(Decimal::new(length)),
+        _ => None,
+    };
+    for span in fields.spans {
+        if span.fate == Fate::Dropped || !keep(span.known) {
+            continue;
+        }
+        let (name, value) = (span.name(fields.buf), span.value(fields.buf));
+        if span.known == Known::ContentLength {
+            // One line, one number, however it came.
+            if let Some(length) = length.take() {
+                hpack.field(out, b"content-length", length.as_bytes(), false);
+            }
+        } else {
+            hpack.field(out, name, value, span.fate == Fate::Sensitive);
+        }
+    }
+}
