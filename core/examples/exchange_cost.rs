@@ -8,9 +8,7 @@ use std::env;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use selvedge_core::config::{
-    Config, Endpoint, Listener, ListenerKind, Service, ServiceTimeouts, Target,
-};
+use selvedge_core::config::{Config, Endpoint, Listener, ListenerKind, Service, Target};
 use selvedge_core::engine::{Accepted, ConnId, Engine, Input, Output};
 use selvedge_core::rng::Seed;
 use selvedge_core::time::{Duration, Time};
@@ -79,8 +77,7 @@ fn main() {
         services: vec![Service {
             name: "web.example:80".into(),
             endpoints: vec![target(1)],
-            opaque: false,
-            timeouts: ServiceTimeouts::default(),
+            ..Service::default()
         }],
         ..Config::default()
     };

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use selvedge_core::config::{
-    Config, Endpoint, Listener, ListenerKind, Service, ServiceTimeouts, Target,
-};
+use selvedge_core::config::{Config, Endpoint, Listener, ListenerKind, Service, Target};
 use selvedge_core::engine::{Accepted, CloseKind, ConnId, Engine, Input, Output};
 use selvedge_core::rng::Seed;
 use selvedge_core::time::Time;
@@ -88,8 +86,7 @@ fn main() {
                 target: Target::Addr(([10, 0, 0, 1], 8080).into()),
                 weight: 1,
             }],
-            opaque: false,
-            timeouts: ServiceTimeouts::default(),
+            ..Service::default()
         }],
         ..Config::default()
     };

@@ -76,7 +76,7 @@ impl Direction {
 }
 
 /// A named set of endpoints.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Service {
     /// What requests are matched by: lower-case `host:port` with the port always present
     /// ([`http::authority::normalize`]); for an opaque forward any other unique name.
@@ -89,6 +89,24 @@ pub struct Service {
     pub opaque: bool,
     /// Overrides of [`Timeouts`].
     pub timeouts: ServiceTimeouts,
+    /// What its endpoints are spoken to.
+    pub protocol: Protocol,
+}
+
+/// What the endpoints of a service are spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// What the client speaks: endpoints that gRPC clients mean speak HTTP/2, and the others need
+    /// not.
+    #[default]
+    Auto,
+    /// HTTP/1.1, whatever the client speaks.
+    Http1,
+    /// HTTP/2, whatever the client speaks, without negotiation.
+    Http2,
+    /// The endpoints are mesh proxies. Everything goes to them as HTTP/2; what was HTTP/1 says so
+    /// in `l5d-orig-proto` and is HTTP/1 again behind them, as between Linkerd's.
+    Mesh,
 }
 
 /// One endpoint as configured.

@@ -7,7 +7,7 @@
 use std::fmt::{self, Display};
 use std::sync::Arc;
 
-use selvedge_core::config::{Config, Endpoint, Service, ServiceTimeouts, Target};
+use selvedge_core::config::{Config, Endpoint, Service, Target};
 use selvedge_core::engine::{CloseKind, ConnId};
 use selvedge_proptests::harness::{Harness, outbound};
 use selvedge_proptests::script::choose::{Choose, Seeded};
@@ -61,8 +61,7 @@ fn config() -> Config {
     let service = |name: &str, octet| Service {
         name: name.into(),
         endpoints: vec![endpoint(octet)],
-        opaque: false,
-        timeouts: ServiceTimeouts::default(),
+        ..Service::default()
     };
     let services = vec![service("web.example:80", 1), service("one.example:80", 2)];
     Config { listeners: vec![outbound()], services, ..Config::default() }

@@ -244,7 +244,7 @@ pub(super) fn addr(text: &str) -> SocketAddr {
 
 fn service(name: &str, endpoints: Vec<Endpoint>) -> Service {
     let timeouts = ServiceTimeouts::default();
-    Service { name: name.into(), endpoints, opaque: false, timeouts }
+    Service { name: name.into(), endpoints, timeouts, ..Service::default() }
 }
 
 fn name(host: &str) -> Endpoint {

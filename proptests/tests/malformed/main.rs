@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
-use selvedge_core::config::{Config, Endpoint, Service, ServiceTimeouts, Target};
+use selvedge_core::config::{Config, Endpoint, Service, Target};
 use selvedge_core::engine::{ConnId, Event};
 use selvedge_core::error::Reason;
 use selvedge_core::time::Duration;
@@ -30,8 +30,7 @@ static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
             target: Target::Addr(SocketAddr::from(([198, 51, 100, number as u8], 80))),
             weight: 1,
         }],
-        opaque: false,
-        timeouts: ServiceTimeouts::default(),
+        ..Service::default()
     };
     Arc::new(Config {
         listeners: vec![outbound()],

@@ -23,9 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use selvedge_core::config::{
-    Config, Endpoint, Listener, ListenerKind, Service, ServiceTimeouts, Target,
-};
+use selvedge_core::config::{Config, Endpoint, Listener, ListenerKind, Service, Target};
 use selvedge_tokio::Options;
 use tokio::sync::{Notify, mpsc};
 
@@ -190,8 +188,7 @@ fn config(apps: [SocketAddr; 3]) -> Config {
         services: vec![Service {
             name: AUTHORITY.into(),
             endpoints: apps.map(endpoint).into(),
-            opaque: false,
-            timeouts: ServiceTimeouts::default(),
+            ..Service::default()
         }],
         ..Config::default()
     }

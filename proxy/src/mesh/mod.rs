@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_core::config::{
-    Config, Endpoint, Listener, ListenerKind, Service, ServiceTimeouts, Target, Timeouts,
+    Config, Endpoint, Listener, ListenerKind, Protocol, Service, ServiceTimeouts, Target, Timeouts,
 };
 use selvedge_core::limits::Limits;
 use toml::de::DeTable;
@@ -320,8 +320,10 @@ fn read_service(
     table.set(reader, "opaque", &mut opaque, value::boolean);
     let endpoints = read_endpoints(reader, &mut table, "endpoints", sites);
     let timeouts = read_service_timeouts(reader, &mut table);
+    let mut protocol = Protocol::default();
+    table.set(reader, "protocol", &mut protocol, value::protocol);
     table.finish(reader);
-    Service { name, endpoints, opaque, timeouts }
+    Service { name, endpoints, opaque, timeouts, protocol }
 }
 
 /// `[[tcp]]`: a listener and the service it forwards to, which nothing else can name.
@@ -342,7 +344,7 @@ fn read_forward(
     table.finish(reader);
     let name: Arc<str> = format!("tcp/{addr}").into();
     let listener = Listener { addr, kind: ListenerKind::Forward(name.clone()) };
-    let service = Service { name, endpoints, opaque: true, timeouts };
+    let service = Service { name, endpoints, opaque: true, timeouts, ..Service::default() };
     (listener, service)
 }
 

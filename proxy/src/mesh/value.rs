@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use selvedge_core::config::Target;
+use selvedge_core::config::{Protocol, Target};
 use selvedge_core::http::authority::normalize;
 use toml::de::DeValue;
 
@@ -24,6 +24,17 @@ pub(super) fn integer(value: &DeValue<'_>, min: u64, max: u64) -> Read<u64> {
 /// `true` or `false`.
 pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
     value.as_bool().ok_or("expected true or false".into())
+}
+
+/// What endpoints are spoken to.
+pub(super) fn protocol(value: &DeValue<'_>) -> Read<Protocol> {
+    match value.as_str() {
+        Some("auto") => Ok(Protocol::Auto),
+        Some("http1") => Ok(Protocol::Http1),
+        Some("h2") => Ok(Protocol::Http2),
+        Some("mesh") => Ok(Protocol::Mesh),
+        _ => Err(r#"expected "auto", "http1", "h2" or "mesh""#.into()),
+    }
 }
 
 /// A duration longer than nothing.

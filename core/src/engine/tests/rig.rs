@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 
 use bytes::BytesMut;
 
-use crate::config::{Config, Endpoint, Listener, ListenerKind, Service, ServiceTimeouts, Target};
+use crate::config::{Config, Endpoint, Listener, ListenerKind, Service, Target};
 use crate::engine::{Accepted, CloseKind, Command, ConnId, Engine, Event, Input, Output};
 use crate::error::{ConnectError, IoError};
 use crate::rng::Seed;
@@ -29,8 +29,7 @@ pub(super) fn service(name: &str, endpoints: &[&str]) -> Service {
             .iter()
             .map(|text| Endpoint { target: Target::Addr(addr(text)), weight: 1 })
             .collect(),
-        opaque: false,
-        timeouts: ServiceTimeouts::default(),
+        ..Service::default()
     }
 }
 

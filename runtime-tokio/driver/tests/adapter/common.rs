@@ -9,9 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::adapter::{Options, Worker, Workers, bind, block_on};
-use selvedge_core::config::{
-    Config, Endpoint, Listener, ListenerKind, Service, ServiceTimeouts, Target,
-};
+use selvedge_core::config::{Config, Endpoint, Listener, ListenerKind, Service, Target};
 use selvedge_core::engine::Event;
 use selvedge_core::stats::Snapshot;
 
@@ -82,12 +80,7 @@ pub(crate) fn forward(target: Target) -> Config {
 }
 
 pub(crate) fn service(name: Arc<str>, target: Target, opaque: bool) -> Service {
-    Service {
-        name,
-        endpoints: vec![Endpoint { target, weight: 1 }],
-        opaque,
-        timeouts: ServiceTimeouts::default(),
-    }
+    Service { name, endpoints: vec![Endpoint { target, weight: 1 }], opaque, ..Service::default() }
 }
 
 /// A server that handles each connection on a thread, for as long as the test runs.
