@@ -15,7 +15,7 @@ pub(crate) use app::App;
 pub(crate) use canned::Canned;
 pub(crate) use peer::Peer;
 pub(crate) use ports::free_port;
-pub(crate) use program::{Ran, curl, program, run, script, signal};
+pub(crate) use program::{Ran, curl, example, program, run, script, signal};
 pub(crate) use proxy::{Mesh, Proxy};
 
 /// How long anything may take that is not itself limited: only a hang takes longer.
@@ -33,6 +33,8 @@ pub(crate) enum Need {
     Program(&'static str),
     /// A Python module.
     Python(&'static str),
+    /// An example of this package, which `cargo test` builds, but not `cargo test --test peers`.
+    Example(&'static str),
     /// The right to make network namespaces and redirect what happens in them: the table that does
     /// (`iptables` or `ip6tables`).
     Redirect(&'static str),
@@ -51,6 +53,7 @@ impl Need {
             Need::Python(module) => {
                 succeeds(Command::new("python3").args(["-c", &format!("import {module}")]))
             }
+            Need::Example(name) => example(name).is_file(),
             Need::Redirect(tables) => {
                 // In a namespace that is gone when the command ends.
                 let rule = format!(
@@ -66,6 +69,7 @@ impl Need {
         match self {
             Need::Program(name) => format!("the program {name}"),
             Need::Python(module) => format!("the Python module {module}"),
+            Need::Example(name) => format!("the example {name}"),
             Need::Redirect(tables) => format!("root with network namespaces and {tables}"),
         }
     }

@@ -56,6 +56,11 @@ pub(crate) fn script(name: &str) -> Command {
     command
 }
 
+/// Where an example of this package is.
+pub(crate) fn example(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_selvedge")).with_file_name("examples").join(name)
+}
+
 /// curl, which connects to `to` whatever the URL says.
 pub(crate) fn curl<S: AsRef<OsStr>>(to: SocketAddr, args: &[S]) -> Command {
     let mut command = program("curl");

@@ -16,6 +16,7 @@ mod drain;
 mod hyper;
 mod redirect;
 mod reload;
+mod smol;
 mod tcp;
 mod websocket;
 mod wrk;
