@@ -177,7 +177,7 @@ impl<'b, F: FnMut(FieldLine<'_>)> Reader<'_, 'b, F> {
                 name: self.table.bytes(place.name),
                 value: self.table.bytes(place.value),
                 never_indexed: false,
-                static_name: place.static_name,
+                static_name: place.label,
             }
         };
         self.sink.give(line);
@@ -238,7 +238,7 @@ impl<'b, F: FnMut(FieldLine<'_>)> Reader<'_, 'b, F> {
             return Ok((Text::Borrowed(name), static_table::lowest(nth)));
         }
         let place = self.table.place(nth - static_table::LEN).ok_or(Error::IndexOutOfRange)?;
-        Ok((Text::Arena(place.name), place.static_name))
+        Ok((Text::Arena(place.name), place.label))
     }
 
     /// A string literal (RFC 7541 §5.2). A Huffman-coded one is unpacked to the end of the arena.

@@ -9,29 +9,45 @@ const K1: u64 = 0xe703_7ed1_a0b4_28db;
 /// Hashes `bytes` onto `seed`.
 #[inline]
 pub(super) const fn hash(seed: u64, bytes: &[u8]) -> u64 {
-    let mut seed = seed ^ K0;
-    let len = bytes.len() as u64;
-    // The first and the last word may overlap; together they cover every byte.
-    let (first, last) = match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-        (Some(first), Some(last)) => {
-            if bytes.len() > 16 {
-                seed = fold(seed, bytes);
-            }
-            (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
-        }
-        _ => short(bytes),
-    };
-    mix(first ^ seed, last ^ K1 ^ len)
+    hash_words(seed, bytes, words(bytes))
 }
 
-/// All of more than 16 bytes but the last ones, 16 at a time.
+/// Hashes `bytes`, whose [`words`] are these, onto `seed`.
+#[inline]
+pub(super) const fn hash_words(seed: u64, bytes: &[u8], words: (u64, u64)) -> u64 {
+    let mut seed = seed ^ K0;
+    if bytes.len() > SHORT {
+        seed = fold(seed, bytes);
+    }
+    mix(words.0 ^ seed, words.1 ^ K1 ^ bytes.len() as u64)
+}
+
+/// Up to so many bytes, the words are all there is.
+pub(super) const SHORT: usize = 16;
+
+/// The first and the last word of `bytes`; they overlap if there are few.
+#[inline]
+pub(super) const fn words(bytes: &[u8]) -> (u64, u64) {
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => few(bytes),
+    }
+}
+
+/// Are they equal? Without a call for short ones.
+#[inline]
+pub(super) fn equal(a: &[u8], b: &[u8]) -> bool {
+    if a.len() > SHORT { a == b } else { a.len() == b.len() && words(a) == words(b) }
+}
+
+/// All of more than [`SHORT`] bytes but the last ones, 16 at a time.
 const fn fold(mut seed: u64, mut bytes: &[u8]) -> u64 {
     while let Some((chunk, rest)) = bytes.split_first_chunk::<16>() {
         let (low, high) = chunk.split_at(8);
         seed = mix(word(low) ^ K1, word(high) ^ seed);
         bytes = rest;
     }
-    // At most 15 are left, of which `hash` takes the last 8.
+    // At most 15 are left, of which the last word has 8.
     if let Some(chunk) = bytes.first_chunk::<8>() {
         seed = mix(u64::from_le_bytes(*chunk) ^ K1, seed);
     }
@@ -45,8 +61,9 @@ const fn word(bytes: &[u8]) -> u64 {
     }
 }
 
-/// Both words of less than 8 bytes.
-const fn short(bytes: &[u8]) -> (u64, u64) {
+/// The words of less than 8 bytes.
+#[inline]
+const fn few(bytes: &[u8]) -> (u64, u64) {
     if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         return (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64);
     }

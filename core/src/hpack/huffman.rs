@@ -2,11 +2,9 @@
 //!
 //! It is canonical: codes of one length are consecutive and in the order of their symbols, and a
 //! longer code is above all shorter ones. So the lengths say everything, and all tables are computed
-//! from them while compiling (under 5 KiB for decoding, 1 KiB for encoding).
+//! from them while compiling (1 KiB for each direction).
 
 use alloc::vec::Vec;
-
-use bytes::{BufMut, BytesMut};
 
 use super::error::Error;
 
@@ -36,9 +34,9 @@ const LENGTHS_OF: [u8; 256] = [
 /// The longest codes; one of them, all ones, is EOS.
 const MAX_BITS: u32 = 30;
 
-/// How many bits index [`PAIRS`]: all codes of printable ASCII but a dozen are shorter, and two
-/// letters or digits fit about as often as not.
-const WINDOW: u32 = 10;
+/// How many bits index [`SHORT`]. No code is of 9 bits; of printable ASCII, only 21 rare characters
+/// have more.
+const WINDOW: u32 = 8;
 
 /// How many octets `bytes` have when coded.
 #[inline]
@@ -47,27 +45,26 @@ pub(super) fn encoded_len(bytes: &[u8]) -> usize {
     bits.div_ceil(8)
 }
 
-/// Appends the coded `bytes`, of which there are `len` octets.
-pub(super) fn encode(bytes: &[u8], len: usize, out: &mut BytesMut) {
-    out.reserve(len);
+/// Writes the coded `bytes` into `out`, which is as long as they are then.
+pub(super) fn encode(bytes: &[u8], out: &mut [u8]) {
     // The code bits that are not written yet: the lowest `bits` ones.
-    let (mut word, mut bits) = (0_u64, 0_u32);
+    let (mut word, mut bits, mut at) = (0_u64, 0_u32, 0);
     for &byte in bytes {
         let len = u32::from(LENGTHS[usize::from(byte)]);
         word = word << len | u64::from(CODES[usize::from(byte)]);
         bits += len;
-        if bits >= 32 {
+        if bits >= 32
+            && let Some(octets) = out.get_mut(at..at + 4)
+        {
             bits -= 32;
-            out.put_u32((word >> bits) as u32);
+            octets.copy_from_slice(&((word >> bits) as u32).to_be_bytes());
+            at += 4;
         }
     }
-    // Padded with ones, the beginning of EOS.
-    let padding = (8 - bits % 8) % 8;
-    word = word << padding | ((1 << padding) - 1);
-    bits += padding;
-    while bits > 0 {
-        bits -= 8;
-        out.put_u8((word >> bits) as u8);
+    // Less than 32 are left, padded with ones, the beginning of EOS.
+    let end = word << 32 | u64::from(u32::MAX);
+    for (octet, index) in out.iter_mut().skip(at).zip(1..) {
+        *octet = (end >> (32 + bits - 8 * index)) as u8;
     }
 }
 
@@ -75,81 +72,76 @@ pub(super) fn encode(bytes: &[u8], len: usize, out: &mut BytesMut) {
 pub(super) fn decode(mut input: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
     // The next bits of the input, the highest first, and how many are known to be right.
     let (mut window, mut bits) = (0_u64, 0_u32);
-    // Symbols that are not appended yet, the lowest octet first, and how many bits they take.
-    let (mut word, mut fill) = (0_u64, 0_u32);
     while let Some(chunk) = input.first_chunk::<8>() {
         // What comes in beyond the counted octets is read again next time, with the same result.
         window |= u64::from_be_bytes(*chunk) >> bits;
         let octets = (63 - bits) / 8;
         input = &input[octets as usize..];
         bits += 8 * octets;
-        // At least 56 bits: five times the window.
-        for _ in 0..5 {
-            let pair = PAIRS[(window >> (64 - WINDOW)) as usize];
-            if pair.count == 0 {
-                if bits < MAX_BITS {
-                    break;
-                }
-                let (symbol, len) = long(window)?;
-                word |= u64::from(symbol) << fill;
-                fill += 8;
-                window <<= len;
-                bits -= len;
-            } else {
-                word |= u64::from(pair.symbols) << fill;
-                fill += 8 * u32::from(pair.count);
-                window <<= pair.bits;
-                bits -= u32::from(pair.bits);
-            }
-            if fill > 48 {
-                flush(&mut word, &mut fill, out);
-            }
-            if bits < WINDOW {
+        // At least 56 bits: seven short codes.
+        let (mut symbols, mut count) = (0_u64, 0);
+        while count < 7 {
+            let short = SHORT[(window >> (64 - WINDOW)) as usize];
+            if short.bits == 0 {
                 break;
             }
+            symbols |= u64::from(short.symbol) << (8 * count);
+            window <<= short.bits;
+            bits -= u32::from(short.bits);
+            count += 1;
+        }
+        out.extend_from_slice(&symbols.to_le_bytes());
+        out.truncate(out.len() - (8 - count));
+        if count == 0 {
+            let (symbol, len) = long(window)?;
+            out.push(symbol);
+            window <<= len;
+            bits -= len;
         }
     }
-    flush(&mut word, &mut fill, out);
     decode_end(window, bits, input, out)
 }
 
-#[inline]
-fn flush(word: &mut u64, fill: &mut u32, out: &mut Vec<u8>) {
-    out.extend_from_slice(&word.to_le_bytes());
-    out.truncate(out.len() - (64 - *fill) as usize / 8);
-    (*word, *fill) = (0, 0);
-}
-
-/// What is left when less than 8 octets are not in the window yet: one symbol at a time.
+/// What is left when less than 8 octets are not in the window yet.
 fn decode_end(
     mut window: u64,
     mut bits: u32,
     input: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let mut input = input.iter();
+    let mut left = input.len() as u32;
+    let mut word = last_octets(input);
     loop {
-        while bits <= 56
-            && let Some(&octet) = input.next()
-        {
-            window |= u64::from(octet) << (56 - bits);
-            bits += 8;
+        // Behind the end there are ones, as if it had been padded up to EOS.
+        window |= word >> bits;
+        let octets = ((63 - bits) / 8).min(left);
+        word = !(!word << (8 * octets));
+        bits += 8 * octets;
+        left -= octets;
+        let (mut symbols, mut count) = (0_u64, 0);
+        while count < 8 {
+            let short = SHORT[(window >> (64 - WINDOW)) as usize];
+            if short.bits == 0 || u32::from(short.bits) > bits {
+                break;
+            }
+            symbols |= u64::from(short.symbol) << (8 * count);
+            window <<= short.bits;
+            bits -= u32::from(short.bits);
+            count += 1;
         }
-        if bits == 0 {
+        out.extend_from_slice(&symbols.to_le_bytes());
+        out.truncate(out.len() - (8 - count));
+        if count > 0 || left > 0 && bits < MAX_BITS {
+            continue;
+        }
+        // All of a long code, or the end.
+        let padded = window | u64::MAX.unbounded_shr(bits);
+        if padded == u64::MAX && bits < 8 {
             return Ok(());
         }
-        // Behind the end there are ones, as if it had been padded up to EOS.
-        let padded = window | u64::MAX.unbounded_shr(bits);
-        if padded == u64::MAX && bits < MAX_BITS {
-            return if bits < 8 { Ok(()) } else { Err(Error::HuffmanPadding) };
-        }
-        let pair = PAIRS[(padded >> (64 - WINDOW)) as usize];
-        let (symbol, len) = if pair.count == 0 {
-            long(padded)?
-        } else {
-            let symbol = pair.symbols as u8;
-            (symbol, u32::from(LENGTHS[usize::from(symbol)]))
-        };
+        let cut = padded == u64::MAX && bits < MAX_BITS
+            || SHORT[(padded >> (64 - WINDOW)) as usize].bits > 0;
+        let (symbol, len) = if cut { (0, MAX_BITS) } else { long(padded)? };
         if len > bits {
             return Err(Error::HuffmanPadding);
         }
@@ -157,6 +149,21 @@ fn decode_end(
         window <<= len;
         bits -= len;
     }
+}
+
+/// Less than 8 octets, followed by ones.
+#[inline]
+fn last_octets(octets: &[u8]) -> u64 {
+    let ones = u64::MAX.unbounded_shr(8 * octets.len() as u32);
+    let word = if let (Some(first), Some(last)) = (octets.first_chunk(), octets.last_chunk()) {
+        // Both overlap, and together are all.
+        let behind = 64 - 8 * octets.len() as u32;
+        u64::from(u32::from_be_bytes(*first)) << 32 | u64::from(u32::from_be_bytes(*last)) << behind
+    } else {
+        let octets = octets.iter().zip([56, 48, 40]);
+        octets.fold(0, |word, (&octet, shift)| word | u64::from(octet) << shift)
+    };
+    word | ones
 }
 
 /// The symbol at the beginning of `window` if it has more than [`WINDOW`] bits, and how many.
@@ -174,14 +181,11 @@ fn long(window: u64) -> Result<(u8, u32), Error> {
     Err(Error::HuffmanEos)
 }
 
-/// What the next [`WINDOW`] bits begin with.
+/// The symbol that some bits begin with.
 #[derive(Clone, Copy)]
-struct Pair {
-    /// The first symbol in the low octet, the second above it.
-    symbols: u16,
-    /// How many symbols there are: 0 if the first does not fit.
-    count: u8,
-    /// Of both together: less than 16.
+struct Short {
+    symbol: u8,
+    /// How many bits it has: 0 if it has more than [`WINDOW`].
     bits: u8,
 }
 
@@ -198,7 +202,7 @@ struct Level {
 
 static CODES: [u32; 256] = codes();
 static BY_CODE: [u8; 256] = by_code();
-static PAIRS: [Pair; 1 << WINDOW] = pairs();
+static SHORT: [Short; 1 << WINDOW] = short();
 static LONG: [Level; (MAX_BITS - WINDOW) as usize] = levels();
 
 /// Symbols in the order of their codes.
@@ -264,32 +268,9 @@ const fn levels() -> [Level; (MAX_BITS - WINDOW) as usize] {
     levels
 }
 
-const fn pairs() -> [Pair; 1 << WINDOW] {
-    let firsts = firsts();
-    let mut pairs = [Pair { symbols: 0, count: 0, bits: 0 }; 1 << WINDOW];
-    let mut index = 0;
-    while index < pairs.len() {
-        let (first, first_bits) = firsts[index];
-        if first_bits > 0 {
-            // Shifted up, so that what is not known is zeros.
-            let (second, second_bits) = firsts[(index << first_bits) % (1 << WINDOW)];
-            let bits = first_bits + second_bits;
-            let fits = second_bits > 0 && bits as u32 <= WINDOW;
-            pairs[index] = Pair {
-                symbols: first as u16 | if fits { (second as u16) << 8 } else { 0 },
-                count: if fits { 2 } else { 1 },
-                bits: if fits { bits } else { first_bits },
-            };
-        }
-        index += 1;
-    }
-    pairs
-}
-
-/// For each window its first symbol and how many bits that has: 0 if it does not fit.
-const fn firsts() -> [(u8, u8); 1 << WINDOW] {
+const fn short() -> [Short; 1 << WINDOW] {
     let codes = codes();
-    let mut firsts = [(0, 0); 1 << WINDOW];
+    let mut short = [Short { symbol: 0, bits: 0 }; 1 << WINDOW];
     let mut symbol = 0;
     while symbol < 256 {
         let bits = LENGTHS_OF[symbol];
@@ -297,11 +278,11 @@ const fn firsts() -> [(u8, u8); 1 << WINDOW] {
             let spare = WINDOW - bits as u32;
             let mut index = codes[symbol] << spare;
             while index < (codes[symbol] + 1) << spare {
-                firsts[index as usize] = (symbol as u8, bits);
+                short[index as usize] = Short { symbol: symbol as u8, bits };
                 index += 1;
             }
         }
         symbol += 1;
     }
-    firsts
+    short
 }

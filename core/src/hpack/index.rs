@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::hash::hash;
+use super::names;
 use super::table::{Place, Table};
 
 /// Finds entries by the hash of name and value, and of name alone.
@@ -49,7 +50,7 @@ impl Index {
         for step in 0..PLACES {
             let slot = self.slots.get(first(hash).wrapping_add(step) & mask)?;
             if slot.tag == tag(hash) {
-                let nth = self.age(*slot);
+                let nth = self.age(slot.entry);
                 if table.place(nth).is_some_and(&is_it) {
                     return Some(nth);
                 }
@@ -66,7 +67,7 @@ impl Index {
         if self.slots.len() < FIRST_SLOTS.max(SLOTS_PER_ENTRY * table.len()) {
             return self.grow(table);
         }
-        let newest = self.inserted.wrapping_sub(1);
+        let newest = self.entry(0);
         for hash in [Some(hash), name_hash].into_iter().flatten() {
             let full = self.put(table, hash, newest).is_err();
             if full && self.slots.len() < MAX_SLOTS_PER_ENTRY * table.len() {
@@ -82,7 +83,7 @@ impl Index {
             let at = first(hash).wrapping_add(step) & mask;
             let slot = self.slots[at];
             // The same tag is the same name: the newest entry of a name stays longest.
-            if slot.tag == FREE || slot.tag == tag(hash) || self.age(slot) >= table.len() {
+            if slot.tag == FREE || slot.tag == tag(hash) || self.age(slot.entry) >= table.len() {
                 self.slots[at] = Slot { tag: tag(hash), entry };
                 return Ok(());
             }
@@ -99,18 +100,24 @@ impl Index {
         for nth in (0..table.len()).rev() {
             let Some(place) = table.place(nth) else { continue };
             let name_hash = hash(0, table.bytes(place.name));
-            let entry = self.inserted.wrapping_sub(nth as u16 + 1);
+            let entry = self.entry(nth);
             let _ = self.put(table, hash(name_hash, table.bytes(place.value)), entry);
-            if place.static_name == 0 {
+            if !names::is_static(place.label) {
                 let _ = self.put(table, name_hash, entry);
             }
         }
     }
 
-    /// How many entries are newer.
+    /// How many entries are newer than this one, or would be if it is gone.
     #[inline]
-    fn age(&self, slot: Slot) -> usize {
-        usize::from(self.inserted.wrapping_sub(slot.entry).wrapping_sub(1))
+    pub(super) fn age(&self, entry: u16) -> usize {
+        usize::from(self.inserted.wrapping_sub(entry).wrapping_sub(1))
+    }
+
+    /// The entry than which so many are newer.
+    #[inline]
+    pub(super) fn entry(&self, nth: usize) -> u16 {
+        self.inserted.wrapping_sub(nth as u16).wrapping_sub(1)
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

@@ -11,7 +11,7 @@
 //! +---+---------------------------+
 //! ```
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
 use super::error::Error;
 
@@ -45,17 +45,23 @@ fn read_long(mask: u32, input: &mut &[u8]) -> Result<u32, Error> {
 pub(super) fn write(out: &mut BytesMut, pattern: u8, prefix: u32, value: usize) {
     let mask = (1 << prefix) - 1;
     if value < mask {
-        out.put_u8(pattern | value as u8);
+        push(out, pattern | value as u8);
     } else {
-        out.put_u8(pattern | mask as u8);
+        push(out, pattern | mask as u8);
         write_long(out, value - mask);
     }
 }
 
 fn write_long(out: &mut BytesMut, mut value: usize) {
     while value >= 0x80 {
-        out.put_u8(value as u8 | 0x80);
+        push(out, value as u8 | 0x80);
         value >>= 7;
     }
-    out.put_u8(value as u8);
+    push(out, value as u8);
+}
+
+/// Appends one octet. `put_u8` of `BytesMut` takes a call and a copy of unknown length for it.
+#[inline]
+pub(super) fn push(out: &mut BytesMut, octet: u8) {
+    out.extend_from_slice(&[octet]);
 }

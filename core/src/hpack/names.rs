@@ -1,6 +1,6 @@
 //! Names that the encoder knows: their place in the static table, and what their values are like.
 
-use super::hash::hash;
+use super::hash::{SHORT, hash, words};
 
 /// What the values of a name are like, and so how they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,23 +25,40 @@ pub(super) enum Policy {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name {
     text: &'static [u8],
+    words: (u64, u64),
     /// Its lowest index in the static table, or 0.
     pub(super) index: u8,
     pub(super) policy: Policy,
+    /// Which of the names it is, from 1 on.
+    pub(super) id: u8,
 }
 
-/// The name that is `text`, whose [`hash`] on 0 is `hash`.
+/// The name that is `text`, whose [`words`] and [`hash`] on 0 these are.
 #[inline]
-pub(super) fn find(text: &[u8], hash: u64) -> Option<&'static Name> {
-    let mut slot = (hash >> 24) as usize % SLOTS;
-    // Some slot is free, and so ends this; the tables are fixed, and it takes four steps at most.
+pub(super) fn find(text: &[u8], words: (u64, u64), hash: u64) -> Option<&'static Name> {
+    let mut slot = first(hash);
+    // Some slot is free, and so ends this; the table is fixed, and it takes four steps at most.
     while let Some(name) = NAMES.get(usize::from(TABLE[slot].name)) {
-        if TABLE[slot].tag == tag(hash) && name.text == text {
+        if TABLE[slot].tag == tag(hash) && name.is(text, words) {
             return Some(name);
         }
         slot = (slot + 1) % SLOTS;
     }
     None
+}
+
+/// Is the name of this `id`, if it has one, in the static table?
+pub(super) fn is_static(id: u8) -> bool {
+    usize::from(id).checked_sub(1).and_then(|nth| NAMES.get(nth)).is_some_and(|name| name.index > 0)
+}
+
+impl Name {
+    #[inline]
+    fn is(&self, text: &[u8], words: (u64, u64)) -> bool {
+        self.words == words
+            && self.text.len() == text.len()
+            && (text.len() <= SHORT || self.text == text)
+    }
 }
 
 const SLOTS: usize = 512;
@@ -60,7 +77,7 @@ static TABLE: [Slot; SLOTS] = {
     let mut index = 0;
     while index < NAMES_OF.len() {
         let hash = hash(0, NAMES_OF[index].text);
-        let (mut slot, mut steps) = ((hash >> 24) as usize % SLOTS, 1);
+        let (mut slot, mut steps) = (first(hash), 1);
         while table[slot].name != u8::MAX {
             slot = (slot + 1) % SLOTS;
             steps += 1;
@@ -73,22 +90,33 @@ static TABLE: [Slot; SLOTS] = {
     table
 };
 
+const fn first(hash: u64) -> usize {
+    (hash >> 24) as usize % SLOTS
+}
+
 const fn tag(hash: u64) -> u8 {
     (hash >> 56) as u8
 }
 
 const fn name(text: &'static [u8], index: u8, policy: Policy) -> Name {
-    Name { text, index, policy }
+    Name { text, words: words(text), index, policy, id: 0 }
 }
-
-/// The `:status` of [`NAMES`].
-pub(super) static STATUS: Name = name(b":status", 8, Policy::Index);
 
 static NAMES: [Name; COUNT] = NAMES_OF;
 const COUNT: usize = 109;
 
-#[rustfmt::skip]
 const NAMES_OF: [Name; COUNT] = {
+    let mut names = LIST;
+    let mut index = 0;
+    while index < COUNT {
+        names[index].id = index as u8 + 1;
+        index += 1;
+    }
+    names
+};
+
+#[rustfmt::skip]
+const LIST: [Name; COUNT] = {
     use Policy::{Cookie, GrpcStatus, Index, Never, Path, Plain, Repeat};
     [
         // The static table (RFC 7541 Appendix A).

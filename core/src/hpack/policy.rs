@@ -25,6 +25,8 @@ const SHORT_COOKIE: usize = 20;
 pub(super) fn not_indexed(policy: Policy, value: &[u8]) -> Option<Literal> {
     match policy {
         Policy::Index | Policy::Repeat | Policy::Path => None,
+        // Nothing is the one value that comes again.
+        Policy::Plain if value.is_empty() => None,
         Policy::Plain => Some(Literal::Plain),
         Policy::Never => Some(Literal::Never),
         Policy::Cookie if value.len() < SHORT_COOKIE => Some(Literal::Never),
@@ -40,7 +42,7 @@ pub(super) fn literal(policy: Policy, value: &[u8], seen: impl FnOnce() -> bool)
         return literal;
     }
     let indexed = match policy {
-        Policy::Repeat => seen(),
+        Policy::Repeat | Policy::Plain => seen(),
         Policy::Path => !looks_unique(value) && seen(),
         _ => true,
     };

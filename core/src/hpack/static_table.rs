@@ -94,25 +94,24 @@ pub(super) fn lowest(nth: usize) -> u8 {
 /// The entry that has both this name and this value, where `name` is the lowest index of the name.
 #[inline]
 pub(super) fn with_value(name: u8, value: &[u8]) -> Option<u8> {
-    match (name, value) {
-        (2, b"GET") | (4, b"/") | (6, b"http") | (8, b"200") | (16, b"gzip, deflate") => Some(name),
-        (2, b"POST") | (4, b"/index.html") | (6, b"https") => Some(name + 1),
-        (8, _) => with_status(value),
-        (0 | 2 | 4 | 6 | 16, _) => None,
-        (name, b"") => Some(name),
-        _ => None,
+    match name {
+        0 => None,
+        2..=14 | 16 => special(name, value),
+        // The value is empty.
+        _ => value.is_empty().then_some(name),
     }
 }
 
-fn with_status(value: &[u8]) -> Option<u8> {
-    match value {
-        b"200" => Some(8),
-        b"204" => Some(9),
-        b"206" => Some(10),
-        b"304" => Some(11),
-        b"400" => Some(12),
-        b"404" => Some(13),
-        b"500" => Some(14),
-        _ => None,
-    }
+fn special(name: u8, value: &[u8]) -> Option<u8> {
+    let further = match (name, value) {
+        (2, b"GET") | (4, b"/") | (6, b"http") | (8, b"200") | (16, b"gzip, deflate") => 0,
+        (2, b"POST") | (4, b"/index.html") | (6, b"https") | (8, b"204") => 1,
+        (8, b"206") => 2,
+        (8, b"304") => 3,
+        (8, b"400") => 4,
+        (8, b"404") => 5,
+        (8, b"500") => 6,
+        _ => return None,
+    };
+    Some(name + further)
 }

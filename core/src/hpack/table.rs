@@ -29,16 +29,20 @@ struct Entry {
     position: u32,
     name_len: u32,
     value_len: u32,
-    /// The lowest index of the same name in the static table, or 0.
-    static_name: u8,
+    /// What the table's owner knows about the name.
+    label: u8,
+    /// Which entry the owner expects after this one.
+    next: u16,
 }
+
+const _: () = assert!(size_of::<Entry>() == 16);
 
 /// Where an entry's name and value are in the arena.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) name: Range<usize>,
     pub(super) value: Range<usize>,
-    pub(super) static_name: u8,
+    pub(super) label: u8,
 }
 
 /// What the first entry makes room for: growing from nothing would copy often.
@@ -88,7 +92,19 @@ impl Table {
         let start = entry.position.wrapping_sub(self.base) as usize;
         let middle = start + entry.name_len as usize;
         let end = middle + entry.value_len as usize;
-        Some(Place { name: start..middle, value: middle..end, static_name: entry.static_name })
+        Some(Place { name: start..middle, value: middle..end, label: entry.label })
+    }
+
+    /// What was last set as next to the `nth` entry.
+    #[inline]
+    pub(super) fn next(&self, nth: usize) -> u16 {
+        self.entries.get(nth).map_or(0, |entry| entry.next)
+    }
+
+    pub(super) fn set_next(&mut self, nth: usize, next: u16) {
+        if let Some(entry) = self.entries.get_mut(nth) {
+            entry.next = next;
+        }
     }
 
     /// Bytes of the arena.
@@ -120,7 +136,7 @@ impl Table {
 
     /// Makes an entry of the last bytes of the arena, and evicts what it displaces: everything if it
     /// is too large itself, and then it is not inserted (RFC 7541 §4.4).
-    pub(super) fn insert(&mut self, name_len: usize, value_len: usize, static_name: u8) {
+    pub(super) fn insert(&mut self, name_len: usize, value_len: usize, label: u8) {
         let len = name_len + value_len;
         let size = len + ENTRY_OVERHEAD;
         let start = self.arena.len() - len;
@@ -130,7 +146,8 @@ impl Table {
                 position: self.base.wrapping_add(start as u32),
                 name_len: name_len as u32,
                 value_len: value_len as u32,
-                static_name,
+                label,
+                next: 0,
             });
             self.size += size;
         } else {

@@ -1,13 +1,18 @@
 //! The codec as a whole; what a module does alone is tested in the file named after it.
 
+mod attacks;
+mod decoder;
 mod encoder;
+mod huffman;
+mod memory;
+mod policy;
 mod vectors;
 
 use alloc::vec::Vec;
 
 use bytes::BytesMut;
 
-use super::{Decoded, Decoder, Encoder, Error};
+use super::{Decoded, Decoder, Encoder, Error, integer};
 
 /// Large enough for every test that is not about limits.
 const LIMIT: usize = 1 << 20;
@@ -36,6 +41,16 @@ fn encode(encoder: &mut Encoder, fields: &[(&str, &str)]) -> BytesMut {
         encoder.field(&mut out, name.as_bytes(), value.as_bytes(), false);
     }
     out
+}
+
+/// A literal with incremental indexing and a new name; no string is Huffman-coded.
+fn indexed(name: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::from(&[0x40][..]);
+    for text in [name, value] {
+        integer::write(&mut out, 0, 7, text.len());
+        out.extend_from_slice(text);
+    }
+    out.to_vec()
 }
 
 fn hex(digits: &str) -> Vec<u8> {

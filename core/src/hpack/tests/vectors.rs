@@ -176,8 +176,6 @@ fn responses_in_huffman_code() {
 /// C.1, as indexes and lengths.
 #[test]
 fn integers() {
-    use super::super::integer;
-
     for (value, pattern, prefix, octets) in
         [(10, 0, 5, "0a"), (1337, 0, 5, "1f 9a 0a"), (42, 0, 8, "2a"), (31, 0xa0, 5, "bf 00")]
     {
