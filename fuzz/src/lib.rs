@@ -10,6 +10,7 @@ use std::{env, fs, io};
 use selvedge_proptests::script::{self, choose::Bytes, codec};
 
 pub use codec::{http1_body, http1_request, http1_response, sniff};
+pub use selvedge_proptests::differential::http1_differential;
 
 /// No script is longer: a fuzzer must not win by being slow.
 const STEPS: usize = 2000;

@@ -29,6 +29,11 @@ fn http1_body() {
 }
 
 #[test]
+fn http1_differential() {
+    replay("http1_differential", selvedge_fuzz::http1_differential);
+}
+
+#[test]
 fn engine() {
     replay("engine", selvedge_fuzz::engine);
 }

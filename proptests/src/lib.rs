@@ -1,5 +1,6 @@
 //! Property tests.
 
+pub mod differential;
 pub mod experiment;
 pub mod harness;
 pub mod script;
