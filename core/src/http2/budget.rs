@@ -41,6 +41,9 @@ impl Budget {
     /// A stream that the peer makes *us* reset, by an invalid frame or message (made-you-reset,
     /// CVE-2025-8671), or that exceeds the concurrency we allow.
     pub(crate) const STREAM_ERROR: u32 = 8;
+    /// A frame for a stream that is over: it makes no work but the RST_STREAM. Many may be under way
+    /// when many streams are reset at once.
+    pub(crate) const LATE: u32 = 1;
     /// See [`Budget::YOUNG_RESET`].
     pub(crate) const OLD: Duration = Duration::from_millis(50);
 

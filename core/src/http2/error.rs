@@ -140,6 +140,9 @@ violations! {
     /// A stream that depends on itself (RFC 7540 §5.3.1).
     SelfDependency = PROTOCOL_ERROR, "self_dependency", "stream depends on itself";
 
+    /// PRIORITY_UPDATE about stream 0, or from a server (RFC 9218 §7.1).
+    PriorityUpdate = PROTOCOL_ERROR, "priority_update", "PRIORITY_UPDATE that must not be";
+
     // ---- Flow control (RFC 9113 §6.9) ----
     /// DATA beyond the window.
     Window = FLOW_CONTROL_ERROR, "window", "more DATA than the window allows";

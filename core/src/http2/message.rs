@@ -146,6 +146,9 @@ impl<'s> Reader<'s> {
             Known::Other if line.name == b"cookie" => {
                 if let Some(first) = self.cookie {
                     self.crumb(first, line.value);
+                    if line.never_indexed {
+                        self.scratch.fields.spans[first].fate = Fate::Sensitive;
+                    }
                     return Ok(());
                 }
                 self.cookie = Some(self.scratch.fields.spans.len());

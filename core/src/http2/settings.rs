@@ -128,6 +128,15 @@ impl Settings {
     }
 }
 
+/// Every SETTINGS_HEADER_TABLE_SIZE of a payload, in order: the smallest counts, too (RFC 7541 §4.2).
+pub(crate) fn header_table_sizes(payload: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    let id = id::HEADER_TABLE_SIZE.to_be_bytes();
+    payload
+        .chunks_exact(6)
+        .filter(move |entry| entry[..2] == id)
+        .map(|entry| u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]))
+}
+
 /// Writes the acknowledgement.
 pub(crate) fn write_ack(out: &mut BytesMut) {
     FrameHeader { length: 0, kind: Kind::Settings, flags: flags::ACK, stream: 0 }.write(out);

@@ -8,7 +8,7 @@ use super::super::frame::{FrameHeader, HEADER, Kind, flags, unpad};
 use super::super::message::{BlockKind, Reader, Refusal, RequestFacts, ResponseFacts, Scratch};
 use super::super::stream::{Half, Part, StreamKey};
 use super::receive::{Io, Step, check_dependency};
-use super::{Block, Connection, Event, Going, Role, Trailers};
+use super::{Block, BlockStart, Connection, Event, Going, Role, Trailers};
 use crate::error::Reason;
 use crate::hpack::Decoded;
 use crate::http::Framing;
@@ -56,25 +56,24 @@ impl Connection {
         io: &mut Io<'_>,
     ) -> Result<Step, Fault> {
         let mut fragment = unpad(header, payload).map_err(Fault::Connection)?;
-        let mut dependency = Ok(());
+        let mut violation = None;
         if header.has(flags::PRIORITY) {
             let (priority, rest) =
                 fragment.split_at_checked(5).ok_or(Fault::Connection(Violation::FrameLength))?;
-            dependency = check_dependency(header.stream, priority);
+            violation = check_dependency(header.stream, priority).err();
             fragment = rest;
         }
-        let end = header.has(flags::END_STREAM);
+        let (stream, end) = (header.stream, header.has(flags::END_STREAM));
         if header.has(flags::END_HEADERS) {
-            let step = self.block(header.stream, end, fragment, scratch, io);
             self.block_since = None;
-            return dependency.and(step);
+            return self.block(BlockStart { stream, end, violation }, fragment, scratch, io);
         }
         if fragment.is_empty() {
             self.spend(Budget::EMPTY, io.now)?;
         }
         self.block_since.get_or_insert(io.now);
-        let stream = header.stream;
-        self.block = Some(Block { stream, end, fragments: BytesMut::from(fragment) });
+        let start = BlockStart { stream, end, violation };
+        self.block = Some(Block { start, fragments: BytesMut::from(fragment) });
         Ok(Step::Next)
     }
 
@@ -99,18 +98,18 @@ impl Connection {
             return Ok(Step::Next);
         }
         self.block_since = None;
-        self.block(block.stream, block.end, &block.fragments, scratch, io)
+        self.block(block.start, &block.fragments, scratch, io)
     }
 
     /// A whole block. It is decoded in any case: the table of HPACK belongs to the connection.
     fn block(
         &mut self,
-        id: u32,
-        end: bool,
+        start: BlockStart,
         block: &[u8],
         scratch: &mut Scratch,
         io: &mut Io<'_>,
     ) -> Result<Step, Fault> {
+        let BlockStart { stream: id, end, violation } = start;
         let place = self.place(id);
         let kind = match place {
             Ok(Place::Request) => BlockKind::Request,
@@ -125,7 +124,14 @@ impl Connection {
             .decode(block, most, |line| reader.field(&line))
             .map_err(|_| Fault::Connection(Violation::Compression))?;
         let too_large = decoded == Decoded::TooLarge;
-        match place? {
+        let place = place?;
+        if let Some(violation) = violation {
+            if matches!(place, Place::Request) {
+                self.note_peer_stream(id);
+            }
+            return Err(Fault::Stream(id, violation));
+        }
+        match place {
             Place::Request => self.request(id, end, reader, too_large, io),
             Place::Response(key) => self.response(key, end, reader, too_large, io),
             Place::Trailers(key) => self.trailers(key, end, reader, too_large, io),
@@ -154,8 +160,9 @@ impl Connection {
             return Err(Fault::Connection(Violation::StreamId));
         }
         if id > self.last_peer {
-            if self.going == Going::Last {
-                // We said that we would not look at it.
+            if matches!(self.going, Going::Last(_)) {
+                // We said that we would not look at it. What follows is for a stream that is over.
+                self.last_peer = id;
                 return Ok(Place::Nowhere);
             }
             return Ok(Place::Request);
@@ -245,7 +252,9 @@ impl Connection {
         if interim {
             self.spend(Budget::FRAME, io.now)?;
         } else {
-            let bodiless = facts.framing == Framing::None && !to.is_connect;
+            // Refused, it is a response as any other.
+            stream.flags.is_connect &= matches!(facts.status, 200..=299);
+            let bodiless = facts.framing == Framing::None && !stream.flags.is_connect;
             stream.promised = match facts.framing {
                 Framing::Length(length) if !end => Some(length),
                 // To HEAD, and 204 and 304: there may be an empty DATA frame, and no more.
@@ -270,6 +279,10 @@ impl Connection {
     ) -> Result<Step, Fault> {
         let fault = |violation| Fault::Stream(key.id, violation);
         let Some(stream) = self.streams.get_mut(key) else { return Ok(Step::Next) };
+        if stream.flags.is_connect {
+            // A tunnel has DATA and nothing else (RFC 9113 §8.5).
+            return Err(fault(Violation::Sequence));
+        }
         let next = stream.recv.after(Part::Trailers, end).map_err(fault)?;
         if stream.promised.is_some_and(|left| left > 0) {
             return Err(fault(Violation::ContentMismatch));

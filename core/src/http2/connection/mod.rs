@@ -1,6 +1,7 @@
 //! One connection, either role.
 
 mod block;
+mod check;
 mod receive;
 mod send;
 #[cfg(test)]
@@ -253,7 +254,7 @@ enum Going {
     /// that the peer opened before it knew is lost.
     Announced(Time),
     /// The second GOAWAY said which stream was the last.
-    Last,
+    Last(u32),
 }
 
 /// A PING of ours.
@@ -275,11 +276,19 @@ struct DataFrame {
     end: bool,
 }
 
+/// What the HEADERS frame says of its block.
+#[derive(Clone, Copy, Debug)]
+struct BlockStart {
+    stream: u32,
+    end: bool,
+    /// What is wrong with the frame: told when the block was decoded.
+    violation: Option<Violation>,
+}
+
 /// A header block whose CONTINUATIONs are coming in.
 #[derive(Debug)]
 struct Block {
-    stream: u32,
-    end: bool,
+    start: BlockStart,
     fragments: BytesMut,
 }
 
@@ -312,7 +321,8 @@ impl Connection {
         Connection {
             role,
             phase,
-            peer: Settings::default(),
+            // Push is a client's to allow: of a server, any 1 is one that it sent.
+            peer: Settings { enable_push: role == Role::Server, ..Settings::default() },
             settings_due: Some(now + config.settings_timeout),
             decoder: Decoder::new(config.settings.header_table_size),
             encoder: Encoder::new(config.encoder_table),
@@ -387,7 +397,7 @@ impl Connection {
 
     /// Everything was said and done: it can be closed.
     pub fn is_over(&self) -> bool {
-        let last = self.going == Going::Last || self.peer_going.is_some();
+        let last = matches!(self.going, Going::Last(_)) || self.peer_going.is_some();
         self.dead.is_some() || last && self.streams.len() == 0
     }
 
@@ -502,7 +512,8 @@ impl Connection {
 
     /// Remembers a stream that we reset.
     fn note_reset(&mut self, id: u32) {
-        const REMEMBERED: usize = 32;
+        /// As many calls as may be cancelled within one round trip; 1 KiB.
+        const REMEMBERED: usize = 256;
         if self.reset.len() == REMEMBERED {
             self.reset.pop_front();
         }

@@ -1,5 +1,7 @@
 //! What comes in: frames, up to what they mean for their stream.
 
+use alloc::vec::Vec;
+
 use bytes::{Buf, BytesMut};
 
 use super::super::budget::Budget;
@@ -90,7 +92,7 @@ impl Connection {
         let whole = HEADER + header.length;
         match header.kind {
             Kind::Data => return self.data_header(rx, header, io),
-            Kind::Unknown(_) | Kind::PriorityUpdate => {
+            Kind::Unknown(_) => {
                 // Skipped as it comes (RFC 9113 §4.1).
                 self.spend(Budget::FRAME, io.now)?;
                 rx.advance(HEADER);
@@ -134,7 +136,7 @@ impl Connection {
             return fail(Violation::PrefaceSettings);
         }
         match &self.block {
-            Some(block) if kind != Kind::Continuation || stream != block.stream => {
+            Some(block) if kind != Kind::Continuation || stream != block.start.stream => {
                 return fail(Violation::Interleaved);
             }
             None if kind == Kind::Continuation => return fail(Violation::Continuation),
@@ -183,15 +185,28 @@ impl Connection {
             Kind::Ping => self.ping_frame(header, payload, io),
             Kind::WindowUpdate => self.window_update(header.stream, payload, io),
             Kind::RstStream => self.rst_stream(header.stream, payload, io),
-            Kind::GoAway => Ok(self.goaway(payload)),
+            Kind::GoAway => {
+                self.spend(Budget::FRAME, io.now)?;
+                Ok(self.goaway(payload))
+            }
             Kind::Priority => {
                 self.spend(Budget::FRAME, io.now)?;
-                check_dependency(header.stream, payload)?;
+                check_dependency(header.stream, payload)
+                    .map_err(|violation| Fault::Stream(header.stream, violation))?;
                 Ok(Step::Next)
             }
             // A server is never pushed to, and we told servers not to (RFC 9113 §8.4).
             Kind::PushPromise => Err(Fault::Connection(Violation::Push)),
-            Kind::Data | Kind::PriorityUpdate | Kind::Unknown(_) => Ok(Step::Next),
+            Kind::PriorityUpdate => {
+                self.spend(Budget::FRAME, io.now)?;
+                // RFC 9218 §7.1: about a stream, from a client.
+                let about = word31(payload).map_or(0, |(_, stream)| stream);
+                if about == 0 || self.role == Role::Client {
+                    return Err(Fault::Connection(Violation::PriorityUpdate));
+                }
+                Ok(Step::Next)
+            }
+            Kind::Data | Kind::Unknown(_) => Ok(Step::Next),
         }
     }
 
@@ -209,7 +224,11 @@ impl Connection {
 
     /// DATA or HEADERS for a stream that is over: fine if we reset it, else the peer's mistake.
     pub(super) fn late(&self, id: u32) -> Result<(), Fault> {
-        let unprocessed = self.going == Going::Last && id > self.last_peer;
+        // We said that we would not look at it (RFC 9113 §6.8).
+        let unprocessed = match self.going {
+            Going::Last(last) => !self.is_ours(id) && id > last,
+            Going::No | Going::Announced(_) => false,
+        };
         if unprocessed || self.reset.contains(&id) {
             Ok(())
         } else {
@@ -273,12 +292,12 @@ impl Connection {
             return Err(Fault::Ignore);
         };
         let Some(stream) = self.streams.get_mut(key) else { return Ok(None) };
-        let result = stream.recv.after(Part::Data, end).map_err(fault).and_then(|next| {
+        let result = stream.recv.after(Part::Data, end).map_err(fault).and_then(|_| {
             stream.recv_window = stream.recv_window.saturating_sub_unsigned(length);
-            if stream.recv_window < 0 {
+            // What is empty needs no window, and that may be below 0 (RFC 9113 §6.9.1, §6.9.2).
+            if stream.recv_window < 0 && length > 0 {
                 return Err(fault(Violation::Window));
             }
-            stream.recv = next;
             // Padding is gone at once.
             stream.credit += length - content as u32;
             let promised = stream.promised.get_or_insert(u64::MAX);
@@ -298,6 +317,9 @@ impl Connection {
             self.skip = header.length - usize::from(header.has(flags::PADDED));
         } else {
             self.held += content;
+            if !end {
+                self.credit_stream(io.tx, key, false);
+            }
         }
         result.map(|()| Some(key))
     }
@@ -315,17 +337,19 @@ impl Connection {
             self.skip = data.padding;
         }
         let content = rx.split_to(n);
-        let live = data.stream.and_then(|key| Some((key, self.streams.get(key)?.token)));
-        let Some((stream, token)) = live else { return Step::Next };
-        let end = last && data.end;
+        let Some(key) = data.stream else { return Step::Next };
+        let Some(stream) = self.streams.get_mut(key) else { return Step::Next };
+        let (token, end) = (stream.token, last && data.end);
         if end {
+            // Not before: a stream both of whose directions are done is over.
+            stream.recv = Half::Done;
             self.budget.earn(Budget::MESSAGE);
-            self.drop_if_over(stream);
+            self.drop_if_over(key);
         }
         if content.is_empty() && !end {
             return Step::Next;
         }
-        Step::Event(Event::Data { stream, token, data: content, end })
+        Step::Event(Event::Data { stream: key, token, data: content, end })
     }
 
     fn rst_stream(&mut self, id: u32, payload: &[u8], io: &mut Io<'_>) -> Result<Step, Fault> {
@@ -400,8 +424,8 @@ impl Connection {
         if self.role == Role::Client && self.peer.enable_push && !before.enable_push {
             return Err(Fault::Connection(Violation::SettingValue));
         }
-        if self.peer.header_table_size != before.header_table_size {
-            self.encoder.set_peer_limit(self.peer.header_table_size);
+        for size in settings::header_table_sizes(payload) {
+            self.encoder.set_peer_limit(size);
         }
         if self.peer.initial_window_size != before.initial_window_size {
             self.change_send_windows(before.initial_window_size)?;
@@ -414,14 +438,16 @@ impl Connection {
     /// RFC 9113 §6.9.2: a change of the initial window changes every window by as much.
     fn change_send_windows(&mut self, before: u32) -> Result<(), Fault> {
         let change = i64::from(self.peer.initial_window_size) - i64::from(before);
-        let mut grown = alloc::vec::Vec::new();
+        let mut grown = Vec::new();
         for (key, stream) in self.streams.values_mut() {
             let window = i64::from(stream.send_window) + change;
             if window > i64::from(MAX_WINDOW) {
                 return Err(Fault::Connection(Violation::WindowOverflow));
             }
             stream.send_window = window as i32;
-            grown.push(key);
+            if change > 0 && stream.queue.unsent() > 0 {
+                grown.push(key);
+            }
         }
         for key in grown {
             self.note_sendable(key);
@@ -434,7 +460,9 @@ impl Connection {
         if self.settings_due.take().is_none() {
             return Err(Fault::Connection(Violation::SettingsAck));
         }
-        let window = self.config.settings.initial_window_size;
+        let settings = &self.config.settings;
+        self.decoder.set_limit(settings.header_table_size);
+        let window = settings.initial_window_size;
         let change = i64::from(window) - i64::from(DEFAULT_WINDOW);
         self.base_window = window;
         for (_, stream) in self.streams.values_mut() {
@@ -492,7 +520,9 @@ impl Connection {
                 Err(violation)
             }
             Fault::Stream(id, violation) => {
-                if !self.budget.spend(Budget::STREAM_ERROR, io.now) {
+                let late = violation == Violation::StreamClosed && self.streams.find(id).is_none();
+                let cost = if late { Budget::LATE } else { Budget::STREAM_ERROR };
+                if !self.budget.spend(cost, io.now) {
                     self.die(Violation::Overhead, io.tx);
                     return Err(Violation::Overhead);
                 }
@@ -517,11 +547,9 @@ impl Connection {
 }
 
 /// RFC 7540 §5.3.1, which RFC 9113 left out with everything else about priorities.
-pub(super) fn check_dependency(stream: u32, fields: &[u8]) -> Result<(), Fault> {
+pub(super) fn check_dependency(stream: u32, fields: &[u8]) -> Result<(), Violation> {
     match word31(fields) {
-        Some((_, parent)) if parent == stream => {
-            Err(Fault::Stream(stream, Violation::SelfDependency))
-        }
+        Some((_, parent)) if parent == stream => Err(Violation::SelfDependency),
         _ => Ok(()),
     }
 }

@@ -182,7 +182,12 @@ impl Connection {
         let can = if waiting { stream.send_window > 0 } else { stream.flags.ending };
         if can && stream.send == Half::Body && !stream.flags.sendable {
             stream.flags.sendable = true;
-            self.sendable.push_back(key);
+            if waiting {
+                self.sendable.push_back(key);
+            } else {
+                // An end needs no credit: it does not wait for that of the connection.
+                self.sendable.push_front(key);
+            }
         }
     }
 
@@ -269,7 +274,14 @@ impl Connection {
         stream.held -= n as u32;
         stream.credit += n as u32;
         self.held -= n;
-        if stream.recv == Half::Done || stream.credit < stream.window.div_ceil(2) {
+        self.credit_stream(tx, key, may_grow);
+    }
+
+    /// Gives a stream's credit back once it is half of its window.
+    pub(super) fn credit_stream(&mut self, tx: &mut OutQueue, key: StreamKey, may_grow: bool) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let due = stream.credit > 0 && stream.credit >= stream.window.div_ceil(2);
+        if stream.recv == Half::Done || !due {
             return;
         }
         let mut increment = core::mem::take(&mut stream.credit);
@@ -322,15 +334,19 @@ impl Connection {
 
     /// The second step.
     pub(super) fn say_last(&mut self, tx: &mut OutQueue) {
-        self.going = Going::Last;
         let last = self.last_peer;
+        self.going = Going::Last(last);
         tx.append(|out| frame::write_goaway(out, last, ErrorCode::NO_ERROR, ""));
     }
 
     /// The connection is broken.
     pub(super) fn die(&mut self, violation: Violation, tx: &mut OutQueue) {
         self.dead = Some(violation);
-        let last = self.last_peer;
+        // It never grows (RFC 9113 §6.8).
+        let last = match self.going {
+            Going::Last(last) => last,
+            Going::No | Going::Announced(_) => self.last_peer,
+        };
         let (code, message) = (violation.code(), violation.message());
         tx.append(|out| frame::write_goaway(out, last, code, message));
     }

@@ -285,3 +285,76 @@ fn framing_says_what_end_stream_and_content_length_say() {
         assert!(event.contains(&std::format!("{framing:?}")), "{event}");
     }
 }
+
+#[test]
+fn a_stream_is_not_over_while_its_last_frame_is_coming_in() {
+    let (mut client, mut server) = pair();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let key = ask(&mut client, head, false, 1);
+    put(&mut client, key, b"x", true);
+    let bytes = client.take();
+    // All but the last byte of DATA with END_STREAM …
+    server.rx.extend_from_slice(&bytes[..bytes.len() - 1]);
+    assert_eq!(server.events().len(), 1);
+    // … when the answer is complete.
+    let key = server.key(1);
+    server.connection.send_error(&mut server.tx, key, Reason::ConnectFailed, false);
+    assert_eq!(server.connection.open_streams(), 1);
+    server.rx.extend_from_slice(&bytes[bytes.len() - 1..]);
+    assert_eq!(server.events(), ["data 1 1 true"]);
+    assert_eq!(server.connection.open_streams(), 0);
+}
+
+#[test]
+fn an_end_does_not_wait_for_credit_of_the_connection() {
+    let (mut client, mut server) = pair();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let keys: Vec<StreamKey> = (0..3).map(|n| ask(&mut client, head, false, n)).collect();
+    client.connection.send_window = 10;
+    put(&mut client, keys[0], &[0; 20], true);
+    put(&mut client, keys[1], &[0; 20], true);
+    client.connection.body_added(keys[2], 0, true);
+    let (_, at_server) = shuttle(&mut client, &mut server);
+    assert_eq!(at_server[3..], ["data 5 0 true", "data 1 10 false"]);
+    assert_eq!(client.connection.check_invariants(), Ok(()));
+}
+
+#[test]
+fn the_smallest_of_several_table_sizes_is_signalled() {
+    let (mut client, _) = pair();
+    let sizes = [0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 16, 0];
+    client.rx.extend_from_slice(&[0, 0, 12, 4, 0, 0, 0, 0, 0]);
+    client.rx.extend_from_slice(&sizes);
+    client.events();
+    client.take();
+    ask(&mut client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", true, 1);
+    // RFC 7541 §4.2: to 0, then to 4096.
+    assert_eq!(client.take()[9..13], [0x20, 0x3f, 0xe1, 0x1f]);
+}
+
+#[test]
+fn a_crumb_that_must_not_be_indexed_taints_its_line() {
+    let (mut client, mut server) = pair();
+    // Two crumbs, the second never indexed (RFC 7541 §6.2.3).
+    let block = b"\x82\x86\x84\x00\x06cookie\x03a=b\x10\x06cookie\x03c=d";
+    client.tx.append(|out| {
+        let (flags, length) = (flags_of_a_request(), block.len());
+        frame::FrameHeader { length, kind: frame::Kind::Headers, flags, stream: 1 }.write(out);
+        out.extend_from_slice(block);
+    });
+    server.rx.extend_from_slice(&client.take());
+    let mut scratch = Scratch::default();
+    let End { connection, rx, tx, limits } = &mut server;
+    let Ok(Some(Event::Request { request, .. })) =
+        connection.poll(rx, tx, &mut scratch, limits, NOW)
+    else {
+        panic!("no request")
+    };
+    let span = request.head.fields.spans.last().unwrap();
+    assert_eq!(span.value(request.head.fields.buf), b"a=b; c=d");
+    assert_eq!(span.fate, crate::http::Fate::Sensitive);
+}
+
+fn flags_of_a_request() -> u8 {
+    frame::flags::END_STREAM | frame::flags::END_HEADERS
+}

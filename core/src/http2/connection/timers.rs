@@ -10,7 +10,7 @@ impl Connection {
     pub fn deadline(&self) -> Option<Time> {
         let farewell = match self.going {
             Going::Announced(due) => Some(due),
-            Going::No | Going::Last => None,
+            Going::No | Going::Last(_) => None,
         };
         [self.settings_due, self.block_due(), self.ping_due(), farewell].into_iter().flatten().min()
     }
