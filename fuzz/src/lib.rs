@@ -3,6 +3,8 @@
 //! `cargo +nightly fuzz run engine` fuzzes. Built without cargo-fuzz, a target runs the files and
 //! folders that are its arguments: `cargo run -p selvedge-fuzz --bin engine -- fuzz/corpus/engine`.
 
+mod mesh_file;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs, io};
@@ -10,6 +12,7 @@ use std::{env, fs, io};
 use selvedge_proptests::script::{self, choose::Bytes, codec};
 
 pub use codec::{http1_body, http1_request, http1_response, sniff};
+pub use mesh_file::mesh_file;
 pub use selvedge_proptests::differential::http1_differential;
 
 /// No script is longer: a fuzzer must not win by being slow.

@@ -8,6 +8,22 @@ fn replay(name: &str, target: fn(&[u8])) {
     assert!(count > 0, "{} is empty", corpus.display());
 }
 
+/// A target without a corpus or a dictionary starts from nothing, and is not replayed.
+#[test]
+fn every_target_has_a_corpus_and_a_dictionary() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let targets = std::fs::read_dir(folder.join("fuzz_targets")).expect("targets");
+    for target in targets.map(|target| target.expect("a target").path()) {
+        let name = target.file_stem().expect("a name");
+        let corpus = std::fs::read_dir(folder.join("corpus").join(name));
+        assert!(corpus.is_ok_and(|mut files| files.next().is_some()), "{}", target.display());
+        let dictionary = folder.join("dict").join(name).with_extension("dict");
+        assert!(dictionary.is_file(), "{}", dictionary.display());
+        let me = include_str!("replay.rs");
+        assert!(me.contains(&format!("fn {}()", name.display())), "{} is not here", name.display());
+    }
+}
+
 #[test]
 fn sniff() {
     replay("sniff", selvedge_fuzz::sniff);
@@ -31,6 +47,11 @@ fn http1_body() {
 #[test]
 fn http1_differential() {
     replay("http1_differential", selvedge_fuzz::http1_differential);
+}
+
+#[test]
+fn mesh_file() {
+    replay("mesh_file", selvedge_fuzz::mesh_file);
 }
 
 #[test]

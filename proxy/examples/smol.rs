@@ -7,12 +7,9 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use selvedge::mesh;
 use selvedge_core::config::ListenerKind;
 use selvedge_smol::{Options, bind, raise_descriptor_limit};
-
-#[allow(dead_code, reason = "only the reader is used, not what a reload needs")]
-#[path = "../src/mesh/mod.rs"]
-mod mesh;
 
 fn main() -> ExitCode {
     let Some(path) = std::env::args_os().nth(1) else {

@@ -9,8 +9,8 @@ use selvedge_core::config::ListenerKind;
 
 use crate::demo;
 use crate::log::Format;
-use crate::mesh::{MAX_WORKERS, Mesh};
 use crate::run;
+use selvedge::mesh::{MAX_WORKERS, Mesh};
 
 /// Bad usage or configuration (sysexits.h `EX_USAGE`, as linkerd2-proxy).
 pub(crate) const BAD_CONFIG: u8 = 64;

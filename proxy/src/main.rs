@@ -4,7 +4,6 @@ mod admin;
 mod cli;
 mod demo;
 mod log;
-mod mesh;
 mod run;
 mod watch;
 

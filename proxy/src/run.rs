@@ -20,8 +20,8 @@ use tracing::{error, info, warn};
 use crate::admin::{self, Admin};
 use crate::cli::{self, BAD_CONFIG, RunArgs};
 use crate::log::{self, Log};
-use crate::mesh::{Mesh, Problem};
 use crate::watch::Watch;
+use selvedge::mesh::{Mesh, Problem};
 
 /// How much longer than the grace a drain may take before the process ends without it.
 const OVERTIME: Duration = Duration::from_secs(2);

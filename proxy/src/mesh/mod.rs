@@ -22,12 +22,12 @@ use selvedge_core::config::{
 use selvedge_core::limits::Limits;
 use toml::de::DeTable;
 
-pub(crate) use read::Problem;
+pub use read::Problem;
 use read::{Item, Reader, Table};
 
 /// A mesh file that was read and found good.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Mesh {
+pub struct Mesh {
     /// Where `/live`, `/ready` and `/metrics` are served.
     pub admin: SocketAddr,
     /// Worker threads; `None` leaves it to the command line.
@@ -41,7 +41,7 @@ pub(crate) struct Mesh {
 
 /// What sockets are opened with. Changes take effect at the next start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Sockets {
+pub struct Sockets {
     /// Connections that wait to be accepted, per listener; the kernel may allow fewer.
     pub backlog: u32,
     /// Idle time before TCP keepalive probes, and between them.
@@ -63,11 +63,11 @@ impl Default for Sockets {
 }
 
 /// How many worker threads can be asked for.
-pub(crate) const MAX_WORKERS: u64 = 256;
+pub const MAX_WORKERS: u64 = 256;
 
 impl Mesh {
     /// Reads a mesh file. On failure: everything that is wrong with it, in the order of the file.
-    pub(crate) fn parse(text: &str) -> Result<Mesh, Vec<Problem>> {
+    pub fn parse(text: &str) -> Result<Mesh, Vec<Problem>> {
         let mut reader = Reader::new(text);
         let (document, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {

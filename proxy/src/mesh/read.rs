@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 /// One thing that is wrong with a mesh file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub struct Problem {
     /// The line it stands on, from 1.
     pub line: usize,
     /// The column, from 1: only where there is no key to name it by.

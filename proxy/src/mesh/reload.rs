@@ -8,7 +8,7 @@ use super::Mesh;
 
 /// A changed mesh file, made to fit the sockets that are open.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Reload {
+pub struct Reload {
     /// What the engines are told: the new file with the listeners as they are.
     pub config: Config,
     /// What in the new file needs a restart, one sentence each.
@@ -17,7 +17,7 @@ pub(crate) struct Reload {
 
 impl Mesh {
     /// Fits `next` to a proxy that was started from `self` and now runs `current`.
-    pub(crate) fn reload(&self, current: &Config, next: Mesh) -> Reload {
+    pub fn reload(&self, current: &Config, next: Mesh) -> Reload {
         let mut needs_restart = self.restart_only(&next);
         let mut config = next.config;
         let kept = |name: &Arc<str>| current.services.iter().find(|s| s.name == *name);

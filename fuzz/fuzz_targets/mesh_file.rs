@@ -1,0 +1,11 @@
+//! The reader of mesh files.
+
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| selvedge_fuzz::mesh_file(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    selvedge_fuzz::replay(selvedge_fuzz::mesh_file)
+}
