@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs, io};
 
-use selvedge_proptests::script::{self, choose::Bytes, codec};
+use selvedge_proptests::script::{self, choose::Bytes, codec, hpack};
 
 pub use codec::{http1_body, http1_request, http1_response, sniff};
+pub use hpack::{hpack_decode, hpack_roundtrip};
 pub use mesh_file::mesh_file;
 pub use selvedge_proptests::differential::http1_differential;
 

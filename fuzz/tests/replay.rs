@@ -58,3 +58,13 @@ fn mesh_file() {
 fn engine() {
     replay("engine", selvedge_fuzz::engine);
 }
+
+#[test]
+fn hpack_decode() {
+    replay("hpack_decode", selvedge_fuzz::hpack_decode);
+}
+
+#[test]
+fn hpack_roundtrip() {
+    replay("hpack_roundtrip", selvedge_fuzz::hpack_roundtrip);
+}

@@ -32,6 +32,7 @@ pub mod codec;
 mod content;
 mod end;
 mod heal;
+pub mod hpack;
 mod mesh;
 mod net;
 pub mod request;
