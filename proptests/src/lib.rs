@@ -2,6 +2,7 @@
 
 pub mod differential;
 pub mod experiment;
+pub mod h2;
 pub mod harness;
 pub mod script;
 pub mod table;

@@ -4,7 +4,7 @@
 const MOST: usize = 1_000_000;
 
 /// Decodes `\r \n \t \0 \\ \xNN` and `{"…"*N}`; all else stands for itself.
-pub(super) fn unescape(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("{\"") {

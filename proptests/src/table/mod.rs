@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use selvedge_core::error::Reason;
 use serde::Deserialize;
 
-mod bytes;
+pub(crate) mod bytes;
 #[cfg(test)]
 mod tests;
 
