@@ -40,6 +40,11 @@ impl OutQueue {
         self.len
     }
 
+    /// What was appended, in one piece: all there is, if nothing else was done.
+    pub(crate) fn appended(&self) -> &[u8] {
+        &self.tail
+    }
+
     /// May any of what is retained have been written?
     pub(crate) fn may_be_sent(&self) -> bool {
         self.sent > 0 || self.shown

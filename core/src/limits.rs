@@ -42,6 +42,9 @@ impl Limits {
     /// Bytes of chunk extensions in one chunk header: nobody uses more, and an endless one would be
     /// read for nothing (CVE-2023-39326).
     pub const CHUNK_EXTENSION_BYTES: usize = 1024;
+    /// Body bytes that wait on all streams of one HTTP/2 connection before each of them gets less
+    /// room: 100 streams whose client reads nothing hold less than 2 MB.
+    pub const CONNECTION_QUEUE: usize = 1 << 20;
     /// Empty lines skipped before a request line (RFC 9112 §2.2 wants at least one).
     pub const LEADING_EMPTY_LINES: usize = 4;
 }

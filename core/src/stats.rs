@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use crate::config::Direction;
 use crate::error::Reason;
+use crate::http2::Violation;
 
 /// A latency histogram with linkerd2-proxy's `response_latency_ms` buckets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl TcpStats {
 pub struct DetectStats {
     /// HTTP/1.
     pub http1: u64,
-    /// The HTTP/2 preface (carried as opaque).
+    /// HTTP/2.
     pub http2: u64,
     /// A TLS ClientHello (carried as opaque).
     pub tls: u64,
@@ -122,6 +123,8 @@ pub struct DirectionStats {
     pub refused: Box<[u64]>,
     /// Exchanges answered or given up.
     pub requests: u64,
+    /// Rules of HTTP/2 that peers broke, by `violation as usize`.
+    pub violations: Box<[u64]>,
     /// Trailer fields that were dropped because they frame or route (RFC 9110 §6.5.1).
     pub trailers_dropped: u64,
 }
@@ -133,6 +136,7 @@ impl Default for DirectionStats {
             detect: DetectStats::default(),
             refused: alloc::vec![0; Reason::ALL.len()].into_boxed_slice(),
             requests: 0,
+            violations: alloc::vec![0; Violation::ALL.len()].into_boxed_slice(),
             trailers_dropped: 0,
         }
     }

@@ -277,6 +277,10 @@ fn line(event: &Event) {
             let (label, direction) = (reason.label(), direction.label());
             info!(reason = label, direction, %peer, ?conn, "closed: {reason}");
         }
+        Event::Violation { conn, direction, peer, violation } => {
+            let (label, direction) = (violation.label(), direction.label());
+            info!(violation = label, direction, %peer, ?conn, "HTTP/2: {violation}");
+        }
         Event::EndpointDown { service, addr, reason, retry_in } => {
             warn!(%service, %addr, reason = reason.label(), ?retry_in, "endpoint down: {reason}");
         }

@@ -14,6 +14,21 @@ pub(super) enum Outgoing {
     Plain,
     /// In chunks of ours.
     Chunked,
+    /// In frames of HTTP/2, which its connection makes.
+    Frames,
+}
+
+impl Outgoing {
+    /// Moves `n` bytes of a body.
+    pub(super) fn put(self, from: &mut BytesMut, n: usize, tx: &mut OutQueue) {
+        if self == Outgoing::Chunked {
+            tx.append(|out| http1::encode_chunk_start(out, n));
+            tx.take(from, n);
+            tx.append(http1::encode_chunk_end);
+        } else {
+            tx.take(from, n);
+        }
+    }
 }
 
 /// What [`carry`] did.
@@ -29,6 +44,8 @@ pub(super) struct Carried {
     pub(super) dropped: usize,
     /// gRPC's status, of the trailers.
     pub(super) grpc_status: Option<u16>,
+    /// The trailers, if it leaves in frames.
+    pub(super) trailers: Option<BytesMut>,
     /// What is wrong with it.
     pub(super) error: Option<Reason>,
 }
@@ -54,23 +71,24 @@ impl BodyStep {
     }
 }
 
-/// Moves what `rx` holds of a body to `tx`, while there is room.
+/// Moves what `rx` holds of a body to `tx`, while less than `room` bytes wait there.
 pub(super) fn carry(
     decoder: &mut BodyDecoder,
     rx: &mut BytesMut,
     tx: &mut OutQueue,
     outgoing: Outgoing,
+    room: usize,
     limits: &Limits,
 ) -> Carried {
     let mut carried = Carried::default();
-    while tx.unsent() < limits.stream_buffer && !carried.done {
+    while tx.unsent() < room && !carried.done {
         match decoder.decode(rx, limits) {
             Ok(Body::NeedMore) => {
                 carried.starved = true;
                 break;
             }
             Ok(Body::Data(n)) => {
-                move_data(rx, n, tx, outgoing);
+                outgoing.put(rx, n, tx);
                 carried.moved = true;
                 carried.done = decoder.is_done();
             }
@@ -78,6 +96,10 @@ pub(super) fn carry(
                 let trailers = rx.split_to(n);
                 carried.grpc_status = http1::trailer_grpc_status(&trailers);
                 let encoded = match outgoing {
+                    Outgoing::Frames => {
+                        carried.trailers = Some(trailers);
+                        Ok(0)
+                    }
                     Outgoing::Chunked => {
                         carried.moved = true;
                         tx.append(|out| http1::encode_last_chunk(out, &trailers))
@@ -99,14 +121,4 @@ pub(super) fn carry(
         }
     }
     carried
-}
-
-fn move_data(rx: &mut BytesMut, n: usize, tx: &mut OutQueue, outgoing: Outgoing) {
-    if outgoing == Outgoing::Chunked {
-        tx.append(|out| http1::encode_chunk_start(out, n));
-        tx.take(rx, n);
-        tx.append(http1::encode_chunk_end);
-    } else {
-        tx.take(rx, n);
-    }
 }

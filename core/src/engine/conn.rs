@@ -2,6 +2,8 @@
 
 use core::net::SocketAddr;
 
+use alloc::boxed::Box;
+
 use bytes::BytesMut;
 use slab::Slab;
 
@@ -9,6 +11,7 @@ use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
 use crate::buf::OutQueue;
 use crate::http1::{BodyDecoder, HeadScanner};
+use crate::http2::Connection;
 use crate::sniff::Sniffer;
 use crate::time::Time;
 
@@ -53,6 +56,8 @@ pub(crate) struct Flags {
     pub(crate) starved: bool,
     /// `rx` is memory of its own, not a slice of a read buffer.
     pub(crate) rx_owned: bool,
+    /// HTTP/2 will be spoken on it once it is connected.
+    pub(crate) http2: bool,
 }
 
 /// Our side's end of stream.
@@ -81,6 +86,8 @@ pub(crate) enum State {
     Connecting(Option<ExchangeId>),
     /// An endpoint that is spoken HTTP/1 to.
     Client(Client),
+    /// Either side, with HTTP/2.
+    Http2(Box<Http2>),
     /// One end of a byte tunnel.
     Tunnel(Tunnel),
     /// What still comes is dropped, so that the peer gets to read our answer.
@@ -123,6 +130,14 @@ impl Default for ServerPhase {
     fn default() -> Self {
         ServerPhase::Head(HeadScanner::default())
     }
+}
+
+/// The HTTP/2 state of a connection. Its streams belong to exchanges, which their tokens name.
+#[derive(Debug)]
+pub(crate) struct Http2 {
+    pub(crate) connection: Connection,
+    /// It has carried a stream that is over: it may be dead without us knowing.
+    pub(crate) served: bool,
 }
 
 /// One end of a byte tunnel.
@@ -179,6 +194,25 @@ impl Conn {
             State::Connecting(exchange) => *exchange,
             State::Waiting(exchange) => Some(*exchange),
             State::Tunnel(tunnel) => Some(tunnel.exchange),
+            _ => None,
+        }
+    }
+
+    /// Its HTTP/2 connection, if it speaks that.
+    pub(crate) fn http2(&self) -> Option<&Connection> {
+        match &self.state {
+            State::Http2(http2) => Some(&http2.connection),
+            _ => None,
+        }
+    }
+
+    /// The same, with the queue that it writes to. Whatever is done may have something to write.
+    pub(crate) fn http2_mut(&mut self) -> Option<(&mut Connection, &mut OutQueue)> {
+        match &mut self.state {
+            State::Http2(http2) => {
+                self.flags.dirty = true;
+                Some((&mut http2.connection, &mut self.tx))
+            }
             _ => None,
         }
     }

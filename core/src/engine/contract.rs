@@ -11,6 +11,7 @@ use bytes::BytesMut;
 pub use crate::config::Direction;
 use crate::config::{Config, ListenerId};
 use crate::error::{ConnectError, DnsError, IoError, Reason};
+use crate::http2::Violation;
 
 /// Names a connection. Only the engine makes ids; each carries a generation, so an input for a
 /// connection that is gone is ignored, even when its slot is in use again.
@@ -189,6 +190,17 @@ pub enum Event {
         peer: SocketAddr,
         /// Why.
         reason: Reason,
+    },
+    /// A peer broke a rule of HTTP/2 that costs it a stream or the connection.
+    Violation {
+        /// Its connection.
+        conn: ConnId,
+        /// Which side of the proxy.
+        direction: Direction,
+        /// The peer.
+        peer: SocketAddr,
+        /// The rule.
+        violation: Violation,
     },
     /// An endpoint is not ready; it is connected to again after `retry_in`.
     EndpointDown {

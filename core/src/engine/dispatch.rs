@@ -5,10 +5,11 @@ use alloc::sync::Arc;
 use super::Engine;
 use super::conn::{Client, ClientPhase, Conn, State};
 use super::contract::{CloseKind, ConnId, Direction, Event, Output};
-use super::exchange::{ExchangeId, Kind, Traits};
+use super::exchange::{ExchangeId, Kind, Speaks, Traits};
 use super::mesh::Health;
 use crate::balance::Outcome;
 use crate::error::{ConnectError, Reason};
+use crate::http::Request;
 use crate::http1::HeadScanner;
 
 /// How many waiting exchanges find an endpoint in one turn: a service that comes back with a full
@@ -41,6 +42,11 @@ impl Engine {
 
     /// Finds an endpoint for an exchange, or a place in the queue.
     pub(super) fn dispatch(&mut self, id: ExchangeId) {
+        self.dispatch_head(id, None);
+    }
+
+    /// The same, for an exchange whose request head has just been read.
+    pub(super) fn dispatch_head(&mut self, id: ExchangeId, request: Option<&Request<'_>>) {
         let Some(exchange) = self.exchanges.get(id) else { return };
         let service_index = exchange.service;
         let Some(service) = self.mesh.services.get_mut(service_index as usize) else {
@@ -48,7 +54,7 @@ impl Engine {
         };
         if let Some(member) = service.balancer.pick(&mut self.rng, self.now) {
             let endpoint = service.members[member.index()];
-            return self.assign(id, endpoint);
+            return self.assign(id, endpoint, request);
         }
         if service.removed {
             return self.fail(id, Reason::UnknownAuthority);
@@ -86,7 +92,7 @@ impl Engine {
     }
 
     /// Gives an exchange to an endpoint: over an idle connection, or a new one.
-    fn assign(&mut self, id: ExchangeId, endpoint_index: u32) {
+    fn assign(&mut self, id: ExchangeId, endpoint_index: u32, request: Option<&Request<'_>>) {
         let now = self.now;
         let Some((service, endpoint)) = self.mesh.service_of(endpoint_index) else { return };
         service.balancer.begin(endpoint.member);
@@ -95,6 +101,9 @@ impl Engine {
         exchange.endpoint = Some(endpoint_index);
         exchange.attempt = now;
         exchange.progress.sampled = false;
+        if exchange.kind == Kind::Http && exchange.traits.speaks != Speaks::Http1 {
+            return self.assign_stream(id, endpoint_index, request);
+        }
         // A request that is sent again gets a new connection, and if that fails it fails.
         let poolable = exchange.kind == Kind::Http && !exchange.progress.replayed;
         let pooled = if poolable { self.unpark(endpoint_index) } else { None };
@@ -134,7 +143,7 @@ impl Engine {
         let (State::Connecting(waiting), Some(endpoint)) = (&conn.state, conn.endpoint) else {
             return;
         };
-        let waiting = *waiting;
+        let (waiting, http2) = (*waiting, conn.flags.http2);
         if let Some(conn) = self.conns.get_mut(id.index) {
             conn.last = self.now;
             conn.state =
@@ -143,6 +152,7 @@ impl Engine {
         self.timers.conns.clear(id.index);
         self.count_tcp(Direction::Outbound, Some(endpoint), |tcp| tcp.opens += 1);
         match waiting.filter(|&waiting| self.exchanges.get(waiting).is_some()) {
+            _ if http2 => self.http2_connected(id.index),
             Some(waiting) => self.attach(waiting, id.index, false),
             None => self.park(id.index),
         }
@@ -164,6 +174,9 @@ impl Engine {
             ConnectError::TimedOut => Reason::ConnectTimeout,
             _ => Reason::ConnectFailed,
         };
+        if conn.flags.http2 {
+            self.http2_unconnected(endpoint, id.index, reason);
+        }
         self.after_failed_connect(waiting, endpoint, reason, error == ConnectError::Local);
     }
 
@@ -178,6 +191,9 @@ impl Engine {
         let Some(conn) = self.forget(index) else { return };
         self.outputs.push_back(Output::Close { conn: id, how: CloseKind::Abort });
         if let Some(endpoint) = conn.endpoint {
+            if conn.flags.http2 {
+                self.http2_unconnected(endpoint, index, reason);
+            }
             self.after_failed_connect(waiting, endpoint, reason, false);
         }
     }
@@ -199,10 +215,15 @@ impl Engine {
             target.health = Health::Down { failures, probing: false };
             self.arm_backoff(endpoint, failures);
         }
-        let Some(id) = waiting else { return self.release_endpoint(endpoint) };
-        let Some(exchange) = self.exchanges.get_mut(id) else {
-            return self.release_endpoint(endpoint);
-        };
+        if let Some(id) = waiting {
+            self.not_connected(id, reason, ours);
+        }
+        self.release_endpoint(endpoint);
+    }
+
+    /// The connection that an exchange waited for cannot be made.
+    pub(super) fn not_connected(&mut self, id: ExchangeId, reason: Reason, ours: bool) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.up = None;
         let fixed = self
             .mesh
@@ -216,7 +237,6 @@ impl Engine {
             self.end_attempt(id, Some(Outcome::Unsent));
             self.dispatch(id);
         }
-        self.release_endpoint(endpoint);
     }
 
     /// Gives a connected connection to an exchange and starts to send.
@@ -243,6 +263,7 @@ impl Engine {
             // It may be dead already: keep what is sent until there is an answer.
             conn.tx.retain();
         }
+        self.pass_pending(id);
         self.touch(index);
         self.touch_id(down);
     }

@@ -6,7 +6,8 @@ use super::Engine;
 use super::body::{BodyStep, Carried, Outgoing, carry};
 use super::conn::{Server, ServerPhase, State};
 use super::contract::{ConnId, Direction};
-use super::exchange::{ExchangeId, Kind, Traits};
+use super::exchange::{ExchangeId, Kind, Speaks, Traits};
+use super::relay;
 use crate::buf::OutQueue;
 use crate::config::Timeouts;
 use crate::error::Reason;
@@ -73,7 +74,8 @@ impl Engine {
                 self.timers.conns.set(index, since + self.config.timeouts.header);
                 self.drive_server(index);
             }
-            Protocol::Http2 | Protocol::Tls | Protocol::Opaque => self.begin_opaque(index),
+            Protocol::Http2 => self.begin_http2(index),
+            Protocol::Tls | Protocol::Opaque => self.begin_opaque(index),
         }
     }
 
@@ -189,7 +191,7 @@ impl Engine {
         }
         self.direction(direction).requests += 1;
         let Some(down) = self.conns.id(index) else { return };
-        let traits = Traits {
+        let mut traits = Traits {
             client: request.head.version,
             framing: request.framing,
             keep_alive: request.keep_alive,
@@ -199,6 +201,8 @@ impl Engine {
             expect_continue: request.expect_continue,
             idempotent: request.idempotent,
             grpc: request.grpc,
+            speaks: Speaks::Http1,
+            sensitive: false,
         };
         if request.is_connect && !redirected {
             return self.connect_to_us(index, request, traits);
@@ -209,6 +213,10 @@ impl Engine {
             Ok(service) => service,
             Err(reason) => return self.answer_unserved(index, reason, &traits),
         };
+        // Whatever is not HTTP afterwards needs a connection of its own.
+        if !request.upgrade && !request.is_connect {
+            traits.speaks = self.speaks(service, Speaks::Http1);
+        }
         let id = match self.begin_exchange(Kind::Http, down, service, traits) {
             Ok(id) => id,
             Err(reason) => {
@@ -225,11 +233,11 @@ impl Engine {
                 self.request_done(id);
             }
         }
-        self.dispatch(id);
+        self.dispatch_head(id, Some(request));
     }
 
     /// Encodes the request as it goes to whatever endpoint will be chosen.
-    fn encode(&mut self, id: ExchangeId, request: &Request<'_>, redirected: bool) {
+    pub(super) fn encode(&mut self, id: ExchangeId, request: &Request<'_>, redirected: bool) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let fallback = self.mesh.services.get(exchange.service as usize);
         let host = match (request.authority, fallback) {
@@ -247,7 +255,11 @@ impl Engine {
         };
         let mut queue = OutQueue::default();
         queue.furnish(&mut self.spare);
-        queue.append(|out| http1::encode_request(out, request, &rewrite));
+        queue.append(|out| match exchange.traits.speaks {
+            Speaks::Http1 => http1::encode_request(out, request, &rewrite),
+            // How it looks there depends on the connection that it will go to.
+            Speaks::Http2 | Speaks::Mesh => out.extend_from_slice(request.head.fields.buf),
+        });
         exchange.charged = queue.held();
         self.buffered += exchange.charged;
         exchange.request = queue;
@@ -312,15 +324,31 @@ impl Engine {
         };
         let State::Server(server) = &mut conn.state else { return Ok(BodyStep::Blocked) };
         let ServerPhase::Body(decoder) = &mut server.phase else { return Ok(BodyStep::Blocked) };
-        if !matches!(sink.state, State::Client(_)) {
-            return Ok(BodyStep::Blocked);
-        }
         let Some(exchange) = self.exchanges.get_mut(id) else { return Ok(BodyStep::Blocked) };
-        let outgoing = match exchange.traits.framing {
-            Framing::Chunked => Outgoing::Chunked,
-            _ => Outgoing::Plain,
+        let room = limits.stream_buffer;
+        let carried = match (&mut sink.state, exchange.up_stream) {
+            (State::Client(_), _) => {
+                let outgoing = match exchange.traits.framing {
+                    Framing::Chunked => Outgoing::Chunked,
+                    _ => Outgoing::Plain,
+                };
+                let carried = carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, room, limits);
+                if sink.tx.is_retaining() && sink.tx.held() > limits.replay_bytes {
+                    sink.tx.release();
+                }
+                carried
+            }
+            (State::Http2(http2), Some(stream)) => {
+                let (connection, rx) = (&mut http2.connection, &mut conn.rx);
+                let carried =
+                    relay::carry_to_stream(decoder, rx, connection, &mut sink.tx, stream, limits);
+                if connection.stream_kept(stream) > limits.replay_bytes {
+                    connection.release_body(stream);
+                }
+                carried
+            }
+            _ => return Ok(BodyStep::Blocked),
         };
-        let carried = carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, limits);
         if let Some(reason) = carried.error {
             return Err(reason);
         }
@@ -329,9 +357,6 @@ impl Engine {
         if moved {
             exchange.last = now;
             sink.flags.dirty = true;
-            if sink.tx.is_retaining() && sink.tx.held() > limits.replay_bytes {
-                sink.tx.release();
-            }
         }
         if done {
             server.phase = ServerPhase::Wait;
@@ -346,7 +371,7 @@ impl Engine {
     }
 
     /// The whole request was received.
-    fn request_done(&mut self, id: ExchangeId) {
+    pub(super) fn request_done(&mut self, id: ExchangeId) {
         if let Some(exchange) = self.exchanges.get_mut(id) {
             exchange.progress.request_done = true;
             exchange.sent = self.now;

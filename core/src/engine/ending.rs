@@ -55,7 +55,7 @@ impl Engine {
     }
 
     /// Counts a refusal and says so.
-    fn count_refusal(&mut self, index: u32, reason: Reason, service: Option<Arc<str>>) {
+    pub(super) fn count_refusal(&mut self, index: u32, reason: Reason, service: Option<Arc<str>>) {
         let Some(conn) = self.conns.get(index) else { return };
         let (direction, peer) = (conn.direction, conn.peer);
         self.direction(direction).refused[reason as usize] += 1;
@@ -118,7 +118,9 @@ impl Engine {
         if let Some(up) = up {
             self.finish_upstream(up.index, &exchange);
         }
-        if self.conns.find(exchange.down).is_some() {
+        if exchange.down_stream.is_some() {
+            self.finish_stream(&exchange);
+        } else if self.conns.find(exchange.down).is_some() {
             self.finish_downstream(exchange.down.index, &exchange);
         }
         self.release_service(exchange.service);
@@ -130,6 +132,9 @@ impl Engine {
         {
             endpoint.stats.responded(exchange.progress.status);
             endpoint.stats.latency.record(self.now - exchange.attempt);
+        }
+        if let (Some(up), Some(stream)) = (exchange.up, exchange.up_stream) {
+            return self.finish_upstream_stream(up, stream);
         }
         // A response that overtook its request leaves the connection in the middle of a message.
         if exchange.progress.request_done && conn.is_flushed() {
@@ -177,9 +182,14 @@ impl Engine {
         });
         self.count_refusal(exchange.down.index, reason, service);
         if let Some(up) = exchange.up.filter(|&up| self.conns.find(up).is_some()) {
-            self.drop_upstream(up.index);
+            match exchange.up_stream {
+                Some(stream) => self.drop_upstream_stream(up, stream),
+                None => self.drop_upstream(up.index),
+            }
         }
-        if self.conns.find(exchange.down).is_some() {
+        if let Some(stream) = exchange.down_stream {
+            self.fail_stream(&exchange, stream, reason);
+        } else if self.conns.find(exchange.down).is_some() {
             self.fail_downstream(exchange.down.index, &exchange, reason);
         }
         self.release_service(exchange.service);
@@ -188,7 +198,11 @@ impl Engine {
     /// Is it the client that an exchange is slow by: it has not sent its request, or does not read
     /// the response? Or has the endpoint not been asked yet?
     fn waits_for_client(&self, exchange: &Exchange) -> bool {
-        let full = |conn: &Conn| conn.tx.unsent() >= self.config.limits.stream_buffer;
+        let limits = &self.config.limits;
+        let full = |conn: &Conn| match (conn.http2(), exchange.down_stream) {
+            (Some(connection), Some(stream)) => connection.stream_queued(stream) > 0,
+            _ => conn.tx.unsent() >= limits.stream_buffer,
+        };
         let up = exchange.up.and_then(|up| self.conns.find(up));
         !exchange.progress.request_done
             || self.conns.find(exchange.down).is_some_and(full)

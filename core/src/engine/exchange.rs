@@ -1,11 +1,14 @@
 //! Exchanges: one request and its response, or one tunnel, on its way through the proxy.
 
+use alloc::boxed::Box;
+
 use slab::Slab;
 
 use super::contract::ConnId;
 use crate::buf::OutQueue;
 use crate::http::Version;
 use crate::http1::Framing;
+use crate::http2::{Body, ErrorCode, StreamKey};
 use crate::time::Time;
 
 /// Names an exchange; the generation makes a stale name harmless.
@@ -15,6 +18,18 @@ pub(crate) struct ExchangeId {
     generation: u32,
 }
 
+impl ExchangeId {
+    /// What a stream remembers of it. Never 0: generations begin at 1.
+    pub(crate) fn token(self) -> u64 {
+        u64::from(self.index) << 32 | u64::from(self.generation)
+    }
+
+    /// The exchange that a stream belongs to; one that never was, if it belongs to none.
+    pub(crate) fn of_token(token: u64) -> Self {
+        ExchangeId { index: (token >> 32) as u32, generation: token as u32 }
+    }
+}
+
 /// A request on its way: what the client's and the endpoint's connection share.
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -22,13 +37,20 @@ pub(crate) struct Exchange {
     pub(crate) kind: Kind,
     /// The client's connection.
     pub(crate) down: ConnId,
+    /// Its stream there; `None`: it speaks HTTP/1.
+    pub(crate) down_stream: Option<StreamKey>,
     /// The endpoint's connection: being connected, or attached.
     pub(crate) up: Option<ConnId>,
+    /// The stream there, if it speaks HTTP/2.
+    pub(crate) up_stream: Option<StreamKey>,
     pub(crate) service: u32,
     /// The endpoint of the current attempt.
     pub(crate) endpoint: Option<u32>,
-    /// The encoded request, until a connection takes it.
+    /// The encoded request, until a connection takes it; for HTTP/2 its head as it was received,
+    /// until there is an answer: what it looks like there depends on the connection.
     pub(crate) request: OutQueue,
+    /// What came of its body on a stream before there was a connection to pass it on.
+    pub(crate) pending: Option<Box<Body>>,
     /// What `request` is charged to the worker with.
     pub(crate) charged: usize,
     /// When the request head was complete.
@@ -67,6 +89,19 @@ pub(crate) struct Traits {
     pub(crate) expect_continue: bool,
     pub(crate) idempotent: bool,
     pub(crate) grpc: bool,
+    /// How it goes on.
+    pub(crate) speaks: Speaks,
+    /// A field of it must never be indexed (RFC 7541 §7.1.3).
+    pub(crate) sensitive: bool,
+}
+
+/// What a request goes on as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http1,
+    Http2,
+    /// HTTP/2, with `l5d-orig-proto` if it was HTTP/1.
+    Mesh,
 }
 
 impl Traits {
@@ -81,6 +116,8 @@ impl Traits {
         expect_continue: false,
         idempotent: false,
         grpc: false,
+        speaks: Speaks::Http1,
+        sensitive: false,
     };
 }
 
@@ -113,6 +150,8 @@ pub(crate) struct Progress {
     pub(crate) close: bool,
     /// The final status, 0 before.
     pub(crate) status: u16,
+    /// How the endpoint reset its stream.
+    pub(crate) reset: Option<ErrorCode>,
 }
 
 /// All exchanges.
@@ -141,10 +180,13 @@ impl Exchanges {
             generation,
             kind,
             down,
+            down_stream: None,
             up: None,
+            up_stream: None,
             service,
             endpoint: None,
             request: OutQueue::default(),
+            pending: None,
             charged: 0,
             started: now,
             attempt: now,

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use super::conn::{Conn, Detect, Fin, State};
 use super::contract::{Accepted, Command, ConnId, Direction, Event, Input};
 use super::exchange::{Kind, Traits};
+use super::relay::Side;
 use super::{Drain, Engine};
 use crate::config::ListenerKind;
 use crate::error::{IoError, Reason};
@@ -134,21 +135,25 @@ impl Engine {
     fn resume(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index) else { return };
         let ends = matches!(conn.state, State::Closing) || conn.flags.fin == Fin::Wanted;
-        let wakes_itself = ends || conn.flags.paused || !conn.rx.is_empty();
-        let source = match &conn.state {
+        let queued = conn.http2().is_some_and(|connection| connection.queued() > 0);
+        let wakes_itself = ends || conn.flags.paused || !conn.rx.is_empty() || queued;
+        let exchange = conn.exchange();
+        let is_down = conn.endpoint.is_none();
+        let tunnel = match &conn.state {
             State::Tunnel(tunnel) => Some(tunnel.peer),
-            _ => conn.exchange().and_then(|id| self.exchanges.get(id)).and_then(|exchange| {
-                if exchange.down.index == index { exchange.up } else { Some(exchange.down) }
-            }),
+            _ => None,
         };
         if wakes_itself {
             self.touch(index);
         }
-        if let Some(source) = source
-            && let Some(other) = self.conns.find(source)
-            && (other.flags.paused || other.flags.eof || !other.rx.is_empty())
-        {
-            self.touch(source.index);
+        if let Some(peer) = tunnel {
+            if let Some(other) = self.conns.find(peer)
+                && (other.flags.paused || other.flags.eof || !other.rx.is_empty())
+            {
+                self.touch(peer.index);
+            }
+        } else if let Some(id) = exchange {
+            self.made_room(id, if is_down { Side::Up } else { Side::Down });
         }
     }
 
@@ -175,6 +180,7 @@ impl Engine {
             // A reset on one side is a reset on the other.
             State::Tunnel(tunnel) => self.abort_tunnel(tunnel.exchange, None),
             State::Client(_) => self.client_lost(id.index, reason),
+            State::Http2(_) => self.http2_lost(id.index, reason),
             // The adapter says `Connected` before anything else; if not, the connect failed.
             State::Connecting(waiting) => {
                 self.give_up_connect(id.index, waiting, Reason::ConnectFailed);

@@ -66,12 +66,24 @@ impl Engine {
             ensure!(self.conns.find(exchange.down).is_some(), "exchange {index} has no client");
             let service = self.mesh.services.get(exchange.service as usize);
             ensure!(service.is_some(), "exchange {index} has no service");
-            let placed = exchange.endpoint.is_some();
-            ensure!(placed == exchange.up.is_some(), "exchange {index} is half placed");
-            if let Some(up) = exchange.up {
-                let carries = self.conns.find(up).and_then(super::conn::Conn::exchange);
-                ensure!(carries == Some(id), "exchange {index} is not on its connection");
+            let endpoint = exchange.endpoint.map(|e| self.mesh.endpoints.get(e as usize));
+            let placed = endpoint.is_some();
+            let waits = endpoint.flatten().is_some_and(|target| target.waiting.contains(&id));
+            ensure!(placed == (exchange.up.is_some() || waits), "exchange {index} is half placed");
+            if let Some(up) = exchange.up.and_then(|up| self.conns.find(up)) {
+                let carries = match (up.http2(), exchange.up_stream) {
+                    (Some(connection), Some(stream)) => {
+                        let over = connection.token(stream) == 0;
+                        over || connection.token(stream) == id.token()
+                    }
+                    _ => up.exchange() == Some(id),
+                };
+                ensure!(carries, "exchange {index} is not on its connection");
             }
+            ensure!(
+                exchange.up.is_none_or(|up| self.conns.find(up).is_some()),
+                "exchange {index} is on a connection that is gone"
+            );
             let queued = || service.is_some_and(|service| service.queue.contains(&id));
             ensure!(placed || queued(), "exchange {index} waits for nothing");
         }

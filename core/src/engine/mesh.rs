@@ -12,7 +12,7 @@ use slab::Slab;
 use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
 use crate::balance::{Balancer, MemberId, Params};
-use crate::config::{self, Timeouts};
+use crate::config::{self, Protocol, Timeouts};
 use crate::rng::{KeyedState, Rng};
 use crate::stats::RequestStats;
 use crate::time::Time;
@@ -42,6 +42,7 @@ pub(crate) struct Service {
     pub(crate) direction: Direction,
     pub(crate) kind: ServiceKind,
     pub(crate) opaque: bool,
+    pub(crate) protocol: Protocol,
     pub(crate) times: Times,
     pub(crate) balancer: Balancer,
     /// Endpoints by [`MemberId::index`].
@@ -133,6 +134,10 @@ pub(crate) struct Endpoint {
     pub(crate) orphans: Vec<ConnId>,
     /// How many of `idle` are really there.
     pub(crate) idle_live: u32,
+    /// Connections that speak HTTP/2, or will. Some may be gone.
+    pub(crate) multiplexed: Vec<ConnId>,
+    /// Exchanges that wait for a stream on one of them. Some may have ended.
+    pub(crate) waiting: VecDeque<ExchangeId>,
     /// Connections, connecting ones included.
     pub(crate) conns: u32,
     pub(crate) stats: RequestStats,
@@ -195,6 +200,7 @@ impl Mesh {
             direction,
             kind,
             opaque: false,
+            protocol: Protocol::Auto,
             times,
             balancer: Balancer::new(Params::default()),
             members: Vec::new(),
@@ -238,6 +244,8 @@ impl Mesh {
             idle: VecDeque::new(),
             orphans: Vec::new(),
             idle_live: 0,
+            multiplexed: Vec::new(),
+            waiting: VecDeque::new(),
             conns: 0,
             stats: RequestStats::default(),
         }) as u32;

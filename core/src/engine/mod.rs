@@ -12,7 +12,9 @@ mod health;
 mod inputs;
 mod invariants;
 mod mesh;
+mod multiplex;
 mod pool;
+mod relay;
 mod reload;
 mod resolve;
 mod route;
@@ -34,6 +36,7 @@ pub use contract::*;
 use crate::buf::Spare;
 use crate::config::{Config, Listener};
 use crate::http::Scratch;
+use crate::http2;
 use crate::rng::{Rng, Seed};
 use crate::stats::DirectionStats;
 use crate::time::Time;
@@ -67,6 +70,10 @@ pub struct Engine {
     spare: Spare,
     /// Field positions of the head that is being looked at.
     scratch: Scratch,
+    /// The same, of one that came on a stream.
+    http2_scratch: http2::Scratch,
+    /// What HTTP/2 connections are told.
+    http2: Arc<http2::Config>,
     /// The authority that is being looked up.
     authority: String,
     directions: [DirectionStats; 2],
@@ -119,6 +126,8 @@ impl Engine {
             outputs: VecDeque::new(),
             spare: Spare::default(),
             scratch: Scratch::default(),
+            http2_scratch: http2::Scratch::default(),
+            http2: Arc::default(),
             authority: String::new(),
             directions: Default::default(),
             accepted: 0,

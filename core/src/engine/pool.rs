@@ -107,6 +107,7 @@ impl Engine {
                 self.close_when_flushed(id.index);
             }
         }
+        self.retire_multiplexed(endpoint);
     }
 }
 

@@ -9,6 +9,7 @@ use super::exchange::ExchangeId;
 use super::mesh::{ServiceKind, TargetState, Times};
 use crate::config::{self, Config, ServiceTimeouts, Target};
 use crate::error::Reason;
+use crate::http2;
 
 impl Engine {
     /// Applies a configuration and says so.
@@ -21,6 +22,7 @@ impl Engine {
     /// Makes services, endpoints and times those of `config`.
     pub(super) fn apply(&mut self, config: &Arc<Config>) {
         self.config = Arc::clone(config);
+        self.http2 = Arc::new(http2_config(config));
         self.opaque_ports.clone_from(&config.opaque_ports);
         self.opaque_ports.sort_unstable();
         let unnamed = ServiceTimeouts::default();
@@ -86,6 +88,7 @@ impl Engine {
         let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
         service.times = times;
         service.opaque = new.opaque;
+        service.protocol = new.protocol;
         self.apply_targets(index, &new.endpoints);
         self.service_changed(index);
     }
@@ -184,4 +187,13 @@ impl Engine {
             self.arm_failfast(index);
         }
     }
+}
+
+/// What HTTP/2 connections are told from now on.
+fn http2_config(config: &Config) -> http2::Config {
+    let mut http2 = http2::Config::default();
+    let bytes = u32::try_from(config.limits.header_bytes).unwrap_or(u32::MAX);
+    http2.settings.max_header_list_size = Some(bytes);
+    http2.header_timeout = config.timeouts.header;
+    http2
 }

@@ -79,6 +79,7 @@ impl Engine {
                     self.leave_pool(index);
                 }
             }
+            State::Http2(_) => self.http2_due(index),
             State::Tunnel(_) => self.tunnel_due(index),
             State::Linger { .. } | State::Closing => {
                 // A slow reader is no dead one.
@@ -153,6 +154,7 @@ impl Engine {
             if self.conns.get(index).is_none_or(|conn| conn.endpoint.is_some()) {
                 continue;
             }
+            self.fail_streams(index, Reason::Drained);
             let exchange = self.conns.get(index).and_then(super::conn::Conn::exchange);
             if let Some(id) = exchange {
                 self.fail(id, Reason::Drained);

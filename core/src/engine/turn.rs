@@ -5,7 +5,10 @@ use bytes::BytesMut;
 use super::Engine;
 use super::conn::{ClientPhase, Fin, ServerPhase, State};
 use super::contract::{CloseKind, ConnId, Output};
+use super::relay::stream_room;
 use crate::config::Timeouts;
+use crate::http2::Connection;
+use crate::http2::frame::DEFAULT_MAX_FRAME;
 use crate::limits::Limits;
 use crate::time::Time;
 
@@ -41,6 +44,7 @@ impl Engine {
                 }
                 self.drive_tunnel(index);
             }
+            State::Http2(_) => self.drive_http2(index),
             State::Linger { .. } => self.drive_linger(index),
             State::Waiting(_) | State::Connecting(_) | State::Closing => {}
         }
@@ -48,6 +52,7 @@ impl Engine {
 
     /// After a connection was driven: what has to be written, closed, read again.
     fn settle(&mut self, index: u32) {
+        self.flush_http2(index);
         let Some(id) = self.conns.id(index) else { return };
         let Some(conn) = self.conns.get_mut(index) else { return };
         if core::mem::take(&mut conn.flags.dirty) && conn.tx.unsent() > 0 {
@@ -55,6 +60,9 @@ impl Engine {
             if conn.tx.is_unsettled() {
                 self.unsettled.push(id);
             }
+        }
+        if conn.http2().is_some_and(Connection::is_unsettled) {
+            self.unsettled.push(id);
         }
         if conn.is_flushed() {
             if let State::Closing = conn.state {
@@ -91,7 +99,8 @@ impl Engine {
         }
         conn.flags.rx_owned = true;
         conn.pinned = pinned as u32;
-        let charge = pinned + conn.tx.held();
+        let streams = conn.http2().map_or(0, Connection::buffered);
+        let charge = pinned + conn.tx.held() + streams;
         self.buffered = self.buffered - conn.charged + charge;
         conn.charged = charge;
     }
@@ -139,6 +148,9 @@ impl Engine {
                 && let Some(conn) = self.conns.get_mut(id.index)
             {
                 conn.tx.settle();
+                if let State::Http2(http2) = &mut conn.state {
+                    http2.connection.settle_queues();
+                }
             }
         }
         self.unsettled = list;
@@ -167,6 +179,8 @@ impl Engine {
                 }
                 ClientPhase::Body(_) => self.sink_budget(index, upto(body)),
             },
+            State::Http2(_) if conn.tx.unsent() > limits.stream_buffer + Limits::READ_BLOCK => 0,
+            State::Http2(_) => upto(DEFAULT_MAX_FRAME + Limits::READ_BLOCK),
             State::Waiting(_) => upto(limits.stream_buffer),
             State::Tunnel(_) => self.sink_budget(index, upto(limits.stream_buffer)),
             State::Linger { .. } => Limits::READ_BLOCK,
@@ -182,13 +196,21 @@ impl Engine {
     /// Can the other side of an exchange or tunnel take more?
     pub(super) fn sink_has_room(&self, index: u32) -> bool {
         let Some(conn) = self.conns.get(index) else { return true };
-        let sink = match &conn.state {
-            State::Tunnel(tunnel) => Some(tunnel.peer),
-            _ => conn.exchange().and_then(|id| self.exchanges.get(id)).and_then(|exchange| {
-                if conn.endpoint.is_none() { exchange.up } else { Some(exchange.down) }
-            }),
+        let limits = &self.config.limits;
+        let (sink, stream) = match &conn.state {
+            State::Tunnel(tunnel) => (Some(tunnel.peer), None),
+            _ => match conn.exchange().and_then(|id| self.exchanges.get(id)) {
+                Some(exchange) if conn.endpoint.is_none() => (exchange.up, exchange.up_stream),
+                Some(exchange) => (Some(exchange.down), exchange.down_stream),
+                None => return true,
+            },
         };
-        sink.and_then(|sink| self.conns.find(sink))
-            .is_none_or(|sink| sink.tx.unsent() < self.config.limits.stream_buffer)
+        let Some(sink) = sink.and_then(|sink| self.conns.find(sink)) else { return true };
+        match (sink.http2(), stream) {
+            (Some(connection), Some(stream)) => {
+                connection.stream_queued(stream) < stream_room(connection, limits)
+            }
+            _ => sink.tx.unsent() < limits.stream_buffer,
+        }
     }
 }

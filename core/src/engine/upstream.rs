@@ -9,6 +9,7 @@ use super::contract::CloseKind;
 use super::downstream::Step;
 use super::exchange::{Exchange, ExchangeId};
 use super::mesh::Health;
+use super::relay;
 use crate::balance::Outcome;
 use crate::error::Reason;
 use crate::http::Version;
@@ -132,18 +133,41 @@ impl Engine {
         id: ExchangeId,
         response: &Response<'_>,
     ) -> Result<Passed, Reason> {
+        match self.pass_response(id, response)? {
+            ResponseKind::Informational => {
+                self.expect_another_head(index);
+                Ok(Passed::On)
+            }
+            ResponseKind::Tunnel => Ok(Passed::Tunnel),
+            ResponseKind::Final => {
+                if let Some(conn) = self.conns.get_mut(index)
+                    && let State::Client(client) = &mut conn.state
+                {
+                    client.reusable &= response.keep_alive;
+                    client.phase = ClientPhase::Body(BodyDecoder::new(response.framing));
+                }
+                Ok(Passed::On)
+            }
+        }
+    }
+
+    /// Passes the head of a response on to the client, whichever version either side speaks.
+    pub(super) fn pass_response(
+        &mut self,
+        id: ExchangeId,
+        response: &Response<'_>,
+    ) -> Result<ResponseKind, Reason> {
         let now = self.now;
         let draining = self.is_draining();
         let Some(exchange) = self.exchanges.get_mut(id) else { return Err(Reason::ClientGone) };
         exchange.last = now;
-        let down = exchange.down;
+        let (down, stream) = (exchange.down, exchange.down_stream);
         let kind = response_kind(exchange, response)?;
         if kind == ResponseKind::Informational {
             exchange.progress.continued |= response.head.status == 100;
             // HTTP/1.0 knows no 1xx (RFC 9110 §15.2).
             if exchange.traits.client == Version::Http10 {
-                self.expect_another_head(index);
-                return Ok(Passed::On);
+                return Ok(kind);
             }
         }
         if kind == ResponseKind::Final {
@@ -160,27 +184,20 @@ impl Engine {
             && let Some(conn) = self.conns.get_mut(down.index)
         {
             conn.tx.furnish(&mut self.spare);
-            conn.tx.append(|out| http1::encode_response(out, response, &rewrite));
+            if let (Some((connection, tx)), Some(stream)) = (conn.http2_mut(), stream) {
+                let bodiless = matches!(response.framing, Framing::None | Framing::Length(0));
+                let end = kind == ResponseKind::Final && bodiless;
+                connection.send_response(tx, stream, response, end);
+            } else {
+                conn.tx.append(|out| http1::encode_response(out, response, &rewrite));
+            }
             conn.flags.dirty = true;
             self.touch(down.index);
         }
-        match kind {
-            ResponseKind::Informational => {
-                self.expect_another_head(index);
-                Ok(Passed::On)
-            }
-            ResponseKind::Tunnel => Ok(Passed::Tunnel),
-            ResponseKind::Final => {
-                if let Some(conn) = self.conns.get_mut(index)
-                    && let State::Client(client) = &mut conn.state
-                {
-                    client.reusable &= response.keep_alive;
-                    client.phase = ClientPhase::Body(BodyDecoder::new(response.framing));
-                }
-                self.rearm(id);
-                Ok(Passed::On)
-            }
+        if kind == ResponseKind::Final {
+            self.rearm(id);
         }
+        Ok(kind)
     }
 
     /// After an informational response comes another.
@@ -230,11 +247,19 @@ impl Engine {
         if self.conns.find(down).is_none() {
             return Err(());
         }
+        let stream = exchange.down_stream;
         let Some((conn, sink)) = self.conns.pair(index, down.index) else { return Err(()) };
         let State::Client(client) = &mut conn.state else { return Err(()) };
         let ClientPhase::Body(decoder) = &mut client.phase else { return Err(()) };
-        let outgoing = if exchange.progress.chunked { Outgoing::Chunked } else { Outgoing::Plain };
-        let carried = carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, limits);
+        let carried = if let (State::Http2(http2), Some(stream)) = (&mut sink.state, stream) {
+            let (connection, rx) = (&mut http2.connection, &mut conn.rx);
+            relay::carry_to_stream(decoder, rx, connection, &mut sink.tx, stream, limits)
+        } else {
+            let chunked = exchange.progress.chunked;
+            let outgoing = if chunked { Outgoing::Chunked } else { Outgoing::Plain };
+            let room = limits.stream_buffer;
+            carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, room, limits)
+        };
         exchange.progress.failed |= carried.grpc_status.is_some_and(is_grpc_failure);
         self.directions[sink.direction as usize].trailers_dropped += carried.dropped as u64;
         // What came before an error is passed on all the same.
@@ -376,7 +401,7 @@ enum Passed {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum ResponseKind {
+pub(super) enum ResponseKind {
     Informational,
     Tunnel,
     Final,
@@ -445,7 +470,7 @@ fn connection_option(exchange: &Exchange, kind: ResponseKind) -> ConnectionOptio
 
 /// gRPC statuses that are the server's failure: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE,
 /// DATA_LOSS, and RESOURCE_EXHAUSTED is not among them.
-fn is_grpc_failure(status: u16) -> bool {
+pub(super) fn is_grpc_failure(status: u16) -> bool {
     matches!(status, 2 | 4 | 13 | 14 | 15)
 }
 

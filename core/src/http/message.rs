@@ -1,6 +1,6 @@
 //! Messages and what their heads mean, whatever version they came in.
 
-use super::head::{RequestHead, ResponseHead};
+use super::head::{RequestHead, ResponseHead, Version};
 
 /// How the body of a message is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +61,9 @@ pub struct Request<'a> {
     pub is_connect: bool,
     /// May it be sent again when nobody knows what became of it?
     pub idempotent: bool,
+    /// What it was before a mesh proxy made it HTTP/2: `l5d-orig-proto`, which is read from and
+    /// written to HTTP/2 only.
+    pub origin: Option<Version>,
 }
 
 /// A response head and what it means.

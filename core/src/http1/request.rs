@@ -113,6 +113,7 @@ fn understand<'a>(
         is_head: method == b"HEAD",
         is_connect,
         idempotent: method::is_idempotent(method),
+        origin: None,
     })
 }
 

@@ -38,6 +38,11 @@ pub fn encode_last_chunk(out: &mut BytesMut, trailers: &[u8]) -> Result<usize, R
     Ok(dropped)
 }
 
+/// How many fields a trailer section has.
+pub(crate) fn trailer_count(trailers: &[u8]) -> usize {
+    lines(trailers).take_while(|line| !line.is_empty()).count()
+}
+
 /// gRPC's status in a trailer section; `None` if it has none or it is no number.
 pub fn trailer_grpc_status(trailers: &[u8]) -> Option<u16> {
     const NAME: &[u8] = b"grpc-status";

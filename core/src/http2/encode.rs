@@ -5,7 +5,9 @@ use bytes::BytesMut;
 use crate::error::Reason;
 use crate::hpack::Encoder;
 use crate::http::grammar::Decimal;
-use crate::http::{Fate, Fields, Framing, Known, Request, Response, TargetForm, grpc, hop};
+use crate::http::{
+    Fate, Fields, Framing, Known, Request, Response, TargetForm, Version, grpc, hop,
+};
 use crate::http1::{field_line, lines};
 
 /// Indices of the static table (RFC 7541 Appendix A).
@@ -53,6 +55,13 @@ pub(crate) fn request(hpack: &mut Encoder, out: &mut BytesMut, request: &Request
     });
     if request.te_trailers {
         hpack.field(out, b"te", b"trailers", false);
+    }
+    if let Some(version) = request.origin {
+        let version: &[u8] = match version {
+            Version::Http10 => b"HTTP/1.0",
+            Version::Http11 => b"HTTP/1.1",
+        };
+        hpack.field(out, b"l5d-orig-proto", version, false);
     }
 }
 

@@ -65,8 +65,8 @@ impl fmt::Debug for ErrorCode {
 /// Declares [`Violation`] as a table: variant, error code, metric label, message.
 macro_rules! violations {
     ($($(#[$doc:meta])* $variant:ident = $code:ident, $label:literal, $message:literal;)*) => {
-        /// A rule of HTTP/2 that a peer broke. Whether it costs the stream or the connection is
-        /// where it is raised: see [`Fault`].
+        /// A rule of HTTP/2 that a peer broke. Where it is raised says whether it costs the
+        /// stream or the connection (RFC 9113 §5.4).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Violation {

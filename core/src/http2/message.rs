@@ -64,6 +64,8 @@ pub(crate) struct Reader<'s> {
     /// The first cookie's span.
     cookie: Option<usize>,
     count_max: usize,
+    /// What `l5d-orig-proto` said.
+    origin: Option<Version>,
 }
 
 /// Ranges of [`Scratch::pseudo`].
@@ -85,7 +87,7 @@ impl<'s> Reader<'s> {
         let begun = kind == BlockKind::Trailers;
         let count_max = Limits::MAX_HEADER_COUNT;
         let pseudo = Pseudo::default();
-        Reader { scratch, kind, pseudo, begun, error: None, cookie: None, count_max }
+        Reader { scratch, kind, pseudo, begun, error: None, cookie: None, count_max, origin: None }
     }
 
     /// The next field.
@@ -155,7 +157,16 @@ impl<'s> Reader<'s> {
             }
             _ => {}
         }
-        let fate = if is_hop_by_hop(known) {
+        // Between mesh proxies only, and never beyond them.
+        let mark = known == Known::Other && line.name == b"l5d-orig-proto";
+        if mark {
+            self.origin = match line.value {
+                [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0', ..] => Some(Version::Http10),
+                [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', ..] => Some(Version::Http11),
+                _ => None,
+            };
+        }
+        let fate = if mark || is_hop_by_hop(known) {
             Fate::Dropped
         } else if line.never_indexed {
             Fate::Sensitive
@@ -370,7 +381,17 @@ impl<'s> Reader<'s> {
             return Err(Refusal::Answer(Reason::Expectation));
         }
         let expect_continue = expect == Expect::Continue;
-        Ok(RequestFacts { method, target, framing, is_connect, expect_continue, grpc, te_trailers })
+        let origin = self.origin;
+        Ok(RequestFacts {
+            method,
+            target,
+            framing,
+            is_connect,
+            expect_continue,
+            grpc,
+            te_trailers,
+            origin,
+        })
     }
 
     /// The response; `end`: END_STREAM came with it.
@@ -419,6 +440,7 @@ pub(crate) struct RequestFacts {
     expect_continue: bool,
     grpc: bool,
     te_trailers: bool,
+    origin: Option<Version>,
 }
 
 /// What a response is, beside what is in the scratch that it was read to.
@@ -458,6 +480,7 @@ impl Scratch {
             is_head: method == b"HEAD",
             is_connect,
             idempotent: method::is_idempotent(method),
+            origin: facts.origin,
         }
     }
 

@@ -17,6 +17,7 @@ mod settings;
 mod stream;
 mod streams;
 
+pub(crate) use connection::Body;
 pub use connection::{Config, Connection, Event, Role, Trailers};
 pub use error::{ErrorCode, Violation};
 pub use message::Scratch;

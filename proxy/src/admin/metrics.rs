@@ -13,6 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEnc
 use prometheus_client::registry::Registry;
 use selvedge_core::engine::Direction;
 use selvedge_core::error::Reason;
+use selvedge_core::http2::Violation;
 use selvedge_core::stats::{
     DirectionStats, EndpointSnapshot, Gauges, RequestStats, ServiceSnapshot, TcpStats,
 };
@@ -158,6 +159,15 @@ impl Page {
                     .iter()
                     .zip(&stats.refused)
                     .map(move |(reason, count)| ([direction, ("reason", reason.label())], *count))
+            }),
+        )?;
+        families.counters(
+            "proxy_http2_violations",
+            "Rules of HTTP/2 that peers broke, at the cost of a stream or the connection.",
+            self.directions().flat_map(|([direction], stats)| {
+                Violation::ALL.iter().zip(&stats.violations).map(move |(violation, count)| {
+                    ([direction, ("violation", violation.label())], *count)
+                })
             }),
         )?;
         families.counters(

@@ -45,7 +45,7 @@ impl Totals {
 }
 
 fn add_direction(sum: &mut DirectionStats, part: &DirectionStats) {
-    let DirectionStats { accepted, detect, refused, requests, trailers_dropped } = part;
+    let DirectionStats { accepted, detect, refused, requests, violations, trailers_dropped } = part;
     sum.accepted.merge(accepted);
     let DetectStats { http1, http2, tls, opaque, timeout, skipped, duration } = detect;
     sum.detect.http1 += http1;
@@ -59,6 +59,9 @@ fn add_direction(sum: &mut DirectionStats, part: &DirectionStats) {
         *sum += part;
     }
     sum.requests += requests;
+    for (sum, part) in sum.violations.iter_mut().zip(violations) {
+        *sum += part;
+    }
     sum.trailers_dropped += trailers_dropped;
 }
 

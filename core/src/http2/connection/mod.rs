@@ -10,6 +10,7 @@ mod timers;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::BytesMut;
@@ -185,7 +186,7 @@ impl<'s> Trailers<'s> {
 #[derive(Debug)]
 pub struct Connection {
     role: Role,
-    config: Box<Config>,
+    config: Arc<Config>,
     phase: Phase,
     /// What the peer said about itself.
     peer: Settings,
@@ -209,8 +210,14 @@ pub struct Connection {
     send_window: i32,
     /// Body bytes of all streams that we, or whoever they were handed to, hold.
     held: usize,
-    /// Body bytes that wait in all streams.
+    /// Body bytes that wait in all streams …
     queued: usize,
+    /// … and those that were sent and are kept in case they have to be sent again.
+    retained: usize,
+    /// Streams whose queues may hold slices of read buffers.
+    unsettled: Vec<StreamKey>,
+    /// The body of the stream that ended last, if it was retained.
+    returned: Option<(StreamKey, Box<Body>)>,
     /// What a stream's window begins with: ours once the peer has acknowledged it.
     base_window: u32,
     /// What the windows of all streams have grown by.
@@ -292,6 +299,14 @@ struct Block {
     fragments: BytesMut,
 }
 
+/// What there was to send of a body.
+#[derive(Debug, Default)]
+pub(crate) struct Body {
+    pub(crate) queue: OutQueue,
+    /// Its trailers, in HTTP/1 form.
+    pub(crate) trailers: Option<Box<[u8]>>,
+}
+
 /// What our PINGs carry.
 mod opaque {
     pub(super) const KEEP_ALIVE: [u8; 8] = *b"selvedge";
@@ -300,17 +315,17 @@ mod opaque {
 
 impl Connection {
     /// The client's side: queues the preface and SETTINGS.
-    pub fn client(config: Config, tx: &mut OutQueue, now: Time) -> Self {
+    pub fn client(config: impl Into<Arc<Config>>, tx: &mut OutQueue, now: Time) -> Self {
         tx.append(|out| out.extend_from_slice(PREFACE));
-        Self::new(Role::Client, config, Phase::Settings, tx, now)
+        Self::new(Role::Client, config.into(), Phase::Settings, tx, now)
     }
 
     /// The server's side: queues SETTINGS. The first bytes that it is given are the preface.
-    pub fn server(config: Config, tx: &mut OutQueue, now: Time) -> Self {
-        Self::new(Role::Server, config, Phase::Preface(0), tx, now)
+    pub fn server(config: impl Into<Arc<Config>>, tx: &mut OutQueue, now: Time) -> Self {
+        Self::new(Role::Server, config.into(), Phase::Preface(0), tx, now)
     }
 
-    fn new(role: Role, config: Config, phase: Phase, tx: &mut OutQueue, now: Time) -> Self {
+    fn new(role: Role, config: Arc<Config>, phase: Phase, tx: &mut OutQueue, now: Time) -> Self {
         let window = config.connection_window.clamp(DEFAULT_WINDOW, MAX_WINDOW);
         tx.append(|out| {
             config.settings.write(out);
@@ -336,6 +351,9 @@ impl Connection {
             send_window: DEFAULT_WINDOW.cast_signed(),
             held: 0,
             queued: 0,
+            retained: 0,
+            unsettled: Vec::new(),
+            returned: None,
             base_window: DEFAULT_WINDOW,
             growth: 0,
             data: None,
@@ -349,7 +367,7 @@ impl Connection {
             peer_going: None,
             ping: Ping::No,
             dead: None,
-            config: Box::new(config),
+            config,
         }
     }
 
@@ -417,6 +435,12 @@ impl Connection {
         self.queued
     }
 
+    /// Body bytes that this connection keeps: those that wait, and those that may have to be sent
+    /// again.
+    pub fn buffered(&self) -> usize {
+        self.queued + self.retained
+    }
+
     /// Body bytes of a stream that were handed out and not released.
     pub fn stream_held(&self, stream: StreamKey) -> usize {
         self.streams.get(stream).map_or(0, |stream| stream.held as usize)
@@ -425,6 +449,11 @@ impl Connection {
     /// Body bytes of a stream that wait to be sent.
     pub fn stream_queued(&self, stream: StreamKey) -> usize {
         self.streams.get(stream).map_or(0, |stream| stream.queue.unsent())
+    }
+
+    /// Body bytes of a stream that are kept, sent ones that are retained included.
+    pub(crate) fn stream_kept(&self, stream: StreamKey) -> usize {
+        self.streams.get(stream).map_or(0, |stream| stream.queue.held())
     }
 
     /// Is there such a stream, and may it still be sent on?
@@ -465,7 +494,6 @@ impl Connection {
         self.streams.heap_bytes()
             + self.decoder.heap_bytes()
             + self.encoder.heap_bytes()
-            + size_of::<Config>()
             + 4 * self.reset.capacity()
             + 8 * (self.sendable.capacity() + self.progressed.capacity())
             + 8 * self.passed_over.capacity()
@@ -496,10 +524,15 @@ impl Connection {
 
     /// Takes a stream out; what it held is no longer held here.
     fn drop_stream(&mut self, key: StreamKey) -> Option<Stream> {
-        let stream = self.streams.remove(key)?;
+        let mut stream = self.streams.remove(key)?;
         self.held -= stream.held as usize;
         self.queued -= stream.queue.unsent();
+        self.retained -= stream.queue.held() - stream.queue.unsent();
         self.growth -= stream.window - self.base_window;
+        if stream.queue.is_retaining() && !stream.is_over() {
+            let queue = core::mem::take(&mut stream.queue);
+            self.returned = Some((key, Box::new(Body { queue, trailers: stream.trailers.take() })));
+        }
         Some(stream)
     }
 

@@ -1,5 +1,7 @@
 //! What goes out: heads, bodies in turns, credit, farewells.
 
+use alloc::boxed::Box;
+
 use bytes::BytesMut;
 
 use super::super::budget::Budget;
@@ -8,7 +10,7 @@ use super::super::error::{ErrorCode, Violation};
 use super::super::frame::{self, FrameHeader, HEADER, Kind, flags};
 use super::super::settings::MAX_WINDOW;
 use super::super::stream::{Half, Part, StreamKey};
-use super::{Connection, Going, Ping, opaque};
+use super::{Body, Connection, Going, Ping, opaque};
 use crate::buf::OutQueue;
 use crate::error::Reason;
 use crate::hpack::Encoder;
@@ -62,7 +64,7 @@ impl Connection {
             self.headers_frame(tx, key.id, end, |hpack, out| {
                 encode::response(hpack, out, response);
             });
-            self.drop_if_over(key);
+            self.after_end(tx, key);
         }
     }
 
@@ -72,7 +74,7 @@ impl Connection {
             self.headers_frame(tx, key.id, true, |hpack, out| {
                 encode::error(hpack, out, reason, grpc);
             });
-            self.drop_if_over(key);
+            self.after_end(tx, key);
         }
     }
 
@@ -147,7 +149,76 @@ impl Connection {
         }
         stream.flags.ending |= end;
         self.queued += n;
+        if stream.queue.is_unsettled() {
+            self.unsettled.push(key);
+        }
         self.note_sendable(key);
+    }
+
+    /// From now on, keeps the body bytes of a stream that are sent, so that
+    /// [`Connection::take_body`] can have them back.
+    pub(crate) fn retain_body(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.queue.retain();
+        }
+    }
+
+    /// Forgets what was sent of a body and no longer keeps it.
+    pub(crate) fn release_body(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            self.retained -= stream.queue.held() - stream.queue.unsent();
+            stream.queue.release();
+        }
+    }
+
+    /// Takes back a whole body that was retained, sent or not, of a stream that is open or has been
+    /// the last to end. `None`: some of it is gone.
+    pub(crate) fn take_body(&mut self, key: StreamKey) -> Option<Box<Body>> {
+        if self.streams.get(key).is_some() {
+            self.returned = None;
+            self.drop_stream(key);
+        }
+        let (returned, mut body) = self.returned.take()?;
+        if returned != key {
+            return None;
+        }
+        body.queue.rewind();
+        body.queue.release();
+        Some(body)
+    }
+
+    /// Copies out what pins read buffers: for queues that outlive a turn.
+    pub(crate) fn settle_queues(&mut self) {
+        for key in core::mem::take(&mut self.unsettled) {
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.queue.settle();
+            }
+        }
+    }
+
+    /// Are there queues that [`Connection::settle_queues`] should look at?
+    pub(crate) fn is_unsettled(&self) -> bool {
+        !self.unsettled.is_empty()
+    }
+
+    /// What still comes on a stream is not wanted: once our answer is out, the peer is told
+    /// (RFC 9113 §8.1).
+    pub fn abandon(&mut self, tx: &mut OutQueue, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.flags.abandoned = true;
+        if stream.send == Half::Done {
+            self.reset(tx, key, ErrorCode::NO_ERROR);
+        }
+    }
+
+    /// After our side of a stream ended.
+    fn after_end(&mut self, tx: &mut OutQueue, key: StreamKey) {
+        let Some(stream) = self.streams.get(key) else { return };
+        if stream.is_over() {
+            self.drop_stream(key);
+        } else if stream.flags.abandoned && stream.send == Half::Done {
+            self.reset(tx, key, ErrorCode::NO_ERROR);
+        }
     }
 
     /// Ends a stream with trailers, which are a section of HTTP/1, after what waits in its queue.
@@ -229,13 +300,16 @@ impl Connection {
         stream.send_window = stream.send_window.saturating_sub_unsigned(length as u32);
         self.send_window = self.send_window.saturating_sub_unsigned(length as u32);
         self.queued -= length;
+        if stream.queue.is_retaining() {
+            self.retained += length;
+        }
         self.budget.earn(Budget::DATA_SENT);
         if !core::mem::replace(&mut stream.flags.progressed, true) {
             self.progressed.push_back(key);
         }
         if end {
             stream.send = Half::Done;
-            self.drop_if_over(key);
+            self.after_end(tx, key);
         } else if last && stream.flags.ending {
             self.end_body(tx, key);
         } else {
@@ -250,7 +324,9 @@ impl Connection {
             return;
         }
         stream.send = Half::Done;
-        match stream.trailers.take() {
+        let kept = stream.queue.is_retaining();
+        let trailers = if kept { stream.trailers.clone() } else { stream.trailers.take() };
+        match trailers {
             Some(section) => {
                 self.headers_frame(tx, key.id, true, |hpack, out| {
                     encode::trailers(hpack, out, &section);
@@ -261,7 +337,7 @@ impl Connection {
                 FrameHeader { length: 0, kind: Kind::Data, flags, stream: key.id }.write(out);
             }),
         }
-        self.drop_if_over(key);
+        self.after_end(tx, key);
     }
 
     // ---- Credit ----

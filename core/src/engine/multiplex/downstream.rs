@@ -1,0 +1,133 @@
+//! The client's side: requests on streams.
+
+use crate::config::Protocol;
+use crate::engine::Engine;
+use crate::engine::contract::Direction;
+use crate::engine::exchange::{Exchange, Kind, Speaks, Traits};
+use crate::error::Reason;
+use crate::http::{Fate, Framing, Request, Version};
+use crate::http2::{ErrorCode, StreamKey};
+
+impl Engine {
+    /// A request began on a stream.
+    pub(super) fn accept_stream_request(
+        &mut self,
+        index: u32,
+        stream: StreamKey,
+        request: &Request<'_>,
+        end: bool,
+    ) {
+        let Some(conn) = self.conns.get(index) else { return };
+        let (direction, redirected) = (conn.direction, conn.original_dst.is_some());
+        self.direction(direction).requests += 1;
+        let Some(down) = self.conns.id(index) else { return };
+        if request.is_connect {
+            return self.answer_stream(index, stream, Reason::ConnectUnsupported, request.grpc);
+        }
+        let service = match self.route(index, request.authority) {
+            Ok(service) => service,
+            Err(reason) => return self.answer_stream(index, stream, reason, request.grpc),
+        };
+        let traits = Traits {
+            client: Version::Http11,
+            // What frames it on HTTP/1: END_STREAM is all that does here.
+            framing: if end { Framing::None } else { request.framing },
+            keep_alive: true,
+            is_head: request.is_head,
+            is_connect: false,
+            upgrade: false,
+            expect_continue: request.expect_continue,
+            idempotent: request.idempotent,
+            grpc: request.grpc,
+            speaks: match request.origin {
+                Some(_) if direction == Direction::Inbound => Speaks::Http1,
+                _ => self.speaks(service, Speaks::Http2),
+            },
+            sensitive: is_sensitive(request),
+        };
+        let id = match self.begin_exchange(Kind::Http, down, service, traits) {
+            Ok(id) => id,
+            Err(reason) => {
+                self.collect_service(service);
+                return self.answer_stream(index, stream, reason, request.grpc);
+            }
+        };
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.down_stream = Some(stream);
+        }
+        self.with_http2(down, |connection, _| connection.set_token(stream, id.token()));
+        if end {
+            self.request_done(id);
+        }
+        self.encode(id, request, redirected);
+        self.dispatch_head(id, Some(request));
+    }
+
+    /// What a request goes on as: what its service says, else what its client speaks.
+    pub(in crate::engine) fn speaks(&self, service: u32, client: Speaks) -> Speaks {
+        match self.mesh.services.get(service as usize).map(|service| service.protocol) {
+            Some(Protocol::Http1) => Speaks::Http1,
+            Some(Protocol::Http2) => Speaks::Http2,
+            Some(Protocol::Mesh) => Speaks::Mesh,
+            Some(Protocol::Auto) | None => client,
+        }
+    }
+
+    /// Answers a request that gets no exchange.
+    pub(super) fn answer_stream(
+        &mut self,
+        index: u32,
+        stream: StreamKey,
+        reason: Reason,
+        grpc: bool,
+    ) {
+        self.count_refusal(index, reason, None);
+        let Some(down) = self.conns.id(index) else { return };
+        self.with_http2(down, |connection, tx| {
+            connection.send_error(tx, stream, reason, grpc);
+            connection.abandon(tx, stream);
+        });
+    }
+
+    /// The response of an exchange is complete, and so is the request or it is not wanted.
+    pub(in crate::engine) fn finish_stream(&mut self, exchange: &Exchange) {
+        let Some(stream) = exchange.down_stream else { return };
+        self.with_http2(exchange.down, |connection, tx| {
+            connection.body_added(stream, 0, true);
+            if !connection.recv_done(stream) {
+                connection.abandon(tx, stream);
+            }
+        });
+    }
+
+    /// Ends a stream whose exchange failed.
+    pub(in crate::engine) fn fail_stream(
+        &mut self,
+        exchange: &Exchange,
+        stream: StreamKey,
+        reason: Reason,
+    ) {
+        let (progress, grpc) = (exchange.progress, exchange.traits.grpc);
+        self.with_http2(exchange.down, |connection, tx| {
+            // How the far side ended its stream means the same on this one.
+            let code = progress.reset.unwrap_or(match reason {
+                Reason::ClientGone | Reason::RequestTimeout | Reason::IdleTimeout => {
+                    ErrorCode::CANCEL
+                }
+                _ => ErrorCode::INTERNAL_ERROR,
+            });
+            let gone = reason == Reason::ClientGone;
+            if gone || progress.response_started || progress.reset.is_some() {
+                connection.reset(tx, stream, code);
+            } else {
+                connection.send_error(tx, stream, reason, grpc);
+                connection.abandon(tx, stream);
+            }
+        });
+    }
+}
+
+/// Has a field of this request to be kept out of HPACK's tables?
+fn is_sensitive(request: &Request<'_>) -> bool {
+    request.head.fields.spans.iter().any(|span| span.fate == Fate::Sensitive)
+}

@@ -1,0 +1,278 @@
+//! Connections that speak HTTP/2: what happens on them, and their ends.
+
+mod downstream;
+mod pool;
+mod upstream;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Engine;
+use super::conn::{Http2, State};
+use super::contract::{CloseKind, ConnId, Event};
+use super::exchange::ExchangeId;
+use crate::error::Reason;
+use crate::http2::{self, Connection, Role, StreamKey, Violation};
+use crate::limits::Limits;
+use crate::time::{Duration, Time};
+
+/// Events of one connection that are handled in one go: a connection that floods does not hold up
+/// everybody else.
+const EVENT_BATCH: usize = 64;
+
+/// How long an endpoint may be silent on open streams before it is asked whether it is still there
+/// (linkerd2-proxy's keep-alive interval).
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// A client's connection begins with the preface.
+    pub(super) fn begin_http2(&mut self, index: u32) {
+        let (config, now) = (Arc::clone(&self.http2), self.now);
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        conn.tx.furnish(&mut self.spare);
+        let connection = Connection::server(config, &mut conn.tx, now);
+        conn.state = State::Http2(Box::new(Http2 { connection, served: false }));
+        conn.flags.dirty = true;
+        self.drive_http2(index);
+    }
+
+    /// Takes what came on a connection as far as it goes.
+    pub(super) fn drive_http2(&mut self, index: u32) {
+        let mut scratch = core::mem::take(&mut self.http2_scratch);
+        let mut more = true;
+        for _ in 0..EVENT_BATCH {
+            let most = self.config.limits.stream_buffer + Limits::READ_BLOCK;
+            let Some(conn) = self.conns.get_mut(index) else { break };
+            let unsent = conn.tx.unsent();
+            let State::Http2(http2) = &mut conn.state else { break };
+            if unsent > most {
+                // It asks for answers and does not read them.
+                more = false;
+                break;
+            }
+            let limits = &self.config.limits;
+            let polled =
+                http2.connection.poll(&mut conn.rx, &mut conn.tx, &mut scratch, limits, self.now);
+            conn.flags.dirty |= conn.tx.unsent() > unsent;
+            match polled {
+                Ok(Some(event)) => self.http2_event(index, event),
+                Ok(None) => {
+                    more = false;
+                    break;
+                }
+                Err(violation) => {
+                    more = false;
+                    self.http2_broken(index, violation);
+                    break;
+                }
+            }
+        }
+        self.http2_scratch = scratch;
+        if more {
+            self.touch(index);
+        } else {
+            self.after_http2(index);
+        }
+    }
+
+    fn http2_event(&mut self, index: u32, event: http2::Event<'_>) {
+        use http2::Event;
+        let of = ExchangeId::of_token;
+        match event {
+            Event::Request { stream, request, end } => {
+                self.accept_stream_request(index, stream, &request, end);
+            }
+            Event::Refused { stream, reason } => self.answer_stream(index, stream, reason, false),
+            Event::Response { token, response, end, .. } => {
+                self.accept_stream_response(index, of(token), &response, end);
+            }
+            Event::Data { token, data, end, .. } => self.stream_data(index, of(token), data, end),
+            Event::Trailers { token, fields, .. } => {
+                self.stream_trailers(index, of(token), fields.section());
+            }
+            Event::Reset { stream, token, code } => {
+                self.stream_reset(index, stream, of(token), code);
+            }
+            Event::Broken { token, violation, .. } => {
+                self.count_violation(index, violation);
+                self.stream_broken(index, of(token));
+            }
+            Event::Offence(violation) => self.count_violation(index, violation),
+            Event::GoAway { .. } => self.http2_goaway(index),
+            Event::Settings => self.serve_waiting_of(index),
+        }
+    }
+
+    /// When there is nothing more to take: ends, farewells, deadlines.
+    fn after_http2(&mut self, index: u32) {
+        let (draining, now) = (self.is_draining(), self.now);
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let eof = conn.flags.eof;
+        let Some((connection, tx)) = conn.http2_mut() else { return };
+        if draining && !connection.is_going() {
+            connection.shut_down(tx, now);
+        }
+        if eof {
+            return self.http2_lost(index, Reason::UpstreamClosed);
+        }
+        if connection.is_over() {
+            return self.http2_over(index);
+        }
+        self.rearm_http2(index);
+    }
+
+    /// Everything was said on a connection.
+    fn http2_over(&mut self, index: u32) {
+        if self.conns.get(index).is_some_and(|conn| conn.endpoint.is_none()) {
+            // What the client still sends must not meet a reset.
+            self.linger(index);
+        } else {
+            self.close_when_flushed(index);
+        }
+    }
+
+    /// After a connection was driven, before it is written: bodies take their turns.
+    pub(super) fn flush_http2(&mut self, index: u32) {
+        let high_water = self.config.limits.stream_buffer;
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let before = conn.tx.unsent();
+        let State::Http2(http2) = &mut conn.state else { return };
+        http2.connection.flush(&mut conn.tx, high_water);
+        conn.flags.dirty |= conn.tx.unsent() > before;
+        loop {
+            let Some(conn) = self.conns.get_mut(index) else { return };
+            let State::Http2(http2) = &mut conn.state else { return };
+            let Some((_, token)) = http2.connection.poll_progress() else { return };
+            let is_client = http2.connection.role() == Role::Client;
+            let id = ExchangeId::of_token(token);
+            self.made_room(
+                id,
+                if is_client { super::relay::Side::Down } else { super::relay::Side::Up },
+            );
+        }
+    }
+
+    // ---- Deadlines ----
+
+    /// Sets the deadline of a connection: its own, or that of its idleness.
+    pub(super) fn rearm_http2(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index) else { return };
+        let Some(connection) = conn.http2() else { return };
+        let rest = self.http2_rest(index);
+        let due = connection.deadline().map_or(rest, |due| due.min(rest));
+        self.timers.conns.set(index, due);
+    }
+
+    /// When a connection has been silent for too long.
+    fn http2_rest(&self, index: u32) -> Time {
+        let Some(conn) = self.conns.get(index) else { return Time::MAX };
+        let busy = conn.http2().is_some_and(|connection| connection.open_streams() > 0);
+        let timeouts = &self.config.timeouts;
+        match (conn.endpoint.is_some(), busy) {
+            (false, false) => conn.last + timeouts.keep_alive,
+            (false, true) => Time::MAX,
+            (true, false) => conn.last + timeouts.pool_idle,
+            (true, true) => conn.last + KEEP_ALIVE,
+        }
+    }
+
+    /// The deadline of a connection has come.
+    pub(super) fn http2_due(&mut self, index: u32) {
+        let now = self.now;
+        let resting = self.http2_rest(index) <= now;
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let Some((connection, tx)) = conn.http2_mut() else { return };
+        if let Err(violation) = connection.handle_timeout(tx, now) {
+            return self.http2_broken(index, violation);
+        }
+        if resting && connection.open_streams() > 0 {
+            connection.keep_alive(tx, now);
+        } else if resting {
+            // Nobody is there to wait for.
+            connection.shut_down(tx, now);
+        }
+        if connection.is_over() {
+            return self.http2_over(index);
+        }
+        self.rearm_http2(index);
+        if resting {
+            // The same silence is not acted upon twice.
+            self.timers.conns.set(index, now + Duration::from_secs(1));
+        }
+        self.touch(index);
+    }
+
+    // ---- Ends ----
+
+    /// Every stream of a connection and the exchange it belongs to.
+    fn exchanges_of(&self, index: u32) -> Vec<(StreamKey, ExchangeId)> {
+        let Some(connection) = self.conns.get(index).and_then(|conn| conn.http2()) else {
+            return Vec::new();
+        };
+        let exchange = |stream| {
+            let id = ExchangeId::of_token(connection.token(stream));
+            self.exchanges.get(id).map(|_| (stream, id))
+        };
+        connection.streams().filter_map(exchange).collect()
+    }
+
+    /// A connection closed or failed.
+    pub(super) fn http2_lost(&mut self, index: u32, reason: Reason) {
+        let Some(conn) = self.conns.get(index) else { return };
+        if conn.endpoint.is_some() {
+            self.endpoint_lost(index, reason);
+        } else {
+            for (_, id) in self.exchanges_of(index) {
+                self.fail(id, Reason::ClientGone);
+            }
+        }
+        self.end_conn(index, CloseKind::Abort);
+    }
+
+    /// A connection's peer broke a rule that costs it.
+    fn http2_broken(&mut self, index: u32, violation: Violation) {
+        self.count_violation(index, violation);
+        let Some(conn) = self.conns.get(index) else { return };
+        if conn.endpoint.is_some() {
+            self.endpoint_lost(index, Reason::BadResponse);
+            return self.close_when_flushed(index);
+        }
+        let exchanges = self.exchanges_of(index);
+        // It gets to read the GOAWAY.
+        self.linger(index);
+        for (_, id) in exchanges {
+            self.fail(id, Reason::ClientGone);
+        }
+    }
+
+    /// The grace of a drain is over.
+    pub(super) fn fail_streams(&mut self, index: u32, reason: Reason) {
+        for (_, id) in self.exchanges_of(index) {
+            self.fail(id, reason);
+        }
+    }
+
+    fn count_violation(&mut self, index: u32, violation: Violation) {
+        let Some(conn) = self.conns.get(index) else { return };
+        let (direction, peer) = (conn.direction, conn.peer);
+        self.direction(direction).violations[violation as usize] += 1;
+        if let Some(conn) = self.conns.id(index) {
+            self.emit(Event::Violation { conn, direction, peer, violation });
+        }
+    }
+
+    /// Does something with the HTTP/2 connection of that name, if there is one, and sees to it that
+    /// what it has to say is sent.
+    pub(super) fn with_http2<R>(
+        &mut self,
+        conn: ConnId,
+        act: impl FnOnce(&mut Connection, &mut crate::buf::OutQueue) -> R,
+    ) -> Option<R> {
+        self.conns.find(conn)?;
+        let (connection, tx) = self.conns.get_mut(conn.index)?.http2_mut()?;
+        let result = act(connection, tx);
+        self.touch(conn.index);
+        Some(result)
+    }
+}

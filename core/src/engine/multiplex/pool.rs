@@ -1,0 +1,265 @@
+//! Streams to endpoints: which connection carries them, and what waits for one.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::engine::Engine;
+use crate::engine::conn::{Conn, Http2, State};
+use crate::engine::exchange::{ExchangeId, Speaks};
+use crate::error::Reason;
+use crate::http::{Fate, Fields, Request, Span};
+use crate::http1;
+use crate::http2::Connection;
+use crate::limits::Limits;
+
+/// Streams that we open on one connection, whatever the endpoint allows.
+const STREAMS: usize = 256;
+
+/// Connections to one endpoint. With [`STREAMS`]: 16,384 requests at once.
+const CONNECTIONS: usize = 64;
+
+/// Where the next stream to an endpoint goes.
+enum Choice {
+    /// This connection has room.
+    Ready(u32),
+    /// One will.
+    Wait,
+    /// None will.
+    Refuse(Reason),
+}
+
+impl Engine {
+    /// Gives an exchange a stream to its endpoint, or lets it wait for one.
+    pub(in crate::engine) fn assign_stream(
+        &mut self,
+        id: ExchangeId,
+        endpoint: u32,
+        request: Option<&Request<'_>>,
+    ) {
+        match self.choose(endpoint) {
+            Choice::Ready(index) => self.attach_stream(id, index, request),
+            Choice::Wait => {
+                if let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) {
+                    target.waiting.push_back(id);
+                }
+            }
+            Choice::Refuse(reason) => self.fail(id, reason),
+        }
+    }
+
+    fn choose(&mut self, endpoint: u32) -> Choice {
+        let conns = &self.conns;
+        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else {
+            return Choice::Refuse(Reason::ConnectFailed);
+        };
+        let mut connecting = 0;
+        for &id in &target.multiplexed {
+            match conns.find(id).map(|conn| &conn.state) {
+                Some(State::Http2(http2)) if has_room(&http2.connection, &self.http2) => {
+                    return Choice::Ready(id.index);
+                }
+                Some(State::Connecting(_)) => connecting += 1,
+                _ => {}
+            }
+        }
+        let exchanges = &self.exchanges;
+        if target.waiting.len() >= self.config.limits.queue {
+            target.waiting.retain(|&id| exchanges.get(id).is_some());
+        }
+        if target.waiting.len() >= self.config.limits.queue {
+            return Choice::Refuse(Reason::QueueFull);
+        }
+        let enough = target.waiting.len() < connecting * STREAMS;
+        let live = target.multiplexed.len();
+        if enough || live >= CONNECTIONS {
+            return Choice::Wait;
+        }
+        if self.conns.len() >= self.config.limits.connections {
+            return if live > 0 { Choice::Wait } else { Choice::Refuse(Reason::ConnectionLimit) };
+        }
+        self.connect_http2(endpoint);
+        Choice::Wait
+    }
+
+    /// Opens a connection that HTTP/2 will be spoken on.
+    fn connect_http2(&mut self, endpoint: u32) {
+        let Some(id) = self.connect(endpoint, None) else { return };
+        if let Some(conn) = self.conns.get_mut(id.index) {
+            conn.flags.http2 = true;
+        }
+        if let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) {
+            target.multiplexed.push(id);
+        }
+    }
+
+    /// A connection that HTTP/2 will be spoken on is connected.
+    pub(in crate::engine) fn http2_connected(&mut self, index: u32) {
+        let (config, now) = (Arc::clone(&self.http2), self.now);
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        conn.tx.furnish(&mut self.spare);
+        let connection = Connection::client(config, &mut conn.tx, now);
+        conn.state = State::Http2(Box::new(Http2 { connection, served: false }));
+        conn.flags.dirty = true;
+        self.touch(index);
+        self.serve_waiting_of(index);
+        self.rearm_http2(index);
+    }
+
+    /// A connect failed: whoever waited for it waits for another connection, or goes elsewhere.
+    pub(in crate::engine) fn http2_unconnected(
+        &mut self,
+        endpoint: u32,
+        index: u32,
+        reason: Reason,
+    ) {
+        self.forget_multiplexed(endpoint, index);
+        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
+        if !target.multiplexed.is_empty() {
+            return;
+        }
+        for id in core::mem::take(&mut target.waiting) {
+            self.not_connected(id, reason, false);
+        }
+    }
+
+    /// A connection is no longer one that streams can be opened on.
+    pub(super) fn forget_multiplexed(&mut self, endpoint: u32, index: u32) {
+        if let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) {
+            target.multiplexed.retain(|id| id.index != index);
+        }
+    }
+
+    /// There is room on a connection: those that wait for it are served.
+    pub(in crate::engine) fn serve_waiting_of(&mut self, index: u32) {
+        let Some(endpoint) = self.conns.get(index).and_then(|conn| conn.endpoint) else { return };
+        let going = self.conns.get(index).and_then(Conn::http2).is_some_and(Connection::is_going);
+        if going {
+            self.forget_multiplexed(endpoint, index);
+        }
+        loop {
+            let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
+            let Some(&id) = target.waiting.front() else { return };
+            if self.exchanges.get(id).is_none_or(|exchange| exchange.endpoint != Some(endpoint)) {
+                target.waiting.pop_front();
+                continue;
+            }
+            // It is among those that wait: no connect is made for it twice.
+            let waiting = target.waiting.pop_front();
+            match self.choose(endpoint) {
+                Choice::Ready(index) => self.attach_stream(id, index, None),
+                Choice::Wait => {
+                    let target = self.mesh.endpoints.get_mut(endpoint as usize);
+                    if let (Some(target), Some(id)) = (target, waiting) {
+                        target.waiting.push_front(id);
+                    }
+                    return;
+                }
+                Choice::Refuse(reason) => self.fail(id, reason),
+            }
+        }
+    }
+
+    /// Opens a stream for an exchange. `request`: its head, if it has just been read; else it is
+    /// read again from what was kept of it.
+    fn attach_stream(&mut self, id: ExchangeId, index: u32, request: Option<&Request<'_>>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let end = exchange.progress.request_done && exchange.pending.is_none();
+        if let Some(request) = request {
+            return self.open_stream(id, index, request, end);
+        }
+        let sensitive = exchange.traits.sensitive;
+        let kept = core::mem::take(&mut exchange.request);
+        let mut scratch = core::mem::take(&mut self.scratch);
+        // It has passed all limits, in a form that was a little shorter.
+        let limits = Limits {
+            header_bytes: usize::MAX,
+            header_count: Limits::MAX_HEADER_COUNT,
+            target_bytes: usize::MAX,
+            ..self.config.limits.clone()
+        };
+        match http1::parse_request(kept.appended(), &mut scratch, &limits) {
+            Ok(request) if sensitive => {
+                self.open_stream(id, index, &hide(&request, &mut Vec::new()), end);
+            }
+            Ok(request) => self.open_stream(id, index, &request, end),
+            Err(reason) => self.fail(id, reason),
+        }
+        self.scratch = scratch;
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.request = kept;
+        }
+    }
+
+    fn open_stream(&mut self, id: ExchangeId, index: u32, request: &Request<'_>, end: bool) {
+        let now = self.now;
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let fallback = self.mesh.services.get(exchange.service as usize);
+        let name = fallback.map_or(&b""[..], |service| service.name.as_bytes());
+        let host = request.authority.unwrap_or(name);
+        let mut request = *request;
+        request.origin = match exchange.traits.speaks {
+            Speaks::Mesh if exchange.down_stream.is_none() => Some(exchange.traits.client),
+            _ => None,
+        };
+        let Some(conn_id) = self.conns.id(index) else { return };
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let State::Http2(http2) = &mut conn.state else { return };
+        let reused = http2.served && http2.connection.open_streams() == 0;
+        http2.served = true;
+        conn.tx.furnish(&mut self.spare);
+        let connection = &mut http2.connection;
+        let opened = connection.send_request(&mut conn.tx, &request, host, end, id.token(), now);
+        let Some(stream) = opened else { return self.fail(id, Reason::QueueFull) };
+        connection.retain_body(stream);
+        exchange.up = Some(conn_id);
+        exchange.up_stream = Some(stream);
+        exchange.progress.reused = reused;
+        if let Some(mut pending) = exchange.pending.take() {
+            let n = pending.queue.unsent();
+            exchange.charged -= n;
+            self.buffered -= n;
+            let done = exchange.progress.request_done;
+            if let Some(body) = connection.body(stream) {
+                pending.queue.pass(body, n);
+            }
+            connection.body_added(stream, n, done && pending.trailers.is_none());
+            if let Some(section) = pending.trailers {
+                // They were checked when they came.
+                let _ = connection.send_trailers(&mut conn.tx, stream, &section);
+            }
+        }
+        conn.flags.dirty = true;
+        let down = exchange.down;
+        self.touch(index);
+        self.touch_id(down);
+    }
+
+    /// Connections of an endpoint that is gone, or down, take no more streams.
+    pub(in crate::engine) fn retire_multiplexed(&mut self, endpoint: u32) {
+        let now = self.now;
+        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
+        for id in target.multiplexed.clone() {
+            self.with_http2(id, |connection, tx| connection.shut_down(tx, now));
+        }
+    }
+}
+
+/// May another stream be opened here? Not where streams that nobody reads hold half of what the
+/// endpoint may send.
+fn has_room(connection: &Connection, config: &crate::http2::Config) -> bool {
+    connection.capacity() > 0
+        && connection.open_streams() < STREAMS
+        && connection.held() <= config.connection_window as usize / 2
+}
+
+/// The same request with no field that may be indexed: which one must not is not known any more.
+fn hide<'a>(request: &Request<'a>, spans: &'a mut Vec<Span>) -> Request<'a> {
+    spans.extend_from_slice(request.head.fields.spans);
+    for span in spans.iter_mut().filter(|span| span.fate != Fate::Dropped) {
+        span.fate = Fate::Sensitive;
+    }
+    let mut hidden = *request;
+    hidden.head.fields = Fields { buf: request.head.fields.buf, spans };
+    hidden
+}

@@ -1,0 +1,190 @@
+//! The endpoint's side: responses on streams, and what becomes of those that end early.
+
+use alloc::boxed::Box;
+
+use crate::balance::Outcome;
+use crate::engine::Engine;
+use crate::engine::contract::ConnId;
+use crate::engine::exchange::ExchangeId;
+use crate::error::Reason;
+use crate::http::Response;
+use crate::http2::{Body, ErrorCode, Role, StreamKey};
+
+impl Engine {
+    /// A response began on a stream, or an informational one came.
+    pub(super) fn accept_stream_response(
+        &mut self,
+        index: u32,
+        id: ExchangeId,
+        response: &Response<'_>,
+        end: bool,
+    ) {
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        if exchange.up.is_none_or(|up| up.index != index) {
+            return;
+        }
+        if !matches!(response.head.status, 100..=199) {
+            self.forget_request(id);
+        }
+        match self.pass_response(id, response) {
+            Ok(_) if end => self.finish(id),
+            Ok(_) => {}
+            Err(reason) => self.fail(id, reason),
+        }
+    }
+
+    /// The request was answered: it will not be sent again.
+    fn forget_request(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let mut request = core::mem::take(&mut exchange.request);
+        self.buffered -= core::mem::take(&mut exchange.charged);
+        request.wrote(request.unsent());
+        request.vacate(&mut self.spare);
+        if let (Some(up), Some(stream)) = (exchange.up, exchange.up_stream)
+            && let Some((connection, _)) =
+                self.conns.get_mut(up.index).and_then(|conn| conn.http2_mut())
+        {
+            connection.release_body(stream);
+        }
+    }
+
+    /// The peer reset a stream.
+    pub(super) fn stream_reset(
+        &mut self,
+        index: u32,
+        stream: StreamKey,
+        id: ExchangeId,
+        code: ErrorCode,
+    ) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        if self.conns.get(index).is_some_and(|conn| conn.endpoint.is_none()) {
+            return self.fail(id, Reason::ClientGone);
+        }
+        let started = exchange.progress.response_started;
+        exchange.progress.reset = Some(code);
+        if code == ErrorCode::REFUSED_STREAM && self.replay_stream(index, stream, id) {
+            return;
+        }
+        self.fail(id, if started { Reason::ResponseTruncated } else { Reason::UpstreamReset });
+    }
+
+    /// A stream broke a rule, and we have reset it.
+    pub(super) fn stream_broken(&mut self, index: u32, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        let started = exchange.progress.response_started;
+        let from_client = self.conns.get(index).is_some_and(|conn| conn.endpoint.is_none());
+        self.fail(
+            id,
+            match (from_client, started) {
+                (true, _) => Reason::ClientGone,
+                (false, true) => Reason::ResponseTruncated,
+                (false, false) => Reason::BadResponse,
+            },
+        );
+    }
+
+    /// The response on a stream is complete; the rest of the request is not wanted.
+    pub(in crate::engine) fn finish_upstream_stream(&mut self, up: ConnId, stream: StreamKey) {
+        self.with_http2(up, |connection, tx| {
+            if connection.can_send(stream) {
+                connection.reset(tx, stream, ErrorCode::CANCEL);
+            }
+        });
+        self.serve_waiting_of(up.index);
+    }
+
+    /// The exchange of a stream failed: the endpoint must notice at once.
+    pub(in crate::engine) fn drop_upstream_stream(&mut self, up: ConnId, stream: StreamKey) {
+        self.with_http2(up, |connection, tx| connection.reset(tx, stream, ErrorCode::CANCEL));
+        self.serve_waiting_of(up.index);
+    }
+
+    /// An endpoint takes no more streams; those it has not looked at go elsewhere.
+    pub(super) fn http2_goaway(&mut self, index: u32) {
+        let Some(connection) = self.conns.get(index).and_then(|conn| conn.http2()) else { return };
+        if connection.role() == Role::Server {
+            return;
+        }
+        for (stream, id) in self.exchanges_of(index) {
+            let connection = self.conns.get(index).and_then(|conn| conn.http2());
+            let unprocessed = connection.is_some_and(|connection| connection.unprocessed(stream));
+            if unprocessed && !self.replay_stream(index, stream, id) {
+                if let Some(exchange) = self.exchanges.get_mut(id) {
+                    exchange.progress.reset = Some(ErrorCode::REFUSED_STREAM);
+                }
+                self.fail(id, Reason::UpstreamClosed);
+            }
+        }
+        // Those that wait for a stream on it wait for another connection.
+        self.serve_waiting_of(index);
+    }
+
+    /// Sends a request again, on another stream: it is known that nothing was done with it, or that
+    /// doing it twice does no harm.
+    fn replay_stream(&mut self, index: u32, stream: StreamKey, id: ExchangeId) -> bool {
+        let Some(exchange) = self.exchanges.get(id) else { return false };
+        let progress = exchange.progress;
+        if progress.replayed || progress.response_started || exchange.request.held() == 0 {
+            return false;
+        }
+        let body = self
+            .conns
+            .get_mut(index)
+            .and_then(|conn| conn.http2_mut())
+            .and_then(|(connection, _)| connection.take_body(stream));
+        let Some(body) = body else { return false };
+        self.send_again(id, body);
+        true
+    }
+
+    fn send_again(&mut self, id: ExchangeId, body: Box<Body>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let endpoint = exchange.endpoint;
+        self.end_attempt(id, Some(Outcome::Unsent));
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.up = None;
+        exchange.up_stream = None;
+        exchange.progress.replayed = true;
+        exchange.progress.reset = None;
+        self.buffered += body.queue.held();
+        exchange.charged += body.queue.held();
+        exchange.pending = Some(body);
+        if let Some((service, endpoint)) = endpoint.and_then(|e| self.mesh.service_of(e)) {
+            service.stats.replays += 1;
+            endpoint.stats.replays += 1;
+        }
+        self.dispatch(id);
+    }
+
+    /// An endpoint's connection is gone, or of no more use.
+    pub(super) fn endpoint_lost(&mut self, index: u32, reason: Reason) {
+        let Some(conn) = self.conns.get(index) else { return };
+        let endpoint = conn.endpoint;
+        let mut blamed = false;
+        for (stream, id) in self.exchanges_of(index) {
+            let connection = self.conns.get(index).and_then(|conn| conn.http2());
+            let unprocessed = connection.is_some_and(|connection| connection.unprocessed(stream));
+            let Some(exchange) = self.exchanges.get(id) else { continue };
+            let progress = exchange.progress;
+            // It may have been dead since its last stream: as for a pooled connection.
+            let stale = progress.reused && exchange.traits.idempotent;
+            if (unprocessed || stale) && self.replay_stream(index, stream, id) {
+                continue;
+            }
+            let fresh = !progress.reused && progress.request_done;
+            if reason == Reason::UpstreamReset
+                && fresh
+                && !blamed
+                && let Some(endpoint) = endpoint
+            {
+                blamed = true;
+                self.endpoint_down(endpoint, reason);
+            }
+            let started = progress.response_started;
+            self.fail(id, if started { Reason::ResponseTruncated } else { reason });
+        }
+        if let Some(endpoint) = endpoint {
+            self.forget_multiplexed(endpoint, index);
+        }
+    }
+}
