@@ -84,7 +84,8 @@ impl Decoder {
     ) -> Result<Decoded, Error> {
         let mut input = block;
         self.size_updates(&mut input)?;
-        let may_copy = COPIED_PER_OCTET * block.len() + 4 * self.table.max_size();
+        let may_copy =
+            COPIED_PER_OCTET.saturating_mul(block.len()).saturating_add(4 * self.table.max_size());
         let mut reader = Reader {
             table: &mut self.table,
             input,

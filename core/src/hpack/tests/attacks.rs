@@ -58,7 +58,7 @@ fn ninety_cookie_crumbs_pass() {
     assert_eq!(decode(&mut decoder, &again), Ok(expected));
 }
 
-/// A new entry of three octets that takes a long name from an older one: 5,000 times 4,000 octets
+/// A new entry of three octets that takes a long name from an older one: 8,000 times 4,000 octets
 /// would be copied.
 #[test]
 fn long_names_are_not_copied_for_nothing() {
