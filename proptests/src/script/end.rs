@@ -23,13 +23,8 @@ pub(super) struct End {
 }
 
 /// What goes before the header of a stream, so that detection takes it for one thing or another.
-pub(super) const PRELUDES: [&[u8]; 5] = [
-    b"",
-    b"HELO mail.example\r\n",
-    b"\x16\x03\x01\x00\x90\x01",
-    b"\r\n\x00",
-    b"BREW /\r\n",
-];
+pub(super) const PRELUDES: [&[u8]; 5] =
+    [b"", b"HELO mail.example\r\n", b"\x16\x03\x01\x00\x90\x01", b"\r\n\x00", b"BREW /\r\n"];
 
 impl End {
     /// More bytes of its stream.
