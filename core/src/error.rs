@@ -118,8 +118,6 @@ reasons! {
     Loop = 508, "loop", "target is this proxy";
     /// An original destination on loopback, outbound.
     Loopback = 502, "loopback", "original destination is loopback";
-    /// A CONNECT on a stream of HTTP/2.
-    ConnectUnsupported = 501, "connect_unsupported", "CONNECT over HTTP/2 is not supported";
     /// Not HTTP, and no original destination or target to forward it to.
     OpaqueNowhere = 502, "opaque_nowhere", "opaque connection with nowhere to go";
     /// The connection ended before its protocol was known.

@@ -90,6 +90,8 @@ pub(crate) enum State {
     Http2(Box<Http2>),
     /// One end of a byte tunnel.
     Tunnel(Tunnel),
+    /// One end of a byte tunnel whose other end is a stream.
+    Bridge(ExchangeId),
     /// What still comes is dropped, so that the peer gets to read our answer.
     Linger {
         /// Bytes that are still dropped before we give up.
@@ -192,7 +194,7 @@ impl Conn {
             State::Server(server) => server.exchange,
             State::Client(client) => client.exchange,
             State::Connecting(exchange) => *exchange,
-            State::Waiting(exchange) => Some(*exchange),
+            State::Waiting(exchange) | State::Bridge(exchange) => Some(*exchange),
             State::Tunnel(tunnel) => Some(tunnel.exchange),
             _ => None,
         }

@@ -104,6 +104,12 @@ impl Engine {
         if exchange.kind == Kind::Http && exchange.traits.speaks != Speaks::Http1 {
             return self.assign_stream(id, endpoint_index, request);
         }
+        self.assign_connection(id, endpoint_index);
+    }
+
+    /// Gives an exchange a connection of its own to its endpoint.
+    pub(super) fn assign_connection(&mut self, id: ExchangeId, endpoint_index: u32) {
+        let Some(exchange) = self.exchanges.get(id) else { return };
         // A request that is sent again gets a new connection, and if that fails it fails.
         let poolable = exchange.kind == Kind::Http && !exchange.progress.replayed;
         let pooled = if poolable { self.unpark(endpoint_index) } else { None };
@@ -263,7 +269,10 @@ impl Engine {
             // It may be dead already: keep what is sent until there is an answer.
             conn.tx.retain();
         }
-        self.pass_pending(id);
+        // The first bytes of a tunnel wait until it is one.
+        if self.exchanges.get(id).is_some_and(|exchange| !exchange.is_tunnel()) {
+            self.pass_pending(id);
+        }
         self.touch(index);
         self.touch_id(down);
     }

@@ -11,6 +11,7 @@ use super::relay;
 use crate::buf::OutQueue;
 use crate::config::Timeouts;
 use crate::error::Reason;
+use crate::http::websocket;
 use crate::http1::{self, BodyDecoder, Framing, HeadScanner, Request, RequestRewrite, TargetForm};
 use crate::limits::Limits;
 use crate::sniff::Protocol;
@@ -213,8 +214,7 @@ impl Engine {
             Ok(service) => service,
             Err(reason) => return self.answer_unserved(index, reason, &traits),
         };
-        // Whatever is not HTTP afterwards needs a connection of its own.
-        if !request.upgrade && !request.is_connect {
+        if !request.is_connect {
             traits.speaks = self.speaks(service, Speaks::Http1);
         }
         let id = match self.begin_exchange(Kind::Http, down, service, traits) {
@@ -253,10 +253,17 @@ impl Engine {
             absolute: redirected && request.form == TargetForm::Absolute,
             upgrade: request.upgrade,
         };
+        let keyless = request.upgrade && websocket::lacks_key(request);
+        let key = keyless.then(|| websocket::key(&mut self.rng));
         let mut queue = OutQueue::default();
         queue.furnish(&mut self.spare);
         queue.append(|out| match exchange.traits.speaks {
-            Speaks::Http1 => http1::encode_request(out, request, &rewrite),
+            Speaks::Http1 => {
+                http1::encode_request(out, request, &rewrite);
+                if let Some(key) = key {
+                    http1::encode_websocket_key(out, &key);
+                }
+            }
             // How it looks there depends on the connection that it will go to.
             Speaks::Http2 | Speaks::Mesh => out.extend_from_slice(request.head.fields.buf),
         });
@@ -268,14 +275,23 @@ impl Engine {
     /// CONNECT to the listener itself: a tunnel to an endpoint of that authority, never an open
     /// proxy.
     fn connect_to_us(&mut self, index: u32, request: &Request<'_>, traits: Traits) {
+        match self.tunnel_service(index, request.authority) {
+            Ok(service) => self.begin_tunnel(index, service, Some(&traits)),
+            Err(reason) => self.answer_unserved(index, reason, &traits),
+        }
+    }
+
+    /// The service that a CONNECT to us means.
+    pub(super) fn tunnel_service(
+        &mut self,
+        index: u32,
+        authority: Option<&[u8]>,
+    ) -> Result<u32, Reason> {
         let service = match self.conns.get(index).map(|conn| conn.direction) {
-            Some(Direction::Outbound) => self.named(request.authority),
+            Some(Direction::Outbound) => self.named(authority),
             _ => None,
         };
-        match service {
-            Some(service) => self.begin_tunnel(index, service, Some(&traits)),
-            None => self.answer_unserved(index, Reason::UnknownAuthority, &traits),
-        }
+        service.ok_or(Reason::UnknownAuthority)
     }
 
     // ---- Request bodies ----

@@ -13,6 +13,7 @@ use crate::balance::Outcome;
 use crate::error::Reason;
 use crate::http::Version;
 use crate::http1::{self, ErrorAnswer, Framing};
+use crate::http2::ErrorCode;
 use crate::limits::Limits;
 
 impl Engine {
@@ -165,6 +166,10 @@ impl Engine {
     /// Ends an exchange that gets no complete response.
     pub(super) fn fail(&mut self, id: ExchangeId, reason: Reason) {
         let Some(exchange) = self.exchanges.get(id) else { return };
+        if exchange.progress.tunnelled && exchange.has_stream() {
+            self.count_refusal(exchange.down.index, reason, None);
+            return self.end_bridge(id, Some(ErrorCode::CANCEL));
+        }
         if exchange.progress.tunnelled {
             return self.abort_tunnel(id, Some(reason));
         }

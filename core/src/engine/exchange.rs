@@ -63,6 +63,16 @@ pub(crate) struct Exchange {
     pub(crate) last: Time,
     pub(crate) traits: Traits,
     pub(crate) progress: Progress,
+    /// What an HTTP/1 client that asked for another protocol is told when it gets that over HTTP/2.
+    pub(crate) switch: Option<Box<Switch>>,
+}
+
+/// See [`Exchange::switch`].
+#[derive(Debug)]
+pub(crate) struct Switch {
+    pub(crate) protocol: Box<[u8]>,
+    /// `Sec-WebSocket-Accept`.
+    pub(crate) accept: Option<[u8; 28]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +144,8 @@ pub(crate) struct Progress {
     pub(crate) response_started: bool,
     /// The connections are a tunnel now.
     pub(crate) tunnelled: bool,
+    /// The client, and the endpoint, will send no more through it.
+    pub(crate) ended: [bool; 2],
     /// A 100 was passed on.
     pub(crate) continued: bool,
     /// The response's outgoing framing is chunked.
@@ -194,6 +206,7 @@ impl Exchanges {
             last: now,
             traits,
             progress: Progress::default(),
+            switch: None,
         });
         ExchangeId { index: index as u32, generation }
     }

@@ -11,6 +11,7 @@ use super::relay::Side;
 use super::{Drain, Engine};
 use crate::config::ListenerKind;
 use crate::error::{IoError, Reason};
+use crate::http2::ErrorCode;
 use crate::sniff::Sniffer;
 use crate::stats::TcpStats;
 use crate::time::Time;
@@ -181,6 +182,7 @@ impl Engine {
             State::Tunnel(tunnel) => self.abort_tunnel(tunnel.exchange, None),
             State::Client(_) => self.client_lost(id.index, reason),
             State::Http2(_) => self.http2_lost(id.index, reason),
+            State::Bridge(id) => self.end_bridge(id, Some(ErrorCode::CONNECT_ERROR)),
             // The adapter says `Connected` before anything else; if not, the connect failed.
             State::Connecting(waiting) => {
                 self.give_up_connect(id.index, waiting, Reason::ConnectFailed);

@@ -1,6 +1,7 @@
 //! The engine: every connection of one worker, driven by inputs and time.
 
 mod body;
+mod bridge;
 mod conn;
 mod contract;
 mod deadlines;

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use super::Engine;
 use super::body::{Carried, Outgoing, carry};
 use super::conn::{Conn, State};
-use super::exchange::ExchangeId;
+use super::exchange::{Exchange, ExchangeId};
 use crate::buf::OutQueue;
 use crate::error::Reason;
 use crate::http::Framing;
@@ -28,13 +28,35 @@ pub(super) enum Side {
     Up,
 }
 
+impl Side {
+    pub(super) fn other(self) -> Side {
+        match self {
+            Side::Down => Side::Up,
+            Side::Up => Side::Down,
+        }
+    }
+}
+
 impl Engine {
     /// Body bytes came on a stream: the request's from the client, the response's from the endpoint.
     pub(super) fn stream_data(&mut self, index: u32, id: ExchangeId, data: BytesMut, end: bool) {
         let now = self.now;
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.last = now;
-        if self.conns.get(index).is_some_and(|conn| conn.endpoint.is_none()) {
+        let is_down = self.conns.get(index).is_some_and(|conn| conn.endpoint.is_none());
+        if exchange.progress.tunnelled {
+            let side = if is_down { Side::Down } else { Side::Up };
+            self.bridge_bytes(id, side, data);
+            if end {
+                self.bridge_end(id, side);
+            }
+        } else if is_down && exchange.is_tunnel() {
+            // It is early, and waits for the far end to agree.
+            keep(exchange, data, &mut self.buffered);
+            if end {
+                self.bridge_end(id, Side::Down);
+            }
+        } else if is_down {
             self.pass_request_body(id, data, end);
             if end {
                 self.request_done(id);
@@ -49,10 +71,12 @@ impl Engine {
 
     /// Trailers came on a stream: they end its message.
     pub(super) fn stream_trailers(&mut self, index: u32, id: ExchangeId, section: &[u8]) {
-        if self.exchanges.get(id).is_none() {
-            return;
-        }
-        if self.conns.get(index).is_some_and(|conn| conn.endpoint.is_none()) {
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        let is_down = self.conns.get(index).is_some_and(|conn| conn.endpoint.is_none());
+        if exchange.progress.tunnelled || is_down && exchange.is_tunnel() {
+            // A tunnel has none (RFC 9113 §8.5), but it ends.
+            self.bridge_end(id, if is_down { Side::Down } else { Side::Up });
+        } else if is_down {
             self.end_request_body(id, Some(section));
             self.request_done(id);
         } else {
@@ -68,13 +92,7 @@ impl Engine {
         let n = data.len();
         let sink = exchange.up.filter(|&up| self.conns.find(up).is_some_and(takes_requests));
         let Some(up) = sink else {
-            let pending = exchange.pending.get_or_insert_default();
-            pending.queue.take(&mut data, n);
-            // It outlives the turn.
-            pending.queue.settle();
-            exchange.charged += n;
-            self.buffered += n;
-            return;
+            return keep(exchange, data, &mut self.buffered);
         };
         let Some(conn) = self.conns.get_mut(up.index) else { return };
         conn.flags.dirty = true;
@@ -292,6 +310,16 @@ pub(super) fn carry_to_stream(
 pub(super) fn stream_room(connection: &Connection, limits: &Limits) -> usize {
     let most = limits.stream_buffer;
     if connection.queued() < Limits::CONNECTION_QUEUE { most } else { most.min(4096) }
+}
+
+/// Keeps body bytes until there is a connection to pass them on.
+fn keep(exchange: &mut Exchange, mut data: BytesMut, buffered: &mut usize) {
+    let (n, pending) = (data.len(), exchange.pending.get_or_insert_default());
+    pending.queue.take(&mut data, n);
+    // It outlives the turn.
+    pending.queue.settle();
+    exchange.charged += n;
+    *buffered += n;
 }
 
 /// How a body of this framing leaves on HTTP/1.

@@ -194,6 +194,7 @@ fn http2_config(config: &Config) -> http2::Config {
     let mut http2 = http2::Config::default();
     let bytes = u32::try_from(config.limits.header_bytes).unwrap_or(u32::MAX);
     http2.settings.max_header_list_size = Some(bytes);
+    http2.settings.enable_connect_protocol = true;
     http2.header_timeout = config.timeouts.header;
     http2
 }

@@ -92,7 +92,7 @@ impl Engine {
                     self.end_conn(index, CloseKind::Abort);
                 }
             }
-            State::Waiting(_) => {}
+            State::Waiting(_) | State::Bridge(_) => {}
         }
     }
 
@@ -102,7 +102,14 @@ impl Engine {
     fn deadlines(&self, id: ExchangeId) -> [(Time, Reason); 3] {
         let never = (Time::MAX, Reason::IdleTimeout);
         // A tunnel's connections have a timer of their own.
-        let exchange = self.exchanges.get(id).filter(|exchange| !exchange.progress.tunnelled);
+        let exchange = self.exchanges.get(id);
+        if let Some(exchange) = exchange.filter(|exchange| exchange.progress.tunnelled) {
+            return if exchange.has_stream() {
+                [self.bridge_deadline(exchange), never, never]
+            } else {
+                [never; 3]
+            };
+        }
         let service = exchange.and_then(|e| self.mesh.services.get(e.service as usize));
         let (Some(exchange), Some(service)) = (exchange, service) else {
             return [never; 3];

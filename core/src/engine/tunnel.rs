@@ -3,7 +3,7 @@
 use super::Engine;
 use super::conn::{Fin, State, Tunnel};
 use super::contract::{CloseKind, Event};
-use super::exchange::{ExchangeId, Kind};
+use super::exchange::{Exchange, ExchangeId, Kind};
 use crate::config::Timeouts;
 use crate::error::Reason;
 use crate::time::Time;
@@ -11,6 +11,9 @@ use crate::time::Time;
 impl Engine {
     /// Joins the two connections of an exchange.
     pub(super) fn open_tunnel(&mut self, id: ExchangeId) {
+        if self.exchanges.get(id).is_some_and(Exchange::has_stream) {
+            return self.open_bridge(id);
+        }
         let now = self.now;
         // The endpoint did its part; how long the tunnel lives says nothing about its speed.
         self.sample(id);
@@ -113,7 +116,7 @@ impl Engine {
     }
 
     /// How long a half-closed tunnel may be silent. A drain does not wait for leftovers.
-    fn half_open_limit(&self) -> crate::time::Duration {
+    pub(super) fn half_open_limit(&self) -> crate::time::Duration {
         let limit = self.config.timeouts.half_open;
         if self.is_draining() { limit.min(Timeouts::DRAIN_HALF_OPEN) } else { limit }
     }

@@ -45,6 +45,7 @@ impl Engine {
                 self.drive_tunnel(index);
             }
             State::Http2(_) => self.drive_http2(index),
+            State::Bridge(_) => self.drive_bridge(index),
             State::Linger { .. } => self.drive_linger(index),
             State::Waiting(_) | State::Connecting(_) | State::Closing => {}
         }
@@ -182,7 +183,9 @@ impl Engine {
             State::Http2(_) if conn.tx.unsent() > limits.stream_buffer + Limits::READ_BLOCK => 0,
             State::Http2(_) => upto(DEFAULT_MAX_FRAME + Limits::READ_BLOCK),
             State::Waiting(_) => upto(limits.stream_buffer),
-            State::Tunnel(_) => self.sink_budget(index, upto(limits.stream_buffer)),
+            State::Tunnel(_) | State::Bridge(_) => {
+                self.sink_budget(index, upto(limits.stream_buffer))
+            }
             State::Linger { .. } => Limits::READ_BLOCK,
             State::Connecting(_) | State::Closing => 0,
         }

@@ -187,7 +187,14 @@ impl Engine {
             if let (Some((connection, tx)), Some(stream)) = (conn.http2_mut(), stream) {
                 let bodiless = matches!(response.framing, Framing::None | Framing::Length(0));
                 let end = kind == ResponseKind::Final && bodiless;
-                connection.send_response(tx, stream, response, end);
+                let mut response = *response;
+                if kind == ResponseKind::Tunnel {
+                    response.head.status = 200;
+                }
+                connection.send_response(tx, stream, &response, end);
+            } else if let (ResponseKind::Tunnel, Some(switch)) = (kind, &exchange.switch) {
+                let accept = switch.accept.as_ref().map(|accept| &accept[..]);
+                conn.tx.append(|out| http1::encode_switch(out, response, &switch.protocol, accept));
             } else {
                 conn.tx.append(|out| http1::encode_response(out, response, &rewrite));
             }
@@ -417,6 +424,8 @@ fn response_kind(exchange: &Exchange, response: &Response<'_>) -> Result<Respons
         101 => Err(Reason::BadResponse),
         100..=199 => Ok(ResponseKind::Informational),
         200..=299 if traits.is_connect => Ok(ResponseKind::Tunnel),
+        // RFC 8441 §5: what is a 101 in HTTP/1.
+        200..=299 if traits.upgrade && exchange.up_stream.is_some() => Ok(ResponseKind::Tunnel),
         _ => Ok(ResponseKind::Final),
     }
 }

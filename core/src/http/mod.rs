@@ -15,6 +15,7 @@ pub mod method;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub(crate) mod websocket;
 
 pub(crate) use field::Fate;
 pub use field::{Field, Fields, Iter, Known, Scratch, Span};

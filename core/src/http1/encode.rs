@@ -112,6 +112,34 @@ pub fn encode_request(out: &mut BytesMut, request: &Request<'_>, rewrite: &Reque
     );
 }
 
+/// Adds the key that a WebSocket request has to have and that HTTP/2 does without (RFC 8441 §5) to
+/// the head that was just written.
+pub(crate) fn encode_websocket_key(out: &mut BytesMut, key: &[u8]) {
+    out.truncate(out.len() - 2);
+    put_field(out, b"Sec-WebSocket-Key", key);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the 101 of a tunnel that came to be over HTTP/2: `response` is its 2xx, `protocol` what was
+/// asked for, `accept` what a WebSocket client wants to see.
+pub(crate) fn encode_switch(
+    out: &mut BytesMut,
+    response: &Response<'_>,
+    protocol: &[u8],
+    accept: Option<&[u8]>,
+) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    let mut copy = Copy::new(response.head.fields, None);
+    copy.fields(out, Framing::None, |_| Action::Default);
+    copy.finish(out, b"Connection: upgrade\r\n");
+    out.truncate(out.len() - 2);
+    put_field(out, b"Upgrade", protocol);
+    if let Some(accept) = accept {
+        put_field(out, b"Sec-WebSocket-Accept", accept);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Writes the head of a response as HTTP/1.1.
 pub fn encode_response(out: &mut BytesMut, response: &Response<'_>, rewrite: &ResponseRewrite) {
     let head = &response.head;

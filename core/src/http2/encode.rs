@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::error::Reason;
 use crate::hpack::Encoder;
-use crate::http::grammar::Decimal;
+use crate::http::grammar::{Decimal, list};
 use crate::http::{
     Fate, Fields, Framing, Known, Request, Response, TargetForm, Version, grpc, hop,
 };
@@ -22,6 +22,13 @@ mod index {
 pub(crate) fn request(hpack: &mut Encoder, out: &mut BytesMut, request: &Request<'_>, host: &[u8]) {
     hpack.begin(out);
     match request.head.method {
+        _ if request.upgrade => {
+            // RFC 8441 §4.
+            hpack.field(out, b":method", b"CONNECT", false);
+            let protocol = request.head.fields.get(Known::Upgrade).unwrap_or_default();
+            let first = list(protocol).next().unwrap_or_default();
+            hpack.field(out, b":protocol", first, false);
+        }
         b"GET" => hpack.indexed_static(out, index::METHOD_GET),
         b"POST" => hpack.indexed_static(out, index::METHOD_POST),
         method => hpack.field(out, b":method", method, false),
@@ -47,11 +54,12 @@ pub(crate) fn request(hpack: &mut Encoder, out: &mut BytesMut, request: &Request
         }
     }
     let expect = request.expect_continue;
-    fields(hpack, out, request.head.fields, request.framing, |known| match known {
+    fields(hpack, out, request.head.fields, request.framing, |known, name| match known {
         Known::Host => false,
         // A server would wait for an HTTP/1.0 client, which waits for nothing.
         Known::Expect => expect,
-        _ => true,
+        // What it proves is proved by frames (RFC 8441 §5).
+        _ => !request.upgrade || !name.eq_ignore_ascii_case(b"sec-websocket-key"),
     });
     if request.te_trailers {
         hpack.field(out, b"te", b"trailers", false);
@@ -73,7 +81,9 @@ pub(crate) fn response(hpack: &mut Encoder, out: &mut BytesMut, response: &Respo
         Framing::None => response.announced,
         framing => framing,
     };
-    fields(hpack, out, response.head.fields, framing, |_| true);
+    // A 101 of HTTP/1: what its key proves is proved by frames (RFC 8441 §5).
+    let keyless = |name: &[u8]| !name.eq_ignore_ascii_case(b"sec-websocket-accept");
+    fields(hpack, out, response.head.fields, framing, |_, name| !response.upgrade || keyless(name));
 }
 
 /// Writes the block of a response of ours. It has no body.
@@ -128,17 +138,17 @@ fn fields(
     out: &mut BytesMut,
     fields: Fields<'_>,
     framing: Framing,
-    keep: impl Fn(Known) -> bool,
+    keep: impl Fn(Known, &[u8]) -> bool,
 ) {
     let mut length = match framing {
         Framing::Length(length) => Some(Decimal::new(length)),
         _ => None,
     };
     for span in fields.spans {
-        if span.fate == Fate::Dropped || !keep(span.known) {
+        let (name, value) = (span.name(fields.buf), span.value(fields.buf));
+        if span.fate == Fate::Dropped || !keep(span.known, name) {
             continue;
         }
-        let (name, value) = (span.name(fields.buf), span.value(fields.buf));
         if span.known == Known::ContentLength {
             // One line, one number, however it came.
             if let Some(length) = length.take() {

@@ -66,6 +66,8 @@ pub(crate) struct Reader<'s> {
     count_max: usize,
     /// What `l5d-orig-proto` said.
     origin: Option<Version>,
+    /// We have said that we understand extended CONNECT.
+    extended: bool,
 }
 
 /// Ranges of [`Scratch::pseudo`].
@@ -76,10 +78,13 @@ struct Pseudo {
     path: Option<Range<usize>>,
     authority: Option<Range<usize>>,
     status: Option<Range<usize>>,
+    /// Of an extended CONNECT (RFC 8441).
+    protocol: Option<Range<usize>>,
 }
 
 impl<'s> Reader<'s> {
-    pub(crate) fn new(scratch: &'s mut Scratch, kind: BlockKind) -> Self {
+    /// `extended`: we have said that we understand extended CONNECT (RFC 8441).
+    pub(crate) fn new(scratch: &'s mut Scratch, kind: BlockKind, extended: bool) -> Self {
         scratch.head.clear();
         scratch.fields.spans.clear();
         scratch.pseudo.clear();
@@ -87,7 +92,17 @@ impl<'s> Reader<'s> {
         let begun = kind == BlockKind::Trailers;
         let count_max = Limits::MAX_HEADER_COUNT;
         let pseudo = Pseudo::default();
-        Reader { scratch, kind, pseudo, begun, error: None, cookie: None, count_max, origin: None }
+        Reader {
+            scratch,
+            kind,
+            pseudo,
+            begun,
+            error: None,
+            cookie: None,
+            count_max,
+            origin: None,
+            extended,
+        }
     }
 
     /// The next field.
@@ -112,6 +127,7 @@ impl<'s> Reader<'s> {
             b":scheme" if request => &mut self.pseudo.scheme,
             b":path" if request => &mut self.pseudo.path,
             b":authority" if request => &mut self.pseudo.authority,
+            b":protocol" if request && self.extended => &mut self.pseudo.protocol,
             b":status" if !request => &mut self.pseudo.status,
             _ => return Err(Violation::PseudoUnknown),
         };
@@ -246,7 +262,7 @@ impl<'s> Reader<'s> {
     }
 
     fn begin_request(&mut self) -> Result<(), Violation> {
-        let Pseudo { method, scheme, path, authority, .. } = &self.pseudo;
+        let Pseudo { method, scheme, path, authority, protocol, .. } = &self.pseudo;
         let Some(method) = method.clone() else { return Err(Violation::PseudoMissing) };
         let Scratch { head, pseudo, fields, .. } = &mut *self.scratch;
         let method = &pseudo[method];
@@ -258,7 +274,16 @@ impl<'s> Reader<'s> {
         if authority.is_some_and(|authority| authority::validate(authority).is_err()) {
             return Err(Violation::Authority);
         }
-        let target = if method == b"CONNECT" {
+        let is_connect = method == b"CONNECT";
+        // RFC 8441 §4: with :protocol, CONNECT has everything that other requests have.
+        let extended = protocol.is_some();
+        if extended && (!is_connect || authority.is_none()) {
+            return Err(Violation::PseudoUnknown);
+        }
+        if protocol.clone().is_some_and(|range| !is_token(&pseudo[range])) {
+            return Err(Violation::Method);
+        }
+        let target = if is_connect && !extended {
             // RFC 9113 §8.5.
             if scheme.is_some() || path.is_some() {
                 return Err(Violation::PseudoUnknown);
@@ -279,7 +304,8 @@ impl<'s> Reader<'s> {
             }
             path
         };
-        head.extend_from_slice(method);
+        // In HTTP/1 it is a GET with Upgrade (RFC 6455 §1.3).
+        head.extend_from_slice(if extended { b"GET" } else { method });
         head.extend_from_slice(b" ");
         head.extend_from_slice(target);
         head.extend_from_slice(b" HTTP/1.1\r\n");
@@ -359,12 +385,22 @@ impl<'s> Reader<'s> {
         }
         let length = facts.length;
         let (expect, grpc, te_trailers) = (facts.expect, facts.grpc, facts.te_trailers);
-        let method = self.pseudo.method.clone().unwrap_or_default();
-        let is_connect = self.scratch.pseudo[method.clone()] == *b"CONNECT";
+        let mut method = self.pseudo.method.clone().unwrap_or_default();
+        let upgrade = self.pseudo.protocol.clone();
+        let is_connect = upgrade.is_none() && self.scratch.pseudo[method.clone()] == *b"CONNECT";
+        if let Some(protocol) = &upgrade {
+            let protocol = self.scratch.pseudo[protocol.clone()].to_vec();
+            self.put(b"Connection", b"upgrade", Known::Connection, Fate::Dropped);
+            self.put(b"Upgrade", &protocol, Known::Upgrade, Fate::Dropped);
+            let start = self.scratch.pseudo.len();
+            self.scratch.pseudo.extend_from_slice(b"GET");
+            method = start..start + 3;
+        }
+        let tunnel = is_connect || upgrade.is_some();
         let framing = match length {
             Some(1..) if end => return Err(Violation::ContentMismatch.into()),
-            Some(1..) if is_connect => return Err(Violation::ContentLength.into()),
-            _ if is_connect => Framing::None,
+            Some(1..) if tunnel => return Err(Violation::ContentLength.into()),
+            _ if tunnel => Framing::None,
             Some(length) => Framing::Length(length),
             None if end => Framing::None,
             None => {
@@ -387,6 +423,7 @@ impl<'s> Reader<'s> {
             target,
             framing,
             is_connect,
+            upgrade: upgrade.is_some(),
             expect_continue,
             grpc,
             te_trailers,
@@ -437,6 +474,8 @@ pub(crate) struct RequestFacts {
     target: Range<usize>,
     pub(crate) framing: Framing,
     pub(crate) is_connect: bool,
+    /// An extended CONNECT.
+    pub(crate) upgrade: bool,
     expect_continue: bool,
     grpc: bool,
     te_trailers: bool,
@@ -474,7 +513,7 @@ impl Scratch {
             framing,
             keep_alive: true,
             expect_continue: facts.expect_continue,
-            upgrade: false,
+            upgrade: facts.upgrade,
             te_trailers: facts.te_trailers,
             grpc: facts.grpc,
             is_head: method == b"HEAD",

@@ -4,6 +4,7 @@ use crate::config::Protocol;
 use crate::engine::Engine;
 use crate::engine::contract::Direction;
 use crate::engine::exchange::{Exchange, Kind, Speaks, Traits};
+use crate::engine::relay::Side;
 use crate::error::Reason;
 use crate::http::{Fate, Framing, Request, Version};
 use crate::http2::{ErrorCode, StreamKey};
@@ -21,10 +22,14 @@ impl Engine {
         let (direction, redirected) = (conn.direction, conn.original_dst.is_some());
         self.direction(direction).requests += 1;
         let Some(down) = self.conns.id(index) else { return };
-        if request.is_connect {
-            return self.answer_stream(index, stream, Reason::ConnectUnsupported, request.grpc);
-        }
-        let service = match self.route(index, request.authority) {
+        let to_us = request.is_connect && !redirected;
+        let service = if to_us {
+            self.tunnel_service(index, request.authority)
+        } else {
+            // A CONNECT that was redirected to us is meant for the proxy that it was sent to.
+            self.route(index, request.authority.filter(|_| !request.is_connect))
+        };
+        let service = match service {
             Ok(service) => service,
             Err(reason) => return self.answer_stream(index, stream, reason, request.grpc),
         };
@@ -34,18 +39,20 @@ impl Engine {
             framing: if end { Framing::None } else { request.framing },
             keep_alive: true,
             is_head: request.is_head,
-            is_connect: false,
-            upgrade: false,
+            is_connect: request.is_connect,
+            upgrade: request.upgrade,
             expect_continue: request.expect_continue,
             idempotent: request.idempotent,
             grpc: request.grpc,
             speaks: match request.origin {
+                _ if to_us => Speaks::Http1,
                 Some(_) if direction == Direction::Inbound => Speaks::Http1,
                 _ => self.speaks(service, Speaks::Http2),
             },
             sensitive: is_sensitive(request),
         };
-        let id = match self.begin_exchange(Kind::Http, down, service, traits) {
+        let kind = if to_us { Kind::Tunnel { answer: true } } else { Kind::Http };
+        let id = match self.begin_exchange(kind, down, service, traits) {
             Ok(id) => id,
             Err(reason) => {
                 self.collect_service(service);
@@ -56,8 +63,13 @@ impl Engine {
             exchange.down_stream = Some(stream);
         }
         self.with_http2(down, |connection, _| connection.set_token(stream, id.token()));
-        if end {
+        // What follows the head of a tunnel is no body.
+        let tunnel = request.upgrade || request.is_connect;
+        if end || tunnel {
             self.request_done(id);
+        }
+        if end && tunnel {
+            self.bridge_end(id, Side::Down);
         }
         self.encode(id, request, redirected);
         self.dispatch_head(id, Some(request));

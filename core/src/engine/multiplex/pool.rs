@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 
 use crate::engine::Engine;
 use crate::engine::conn::{Conn, Http2, State};
-use crate::engine::exchange::{ExchangeId, Speaks};
+use crate::engine::exchange::{ExchangeId, Speaks, Switch};
 use crate::error::Reason;
-use crate::http::{Fate, Fields, Request, Span};
+use crate::http::{Fate, Fields, Known, Request, Span, websocket};
 use crate::http1;
 use crate::http2::Connection;
 use crate::limits::Limits;
@@ -37,7 +37,8 @@ impl Engine {
         endpoint: u32,
         request: Option<&Request<'_>>,
     ) {
-        match self.choose(endpoint) {
+        let upgrade = self.exchanges.get(id).is_some_and(|exchange| exchange.traits.upgrade);
+        match self.choose(endpoint, upgrade) {
             Choice::Ready(index) => self.attach_stream(id, index, request),
             Choice::Wait => {
                 if let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) {
@@ -48,7 +49,8 @@ impl Engine {
         }
     }
 
-    fn choose(&mut self, endpoint: u32) -> Choice {
+    /// `upgrade`: what the endpoint says about extended CONNECT has to be known.
+    fn choose(&mut self, endpoint: u32, upgrade: bool) -> Choice {
         let conns = &self.conns;
         let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else {
             return Choice::Refuse(Reason::ConnectFailed);
@@ -56,6 +58,9 @@ impl Engine {
         let mut connecting = 0;
         for &id in &target.multiplexed {
             match conns.find(id).map(|conn| &conn.state) {
+                Some(State::Http2(http2)) if upgrade && !http2.connection.is_ready() => {
+                    connecting += 1;
+                }
                 Some(State::Http2(http2)) if has_room(&http2.connection, &self.http2) => {
                     return Choice::Ready(id.index);
                 }
@@ -146,7 +151,8 @@ impl Engine {
             }
             // It is among those that wait: no connect is made for it twice.
             let waiting = target.waiting.pop_front();
-            match self.choose(endpoint) {
+            let upgrade = self.exchanges.get(id).is_some_and(|exchange| exchange.traits.upgrade);
+            match self.choose(endpoint, upgrade) {
                 Choice::Ready(index) => self.attach_stream(id, index, None),
                 Choice::Wait => {
                     let target = self.mesh.endpoints.get_mut(endpoint as usize);
@@ -163,8 +169,17 @@ impl Engine {
     /// Opens a stream for an exchange. `request`: its head, if it has just been read; else it is
     /// read again from what was kept of it.
     fn attach_stream(&mut self, id: ExchangeId, index: u32, request: Option<&Request<'_>>) {
+        let connects = self
+            .conns
+            .get(index)
+            .and_then(Conn::http2)
+            .is_some_and(|connection| connection.peer_settings().enable_connect_protocol);
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        let end = exchange.progress.request_done && exchange.pending.is_none();
+        if exchange.traits.upgrade && !connects {
+            return self.upgrade_apart(id, request);
+        }
+        let complete = exchange.progress.request_done && !exchange.is_tunnel();
+        let end = complete && exchange.pending.is_none();
         if let Some(request) = request {
             return self.open_stream(id, index, request, end);
         }
@@ -191,6 +206,27 @@ impl Engine {
         }
     }
 
+    /// Where an endpoint does not know extended CONNECT, what is to become another protocol gets a
+    /// connection of its own, in HTTP/1.
+    fn upgrade_apart(&mut self, id: ExchangeId, request: Option<&Request<'_>>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let Some(endpoint) = exchange.endpoint else { return };
+        exchange.traits.speaks = Speaks::Http1;
+        let kept = core::mem::take(&mut exchange.request);
+        self.buffered -= core::mem::take(&mut exchange.charged);
+        if let Some(request) = request {
+            self.encode(id, request, false);
+        } else {
+            let mut scratch = core::mem::take(&mut self.scratch);
+            let limits = Limits { header_bytes: usize::MAX, ..self.config.limits.clone() };
+            if let Ok(request) = http1::parse_request(kept.appended(), &mut scratch, &limits) {
+                self.encode(id, &request, false);
+            }
+            self.scratch = scratch;
+        }
+        self.assign_connection(id, endpoint);
+    }
+
     fn open_stream(&mut self, id: ExchangeId, index: u32, request: &Request<'_>, end: bool) {
         let now = self.now;
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
@@ -202,6 +238,11 @@ impl Engine {
             Speaks::Mesh if exchange.down_stream.is_none() => Some(exchange.traits.client),
             _ => None,
         };
+        if request.upgrade && exchange.down_stream.is_none() {
+            let protocol = request.head.fields.get(Known::Upgrade).unwrap_or_default();
+            let accept = websocket::find_key(&request).map(websocket::accept);
+            exchange.switch = Some(Box::new(Switch { protocol: protocol.into(), accept }));
+        }
         let Some(conn_id) = self.conns.id(index) else { return };
         let Some(conn) = self.conns.get_mut(index) else { return };
         let State::Http2(http2) = &mut conn.state else { return };
@@ -215,7 +256,10 @@ impl Engine {
         exchange.up = Some(conn_id);
         exchange.up_stream = Some(stream);
         exchange.progress.reused = reused;
-        if let Some(mut pending) = exchange.pending.take() {
+        // The first bytes of a tunnel wait until it is one.
+        if !exchange.is_tunnel()
+            && let Some(mut pending) = exchange.pending.take()
+        {
             let n = pending.queue.unsent();
             exchange.charged -= n;
             self.buffered -= n;

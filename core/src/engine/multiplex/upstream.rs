@@ -6,6 +6,8 @@ use crate::balance::Outcome;
 use crate::engine::Engine;
 use crate::engine::contract::ConnId;
 use crate::engine::exchange::ExchangeId;
+use crate::engine::relay::Side;
+use crate::engine::upstream::ResponseKind;
 use crate::error::Reason;
 use crate::http::Response;
 use crate::http2::{Body, ErrorCode, Role, StreamKey};
@@ -27,6 +29,12 @@ impl Engine {
             self.forget_request(id);
         }
         match self.pass_response(id, response) {
+            Ok(ResponseKind::Tunnel) => {
+                self.open_tunnel(id);
+                if end {
+                    self.bridge_end(id, Side::Up);
+                }
+            }
             Ok(_) if end => self.finish(id),
             Ok(_) => {}
             Err(reason) => self.fail(id, reason),

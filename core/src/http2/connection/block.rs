@@ -116,7 +116,8 @@ impl Connection {
             Ok(Place::Response(_)) => BlockKind::Response,
             _ => BlockKind::Trailers,
         };
-        let mut reader = Reader::new(scratch, kind);
+        let extended = self.config.settings.enable_connect_protocol;
+        let mut reader = Reader::new(scratch, kind, extended);
         // Twice the limit, by HPACK's own measure: what is between is answered 431.
         let most = 2 * io.limits.header_bytes + 32 * Limits::MAX_HEADER_COUNT;
         let decoded = self
@@ -203,7 +204,7 @@ impl Connection {
         match result {
             Ok(facts) => {
                 if let Some(stream) = self.streams.get_mut(stream) {
-                    stream.flags.is_connect = facts.is_connect;
+                    stream.flags.is_connect = facts.is_connect || facts.upgrade;
                     stream.promised = match facts.framing {
                         Framing::Length(length) => Some(length),
                         _ => None,

@@ -327,8 +327,11 @@ impl Connection {
 
     fn new(role: Role, config: Arc<Config>, phase: Phase, tx: &mut OutQueue, now: Time) -> Self {
         let window = config.connection_window.clamp(DEFAULT_WINDOW, MAX_WINDOW);
+        // Extended CONNECT is a server's to offer (RFC 8441 §3).
+        let offers = role == Role::Server && config.settings.enable_connect_protocol;
+        let settings = Settings { enable_connect_protocol: offers, ..config.settings };
         tx.append(|out| {
-            config.settings.write(out);
+            settings.write(out);
             if window > DEFAULT_WINDOW {
                 frame::write_window_update(out, 0, window - DEFAULT_WINDOW);
             }

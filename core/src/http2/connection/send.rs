@@ -42,7 +42,7 @@ impl Connection {
         let key = self.add_stream(id, Half::Head, token, now);
         if let Some(stream) = self.streams.get_mut(key) {
             stream.flags.is_head = request.is_head;
-            stream.flags.is_connect = request.is_connect;
+            stream.flags.is_connect = request.is_connect || request.upgrade;
             stream.send = if end { Half::Done } else { Half::Body };
             stream.flags.ending = end;
         }
@@ -65,6 +65,16 @@ impl Connection {
                 encode::response(hpack, out, response);
             });
             self.after_end(tx, key);
+        }
+    }
+
+    /// Answers a CONNECT of either kind: what follows are the bytes of a tunnel.
+    pub fn accept_tunnel(&mut self, tx: &mut OutQueue, key: StreamKey) {
+        if self.advance(key, Part::Head, false) {
+            self.headers_frame(tx, key.id, false, |hpack, out| {
+                hpack.begin(out);
+                hpack.status(out, 200);
+            });
         }
     }
 
