@@ -40,7 +40,7 @@ const IDLE: usize = 20;
 /// What hyper makes of messages: requests, or responses of which each is sent when it is asked for.
 pub fn read(kind: Kind, messages: &[&[u8]]) -> Reading {
     match kind {
-        Kind::Request => read_requests(&messages.concat()),
+        Kind::Request | Kind::Redirected => read_requests(&messages.concat()),
         Kind::Response(_) => {
             let messages: Vec<&[u8]> =
                 messages.iter().copied().filter(|message| !message.is_empty()).collect();

@@ -31,17 +31,20 @@ pub type Field = (Vec<u8>, Vec<u8>);
 pub enum Kind {
     /// A client's.
     Request,
+    /// A client's whose connection was redirected to us: an absolute target stays absolute.
+    Redirected,
     /// A server's, in answer to this.
     Response(ResponseTo),
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 4] = [
+    pub const ALL: [Kind; 5] = [
         Kind::Request,
         Kind::Response(ResponseTo { is_head: false, is_connect: false }),
         Kind::Response(ResponseTo { is_head: true, is_connect: false }),
         Kind::Response(ResponseTo { is_head: false, is_connect: true }),
+        Kind::Redirected,
     ];
 
     /// The method of the request that a response answers.
@@ -57,7 +60,7 @@ impl Kind {
     /// one before it ended.
     pub fn next_message(self) -> &'static [u8] {
         match self {
-            Kind::Request => b"GET /next HTTP/1.1\r\nHost: next.example\r\n\r\n",
+            Kind::Request | Kind::Redirected => b"GET /next HTTP/1.1\r\nHost: next.example\r\n\r\n",
             Kind::Response(_) => b"HTTP/1.1 404 Next\r\nContent-Length: 0\r\n\r\n",
         }
     }
@@ -306,7 +309,8 @@ mod tests {
         assert_eq!(check_hyper(&input, &listed), Ok(()));
         let response =
             b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.0 200\r\nA: b\r\na:c\r\n\r\nuntil the end";
-        for kind in &Kind::ALL[1..] {
+        assert_eq!(check_hyper(&Input::new(Kind::Redirected, REQUEST), &listed), Ok(()));
+        for kind in &Kind::ALL[1..4] {
             assert_eq!(check_hyper(&Input::new(*kind, response), &listed), Ok(()));
         }
         assert!(listed.all().iter().all(|line| line.used.get() == 0));

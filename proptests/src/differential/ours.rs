@@ -62,19 +62,20 @@ impl Display for Refusal {
 /// Why we do not accept it.
 pub fn take(kind: Kind, bytes: &[u8]) -> Result<Taken, Refusal> {
     match kind {
-        Kind::Request => take_request(bytes),
+        Kind::Request => take_request(bytes, false),
+        Kind::Redirected => take_request(bytes, true),
         Kind::Response(to) => take_response(bytes, to),
     }
 }
 
-fn take_request(bytes: &[u8]) -> Result<Taken, Refusal> {
+fn take_request(bytes: &[u8], absolute: bool) -> Result<Taken, Refusal> {
     let (limits, mut scratch) = (Limits::default(), Scratch::default());
     let received = receive_request(&mut HeadScanner::default(), bytes, &mut scratch, &limits);
     let (len, request) = received.map_err(Refusal::Wrong)?.ok_or(Refusal::Incomplete)?;
     let body = decode(request.framing, &bytes[len..], &limits)?;
     let host = request.authority.unwrap_or(b"a.example:80");
     let mut out = BytesMut::new();
-    let rewrite = RequestRewrite { host, absolute: false, upgrade: request.upgrade };
+    let rewrite = RequestRewrite { host, absolute, upgrade: request.upgrade };
     encode_request(&mut out, &request, &rewrite);
     let trailers = body.write(request.framing, &mut out)?;
     let head = &request.head;
@@ -87,7 +88,7 @@ fn take_request(bytes: &[u8]) -> Result<Taken, Refusal> {
             trailers: body.trailers.clone(),
         },
         meant: Message {
-            start: Start::Request(head.method.to_vec(), forwarded_target(&request)),
+            start: Start::Request(head.method.to_vec(), forwarded_target(&request, absolute)),
             fields: request_fields(&request, host),
             body: body.data,
             trailers,
@@ -98,8 +99,9 @@ fn take_request(bytes: &[u8]) -> Result<Taken, Refusal> {
     })
 }
 
-fn forwarded_target(request: &Request<'_>) -> Vec<u8> {
+fn forwarded_target(request: &Request<'_>, absolute: bool) -> Vec<u8> {
     match (request.form, request.path) {
+        _ if absolute => request.head.target.to_vec(),
         (TargetForm::Absolute, [b'?', ..]) => [b"/", request.path].concat(),
         (TargetForm::Absolute, path) => path.to_vec(),
         _ => request.head.target.to_vec(),
@@ -170,7 +172,7 @@ fn response_reason(bytes: &[u8]) -> Reason {
     let Some(line) = line.strip_suffix(b"\r") else { return Reason::BareLf };
     let version = &line[..line.len().min(8)];
     let head = [b"POST / ", version, b"\r\nHost: a\r", fields].concat();
-    match take_request(&head) {
+    match take_request(&head, false) {
         // Host means nothing in a response.
         Err(Refusal::Wrong(Reason::HostRepeated | Reason::HostInvalid)) => Reason::BadResponse,
         Err(Refusal::Wrong(reason)) => reason,

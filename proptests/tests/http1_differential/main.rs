@@ -25,7 +25,9 @@ fn kind_of_answer(request: &[u8]) -> Kind {
 
 /// Every message of the tables.
 fn from_tables() -> Vec<(Kind, Vec<u8>)> {
-    let requests = table::requests().into_iter().map(|case| (Kind::Request, case.bytes));
+    let requests = table::requests()
+        .into_iter()
+        .flat_map(|case| [(Kind::Request, case.bytes.clone()), (Kind::Redirected, case.bytes)]);
     let responses = table::responses().into_iter().map(|case| {
         let kind = match &case.kind {
             table::Kind::Response(request) => kind_of_answer(request),
@@ -44,7 +46,8 @@ fn from_corpora() -> Vec<(Kind, Vec<u8>)> {
             messages.push((Kind::ALL[usize::from(choice) % Kind::ALL.len()], message.to_vec()));
         }
     }
-    for (name, kinds) in [("http1_request", &Kind::ALL[..1]), ("http1_response", &Kind::ALL[1..])] {
+    for (name, kinds) in [("http1_request", &Kind::ALL[..1]), ("http1_response", &Kind::ALL[1..4])]
+    {
         for bytes in corpus(name) {
             let message = &bytes[bytes.len().min(4)..];
             messages.extend(kinds.iter().map(|&kind| (kind, message.to_vec())));
@@ -82,7 +85,8 @@ fn generated(seeds: u64) -> Vec<(Kind, Vec<u8>)> {
             damage(choose, &mut answered.bytes);
         }
         let kind = kind_of_answer(format!("{} ", asked.method).as_bytes());
-        messages.extend([(Kind::Request, asked.bytes), (kind, answered.bytes)]);
+        let asks = if choose.flip() { Kind::Redirected } else { Kind::Request };
+        messages.extend([(asks, asked.bytes), (kind, answered.bytes)]);
     }
     messages
 }

@@ -68,7 +68,11 @@ impl Program {
         let output = std::thread::scope(|scope| {
             scope.spawn(move || {
                 for (kind, bytes) in records {
-                    let kind = Kind::ALL.iter().position(|other| other == kind).unwrap_or(0) as u8;
+                    let kind = match kind {
+                        Kind::Request | Kind::Redirected => 0,
+                        Kind::Response(to) if to.is_head => 2,
+                        Kind::Response(to) => 1 + 2 * u8::from(to.is_connect),
+                    };
                     let length = (bytes.len() as u32).to_be_bytes();
                     // A program that ended early says more by its exit.
                     let _ = stdin.write_all(&[&[kind][..], &length, bytes].concat());
