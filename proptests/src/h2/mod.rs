@@ -3,5 +3,6 @@
 
 pub mod end;
 pub mod notation;
+pub mod pair;
 pub mod table;
 pub mod wire;

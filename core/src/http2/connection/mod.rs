@@ -459,6 +459,18 @@ impl Connection {
         self.streams.get(stream).map_or(0, |stream| stream.queue.held())
     }
 
+    /// Flow-control credit of a stream, or of the connection: what we may send, and what the peer may.
+    /// Below 0 after windows were made smaller (RFC 9113 §6.9.2). `None` if the stream is over.
+    pub fn credit(&self, stream: Option<StreamKey>) -> Option<(i32, i32)> {
+        match stream {
+            Some(key) => {
+                let stream = self.streams.get(key)?;
+                Some((stream.send_window, stream.recv_window))
+            }
+            None => Some((self.send_window, self.recv_window)),
+        }
+    }
+
     /// Is there such a stream, and may it still be sent on?
     pub fn can_send(&self, stream: StreamKey) -> bool {
         self.streams.get(stream).is_some_and(|stream| stream.send != Half::Done)
