@@ -98,6 +98,8 @@ pub(crate) struct Flags {
     pub(crate) sendable: bool,
     /// On the list of streams whose queue got shorter.
     pub(crate) progressed: bool,
+    /// On the list of streams whose queue may pin read buffers.
+    pub(crate) unsettled: bool,
     /// What still comes is not wanted.
     pub(crate) abandoned: bool,
     /// The request is HEAD: its response has no DATA, whatever Content-Length says.

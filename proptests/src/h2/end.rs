@@ -126,6 +126,7 @@ impl End {
     /// What it wants to send.
     pub fn take(&mut self) -> Vec<u8> {
         self.connection.flush(&mut self.tx, usize::MAX);
+        self.connection.settle_queues();
         let mut owned = Vec::new();
         self.tx.owned(&mut owned);
         let bytes = owned.concat();

@@ -23,7 +23,7 @@ impl Connection {
     ///
     /// What does not hold.
     pub fn check_invariants(&self) -> Result<(), String> {
-        let (mut held, mut queued, mut growth) = (0, 0, 0);
+        let (mut held, mut queued, mut retained, mut growth) = (0, 0, 0, 0);
         for key in self.streams.keys() {
             let Some(stream) = self.streams.get(key) else {
                 return Err(format!("stream {} is listed and not there", key.id));
@@ -31,10 +31,12 @@ impl Connection {
             self.check_stream(key, stream)?;
             held += stream.held as usize;
             queued += stream.queue.unsent();
+            retained += stream.queue.held() - stream.queue.unsent();
             growth += stream.window - self.base_window;
         }
         ensure!(held == self.held, "{held} bytes are held, and {} counted", self.held);
         ensure!(queued == self.queued, "{queued} bytes are queued, and {} counted", self.queued);
+        ensure!(retained == self.retained, "{retained} bytes kept, and {} counted", self.retained);
         ensure!(growth == self.growth, "windows grew by {growth}, and {} counted", self.growth);
         let window = i64::from(self.config.connection_window.clamp(DEFAULT_WINDOW, MAX_WINDOW));
         let credit = i64::from(self.recv_window) + i64::from(self.recv_credit);
@@ -61,6 +63,8 @@ impl Connection {
         ensure!(listed || !ready || stream.send != Half::Body, "stream {id} was forgotten");
         let progressed = self.progressed.contains(&key);
         ensure!(progressed == stream.flags.progressed, "stream {id} and its progress differ");
+        let unsettled = self.unsettled.contains(&key);
+        ensure!(unsettled == stream.flags.unsettled, "stream {id} is settled and is not");
         Ok(())
     }
 }

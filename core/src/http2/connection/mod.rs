@@ -511,7 +511,7 @@ impl Connection {
             + self.encoder.heap_bytes()
             + 4 * self.reset.capacity()
             + 8 * (self.sendable.capacity() + self.progressed.capacity())
-            + 8 * self.passed_over.capacity()
+            + 8 * (self.passed_over.capacity() + self.unsettled.capacity())
             + self.block.as_ref().map_or(0, |block| block.fragments.capacity())
     }
 

@@ -159,7 +159,7 @@ impl Connection {
         }
         stream.flags.ending |= end;
         self.queued += n;
-        if stream.queue.is_unsettled() {
+        if stream.queue.is_unsettled() && !core::mem::replace(&mut stream.flags.unsettled, true) {
             self.unsettled.push(key);
         }
         self.note_sendable(key);
@@ -198,9 +198,10 @@ impl Connection {
     }
 
     /// Copies out what pins read buffers: for queues that outlive a turn.
-    pub(crate) fn settle_queues(&mut self) {
+    pub fn settle_queues(&mut self) {
         for key in core::mem::take(&mut self.unsettled) {
             if let Some(stream) = self.streams.get_mut(key) {
+                stream.flags.unsettled = false;
                 stream.queue.settle();
             }
         }
