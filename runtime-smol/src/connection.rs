@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
 use async_io::Async;
-use selvedge_driver::{Block, Read, Stream, connect_result};
+use selvedge_driver::os::connect_result;
+use selvedge_driver::{Block, Read, Stream};
 
 /// A connection of a smol worker.
 ///

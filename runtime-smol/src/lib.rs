@@ -45,8 +45,9 @@ use std::time::Instant;
 
 use async_io::{Async, Timer};
 use selvedge_core::config::Config;
+pub use selvedge_driver::os::raise_descriptor_limit;
 use selvedge_driver::{Background, Runtime};
-pub use selvedge_driver::{BindError, Options, Worker, Workers, raise_descriptor_limit};
+pub use selvedge_driver::{BindError, Options, Worker, Workers};
 
 pub use connection::Connection;
 pub use dns::Dns;

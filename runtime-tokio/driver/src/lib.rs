@@ -4,7 +4,7 @@
 //!
 //! An adapter is a [`Runtime`]: it says how its sockets are read and written and who wakes them,
 //! what its timer is, and what runs a future on a thread. `selvedge-tokio` and `selvedge-smol` are
-//! this and no more.
+//! this and no more. What needs no runtime at all is in [`os`].
 //!
 //! # Shape
 //!
@@ -24,7 +24,7 @@ mod bind;
 mod block;
 mod driver;
 mod inbox;
-mod os;
+pub mod os;
 mod resolve;
 mod runtime;
 mod socket;
@@ -34,6 +34,5 @@ mod worker;
 pub use background::Background;
 pub use bind::{BindError, Bound, Options};
 pub use block::Block;
-pub use os::{connect_result, raise_descriptor_limit};
 pub use runtime::{Read, Runtime, Stream};
 pub use worker::{Worker, Workers};

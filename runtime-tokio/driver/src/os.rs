@@ -1,8 +1,10 @@
-//! What the operating system is asked beyond reading and writing, and what its errors mean.
+//! What the operating system is asked beyond reading and writing, and what its errors mean to the
+//! engine. For adapters of any kind.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use selvedge_core::error::{ConnectError, IoError};
 use selvedge_core::rng::Seed;
@@ -20,7 +22,10 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 }
 
 /// Takes 128 bits from the operating system.
-pub(crate) fn seed() -> io::Result<Seed> {
+///
+/// # Errors
+/// It has none to give, as early in the boot of a machine.
+pub fn seed() -> io::Result<Seed> {
     Ok(Seed([getrandom::u64()?, getrandom::u64()?]))
 }
 
@@ -41,8 +46,12 @@ pub(crate) fn tcp_socket(addr: SocketAddr, options: &Options) -> io::Result<Sock
     Ok(socket)
 }
 
-/// Begins to connect. The stream becomes writable when it is over, for better or worse.
-pub(crate) fn start_connect(addr: SocketAddr, options: &Options) -> io::Result<TcpStream> {
+/// Begins to connect, without blocking. The stream becomes writable when it is over, for better or
+/// worse: see [`connect_result`].
+///
+/// # Errors
+/// It failed at once: see [`connect_error`].
+pub fn start_connect(addr: SocketAddr, options: &Options) -> io::Result<TcpStream> {
     let socket = tcp_socket(addr, options)?;
     match socket.connect(&addr.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
@@ -74,8 +83,11 @@ pub fn connect_result(stream: &impl AsFd) -> io::Result<SocketAddr> {
     Ok(canonical(local))
 }
 
-/// Our end.
-pub(crate) fn local_addr(stream: &impl AsFd) -> io::Result<SocketAddr> {
+/// Our own address.
+///
+/// # Errors
+/// The connection is gone already.
+pub fn local_addr(stream: &impl AsFd) -> io::Result<SocketAddr> {
     let local = SockRef::from(stream).local_addr()?;
     local.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
@@ -84,7 +96,7 @@ pub(crate) fn local_addr(stream: &impl AsFd) -> io::Result<SocketAddr> {
 /// connection tracking, or for a connection that it does not know, the kernel answers with an
 /// error: then there is none.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn original_dst(stream: &impl AsFd, peer: SocketAddr) -> Option<SocketAddr> {
+pub fn original_dst(stream: &impl AsFd, peer: SocketAddr) -> Option<SocketAddr> {
     let socket = SockRef::from(stream);
     let addr = match peer {
         SocketAddr::V4(_) => socket.original_dst_v4(),
@@ -95,12 +107,12 @@ pub(crate) fn original_dst(stream: &impl AsFd, peer: SocketAddr) -> Option<Socke
 
 /// `SO_ORIGINAL_DST` exists on Linux only.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn original_dst(_stream: &impl AsFd, _peer: SocketAddr) -> Option<SocketAddr> {
+pub fn original_dst(_stream: &impl AsFd, _peer: SocketAddr) -> Option<SocketAddr> {
     None
 }
 
 /// Unwraps a v4-mapped v6 address.
-pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+pub fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::new(ip.into(), addr.port()),
         // As it was: with flow and scope.
@@ -108,8 +120,13 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Makes the close of a socket a reset.
+pub fn reset_on_close(stream: &impl AsFd) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
 /// What a failed connect means.
-pub(crate) fn connect_error(error: &io::Error) -> ConnectError {
+pub fn connect_error(error: &io::Error) -> ConnectError {
     use io::ErrorKind as Kind;
     match (error.kind(), error.raw_os_error()) {
         (Kind::ConnectionRefused | Kind::ConnectionReset, _) => ConnectError::Refused,
@@ -125,7 +142,7 @@ pub(crate) fn connect_error(error: &io::Error) -> ConnectError {
 }
 
 /// What a failed read or write means.
-pub(crate) fn io_error(error: &io::Error) -> IoError {
+pub fn io_error(error: &io::Error) -> IoError {
     use io::ErrorKind as Kind;
     match error.kind() {
         Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => IoError::Reset,
@@ -136,7 +153,7 @@ pub(crate) fn io_error(error: &io::Error) -> IoError {
 
 /// After these errors of `accept` the next call may well succeed: the connection was at fault, not
 /// the listener (accept(2): Linux passes on what happened to the new socket).
-pub(crate) fn is_about_one_connection(error: &io::Error) -> bool {
+pub fn is_about_one_connection(error: &io::Error) -> bool {
     use libc::{
         ECONNABORTED, ECONNRESET, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH, EPERM, EPROTO,
     };

@@ -59,7 +59,7 @@ pub trait Runtime: 'static {
 
 /// A TCP connection of a [`Runtime`]. Dropping it closes it.
 pub trait Stream: AsFd + Send {
-    /// Whether the connection is made, as [`connect_result`](crate::connect_result) tells of a
+    /// Whether the connection is made, as [`connect_result`](crate::os::connect_result) tells of a
     /// writable socket: our own address.
     fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<SocketAddr>>;
 

@@ -3,7 +3,6 @@
 use std::io::{self, IoSlice, Read as _};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use selvedge_core::engine::{ConnId, Engine, Input};
 use selvedge_core::error::IoError;
@@ -176,6 +175,6 @@ impl<S: Stream> Socket<S> {
 
     /// Makes the coming close a reset.
     pub(crate) fn reset_on_close(&self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        os::reset_on_close(&self.stream);
     }
 }
