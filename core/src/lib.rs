@@ -102,8 +102,24 @@
 
 extern crate alloc;
 
+/// Is this planted bug at work? Never, but under a cfg that no normal build sets: see `canary`.
+macro_rules! canary {
+    ($name:ident) => {{
+        #[cfg(selvedge_canary)]
+        {
+            crate::canary::is_planted(crate::canary::Canary::$name)
+        }
+        #[cfg(not(selvedge_canary))]
+        {
+            false
+        }
+    }};
+}
+
 pub mod balance;
 pub mod buf;
+#[cfg(selvedge_canary)]
+pub mod canary;
 pub mod config;
 pub mod engine;
 pub mod error;

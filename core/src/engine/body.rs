@@ -21,6 +21,9 @@ pub(super) enum Outgoing {
 impl Outgoing {
     /// Moves `n` bytes of a body.
     pub(super) fn put(self, from: &mut BytesMut, n: usize, tx: &mut OutQueue) {
+        if canary!(FlippedByte) && n > 100 {
+            from[n - 1] ^= 1;
+        }
         if self == Outgoing::Chunked {
             tx.append(|out| http1::encode_chunk_start(out, n));
             tx.take(from, n);
@@ -81,6 +84,7 @@ pub(super) fn carry(
     limits: &Limits,
 ) -> Carried {
     let mut carried = Carried::default();
+    let room = if canary!(UnboundedBuffer) { usize::MAX } else { room };
     while tx.unsent() < room && !carried.done {
         match decoder.decode(rx, limits) {
             Ok(Body::NeedMore) => {

@@ -251,7 +251,8 @@ impl Conns {
 
     /// The connection of that name, unless it is gone.
     pub(crate) fn find(&self, id: ConnId) -> Option<&Conn> {
-        self.get(id.index).filter(|conn| conn.generation == id.generation)
+        let is_it = |conn: &&Conn| conn.generation == id.generation || canary!(StaleId);
+        self.get(id.index).filter(is_it)
     }
 
     /// The connection in that slot, unless it is gone.

@@ -265,7 +265,7 @@ impl Engine {
         }
         conn.tx = request;
         conn.flags.dirty = true;
-        if reused {
+        if reused || canary!(SentAfterHead) {
             // It may be dead already: keep what is sent until there is an answer.
             conn.tx.retain();
         }

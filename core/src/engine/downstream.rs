@@ -140,6 +140,7 @@ impl Engine {
         let limits = &self.config.limits;
         let step = match http1::receive_request(&mut scanner, &rx, &mut scratch, limits) {
             Err(reason) => {
+                assert!(!(canary!(Panic) && reason == Reason::ControlCharacter), "canary");
                 self.refuse(index, reason);
                 Step::Blocked
             }

@@ -166,6 +166,9 @@ impl Engine {
     /// Ends an exchange that gets no complete response.
     pub(super) fn fail(&mut self, id: ExchangeId, reason: Reason) {
         let Some(exchange) = self.exchanges.get(id) else { return };
+        if canary!(LeakedExchange) && reason == Reason::ClientGone {
+            return;
+        }
         if exchange.progress.tunnelled && exchange.has_stream() {
             self.count_refusal(exchange.down.index, reason, None);
             return self.end_bridge(id, Some(ErrorCode::CANCEL));
@@ -270,6 +273,7 @@ impl Engine {
         }
         match outcome {
             Some(outcome) => service.balancer.end(endpoint.member, outcome, now),
+            None if canary!(LostLoad) => {}
             None => service.balancer.release(endpoint.member),
         }
     }

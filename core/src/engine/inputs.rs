@@ -104,12 +104,12 @@ impl Engine {
         if !conn.tx.is_retaining() {
             let freed = n.min(conn.charged);
             conn.charged -= freed;
-            self.buffered -= freed;
+            self.buffered -= if canary!(LeakedCredit) { 0 } else { freed };
         }
         let (direction, endpoint) = (conn.direction, conn.endpoint);
         self.count_tcp(direction, endpoint, |tcp| tcp.write_bytes += n as u64);
         self.retained_was_written(id.index);
-        if low {
+        if low && !canary!(LostResume) {
             self.resume(id.index);
         }
     }
@@ -163,7 +163,9 @@ impl Engine {
             && let Some(conn) = self.conns.get_mut(id.index)
         {
             conn.flags.eof = true;
-            self.touch(id.index);
+            if !canary!(LostWakeup) {
+                self.touch(id.index);
+            }
         }
     }
 

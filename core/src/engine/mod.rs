@@ -110,6 +110,12 @@ impl Engine {
     /// `seed` decides balancing, jitter and hash keys: 128 bits from the operating system in
     /// production, a number in a simulation.
     pub fn new(config: Arc<Config>, seed: Seed, now: Time) -> Self {
+        #[cfg(selvedge_canary)]
+        let seed = if canary!(OtherDice) {
+            Seed::from_number(seed.0[0] ^ crate::canary::dice())
+        } else {
+            seed
+        };
         let mut keys = Rng::fork(seed, 1);
         let mut engine = Engine {
             now,

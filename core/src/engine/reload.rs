@@ -146,7 +146,9 @@ impl Engine {
     /// No new requests; idle connections close; what is in flight goes on.
     pub(super) fn remove_endpoint(&mut self, index: u32) {
         let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
-        service.balancer.remove(endpoint.member);
+        if !canary!(RemovedPicked) {
+            service.balancer.remove(endpoint.member);
+        }
         service.own -= u32::from(endpoint.is_self);
         endpoint.removed = true;
         self.timers.endpoints.clear(index);

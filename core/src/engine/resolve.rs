@@ -43,10 +43,14 @@ impl Engine {
             }
             Err(error) => {
                 // The last good answer stays.
+                let forgets = canary!(ForgottenEndpoints).then_some(name.service);
                 name.failures = (name.failures + 1).min(6);
                 let retry_in = Timeouts::DNS_FLOOR * (1 << (name.failures - 1));
                 self.timers.names.set(query.index, self.now + retry_in);
                 self.emit(Event::ResolveFailed { name: host, error, retry_in });
+                if let Some(service) = forgets {
+                    self.set_addresses(service, query.index, port, &[]);
+                }
             }
         }
     }

@@ -40,6 +40,9 @@ impl Engine {
     }
 
     fn conn_due(&mut self, index: u32) {
+        if canary!(StuckTimer) {
+            return self.timers.conns.set(index, self.now);
+        }
         if self.conns.get(index).is_some_and(|conn| conn.flags.queued) {
             // Something came in the same turn: it may be just what was waited for.
             self.drive(index);
@@ -122,7 +125,11 @@ impl Engine {
         let awaits_head = progress.request_done && !progress.response_started;
         let headers = times.response_headers.filter(|_| awaits_head);
         [
-            after(exchange.started, times.request, Reason::RequestTimeout),
+            after(
+                if canary!(MovingDeadline) { exchange.last } else { exchange.started },
+                times.request,
+                Reason::RequestTimeout,
+            ),
             after(exchange.sent, headers, Reason::ResponseTimeout),
             after(exchange.last, times.idle, Reason::IdleTimeout),
         ]

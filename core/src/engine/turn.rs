@@ -198,6 +198,9 @@ impl Engine {
 
     /// Can the other side of an exchange or tunnel take more?
     pub(super) fn sink_has_room(&self, index: u32) -> bool {
+        if canary!(UnboundedBuffer) {
+            return true;
+        }
         let Some(conn) = self.conns.get(index) else { return true };
         let limits = &self.config.limits;
         let (sink, stream) = match &conn.state {

@@ -76,7 +76,9 @@ impl Engine {
         }
         if !conn.rx.is_empty() {
             // The connection is alive: what was sent on it counts as sent.
-            conn.tx.release();
+            if !canary!(SentAfterHead) {
+                conn.tx.release();
+            }
             let mut scanner = core::mem::take(scanner);
             let mut rx = core::mem::take(&mut conn.rx);
             let mut scratch = core::mem::take(&mut self.scratch);
@@ -238,7 +240,7 @@ impl Engine {
         if let State::Client(Client { phase: ClientPhase::Body(decoder), .. }) = &conn.state
             && conn.flags.eof
         {
-            if decoder.eof().is_ok() {
+            if decoder.eof().is_ok() || canary!(ShortBody) {
                 self.finish(id);
             } else {
                 self.fail(id, Reason::ResponseTruncated);
@@ -349,10 +351,10 @@ impl Engine {
         let (Some(conn), Some(exchange)) = (self.conns.get(index), self.exchanges.get(id)) else {
             return false;
         };
-        exchange.progress.reused
+        (exchange.progress.reused || canary!(SentAfterHead))
             && conn.tx.is_retaining()
             && conn.rx.is_empty()
-            && (exchange.traits.idempotent || !conn.tx.may_be_sent())
+            && (exchange.traits.idempotent || canary!(RepeatedPost) || !conn.tx.may_be_sent())
     }
 
     /// What came on a pooled connection before a byte of the request was written is no answer to it:
@@ -392,6 +394,7 @@ impl Engine {
         if conn.tx.is_retaining()
             && let State::Client(Client { exchange: Some(id), .. }) = conn.state
             && self.exchanges.get(id).is_none_or(|exchange| !exchange.traits.idempotent)
+            && !canary!(RepeatedPost)
         {
             conn.tx.release();
         }

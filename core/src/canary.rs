@@ -1,0 +1,82 @@
+//! Planted bugs. They exist only under `--cfg selvedge_canary`, which no build sets but the test
+//! that shows that the mesh simulator finds each of them: a check that nothing has ever tripped is
+//! not known to check anything.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// Declares [`Canary`] as a table: variant, name.
+macro_rules! canaries {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
+        /// A planted bug. At most one is at work at a time.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Canary {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Canary {
+            /// Every canary.
+            pub const ALL: &'static [Canary] = &[$(Canary::$variant,)*];
+
+            /// Its name. The text before the colon is in a binary only if canaries are.
+            pub const fn name(self) -> &'static str {
+                match self { $(Canary::$variant => concat!("selvedge-canary: ", $name),)* }
+            }
+        }
+    };
+}
+
+canaries! {
+    /// A request goes out again when its connection breaks after the response head was passed on.
+    SentAfterHead = "a request sent twice after response headers";
+    /// A POST that may have been received goes out again.
+    RepeatedPost = "a request repeated that must not be";
+    /// A response that was cut short is ended as if it were complete.
+    ShortBody = "a body cut short and called complete";
+    /// A byte of a body is another.
+    FlippedByte = "a body byte changed";
+    /// The source of a body is never paused.
+    UnboundedBuffer = "an unbounded buffer";
+    /// What was written still counts as held.
+    LeakedCredit = "a leaked credit";
+    /// A source that was paused is not told that there is room.
+    LostResume = "a paused source never resumed";
+    /// The time of a whole request starts again with every byte.
+    MovingDeadline = "a deadline that grows";
+    /// A timer that fires is set to the same time again.
+    StuckTimer = "a timer that never moves";
+    /// The end of a connection is noted, and nobody looks.
+    LostWakeup = "a lost wake-up";
+    /// A request whose client has gone stays.
+    LeakedExchange = "a request that never ends";
+    /// An endpoint that was removed is still chosen.
+    RemovedPicked = "a removed endpoint picked";
+    /// A request that is over still counts as load.
+    LostLoad = "load that is never given back";
+    /// Chance that is not the seed's.
+    OtherDice = "a random number from elsewhere";
+    /// A head that is refused for a control character ends the process.
+    Panic = "a panic on hostile input";
+    /// A name that cannot be resolved any more loses its addresses.
+    ForgottenEndpoints = "the last known endpoints forgotten";
+    /// What comes for a connection that is gone goes to the next in its slot.
+    StaleId = "a stale connection id acted upon";
+}
+
+/// 0: none.
+static PLANTED: AtomicUsize = AtomicUsize::new(0);
+
+/// From now on, this bug and no other, in every engine of the process.
+pub fn plant(canary: Option<Canary>) {
+    PLANTED.store(canary.map_or(0, |canary| canary as usize + 1), Ordering::Relaxed);
+}
+
+/// Is it this one?
+pub(crate) fn is_planted(canary: Canary) -> bool {
+    PLANTED.load(Ordering::Relaxed) == canary as usize + 1
+}
+
+/// A number that no seed has to do with.
+pub(crate) fn dice() -> u64 {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed) as u64
+}
