@@ -254,7 +254,9 @@ impl Engine {
             absolute: redirected && request.form == TargetForm::Absolute,
             upgrade: request.upgrade,
         };
-        let keyless = request.upgrade && websocket::lacks_key(request);
+        // An HTTP/1 client without one gets what the endpoint thinks of that.
+        let over_http2 = exchange.down_stream.is_some();
+        let keyless = over_http2 && request.upgrade && websocket::lacks_key(request);
         let key = keyless.then(|| websocket::key(&mut self.rng));
         let mut queue = OutQueue::default();
         queue.furnish(&mut self.spare);
