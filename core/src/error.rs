@@ -134,6 +134,8 @@ reasons! {
     UpstreamClosed = 502, "upstream_closed", "endpoint closed the connection without an answer";
     /// The endpoint reset the connection.
     UpstreamReset = 502, "upstream_reset", "endpoint reset the connection";
+    /// Nobody took a byte of the response for too long, and others needed the place.
+    StreamStalled = 504, "stream_stalled", "client does not read the response";
     /// The response broke the rules (RFC 9112).
     BadResponse = 502, "bad_response", "malformed response from the endpoint";
     /// The response body ended early or broke its framing.

@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 
 use bytes::BytesMut;
 use slab::Slab;
@@ -11,7 +12,7 @@ use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
 use crate::buf::OutQueue;
 use crate::http1::{BodyDecoder, HeadScanner};
-use crate::http2::Connection;
+use crate::http2::{Connection, StreamKey};
 use crate::sniff::Sniffer;
 use crate::time::Time;
 
@@ -140,6 +141,23 @@ pub(crate) struct Http2 {
     pub(crate) connection: Connection,
     /// It has carried a stream that is over: it may be dead without us knowing.
     pub(crate) served: bool,
+    /// Answers that were complete before the client has read them, by the time they are given up.
+    pub(crate) unread: VecDeque<Unread>,
+}
+
+/// A stream whose exchange is over, and that has something to send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unread {
+    pub(crate) due: Time,
+    pub(crate) stream: StreamKey,
+    /// How much it had to send when that was last looked at.
+    pub(crate) queued: usize,
+}
+
+impl Http2 {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Http2 { connection, served: false, unread: VecDeque::new() }
+    }
 }
 
 /// One end of a byte tunnel.

@@ -1,6 +1,6 @@
 //! The client's side: detection, requests, request bodies.
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 
 use super::Engine;
 use super::body::{BodyStep, Carried, Outgoing, carry};
@@ -11,6 +11,7 @@ use super::relay;
 use crate::buf::OutQueue;
 use crate::config::Timeouts;
 use crate::error::Reason;
+use crate::http::Known;
 use crate::http::websocket;
 use crate::http1::{self, BodyDecoder, Framing, HeadScanner, Request, RequestRewrite, TargetForm};
 use crate::limits::Limits;
@@ -268,7 +269,7 @@ impl Engine {
                 }
             }
             // How it looks there depends on the connection that it will go to.
-            Speaks::Http2 | Speaks::Mesh => out.extend_from_slice(request.head.fields.buf),
+            Speaks::Http2 | Speaks::Mesh => keep_head(out, request, host),
         });
         exchange.charged = queue.held();
         self.buffered += exchange.charged;
@@ -407,5 +408,17 @@ impl Engine {
             self.timers.conns.set(index, self.now + self.config.timeouts.keep_alive);
             self.touch(index);
         }
+    }
+}
+
+/// Keeps a head as it was received, in a form that can be read again: HTTP/1.1 has a Host.
+fn keep_head(out: &mut BytesMut, request: &Request<'_>, host: &[u8]) {
+    let fields = request.head.fields;
+    if fields.get(Known::Host).is_some() {
+        return out.extend_from_slice(fields.buf);
+    }
+    out.extend_from_slice(fields.buf.strip_suffix(b"\r\n").unwrap_or(fields.buf));
+    for part in [b"Host: ", host, b"\r\n\r\n"] {
+        out.extend_from_slice(part);
     }
 }

@@ -28,6 +28,7 @@ impl Engine {
         let retry_in = self.arm_backoff(index, failures);
         self.emit(Event::EndpointDown { service: name, addr, reason, retry_in });
         self.close_idle(index);
+        self.serve_waiting(index);
         self.arm_failfast(owner);
     }
 

@@ -49,6 +49,7 @@ impl Engine {
         for id in exchanges {
             self.rearm(id);
         }
+        self.serve_waiting_of_removed();
     }
 
     fn apply_app(&mut self, config: &Config) {

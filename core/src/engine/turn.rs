@@ -193,30 +193,39 @@ impl Engine {
 
     /// `own`, unless the other side of the exchange has enough to write.
     fn sink_budget(&self, index: u32, own: usize) -> usize {
-        if self.sink_has_room(index) { own } else { 0 }
+        let room = self.sink_room(index);
+        // Not byte by byte.
+        if room == 0 { 0 } else { own.min(room.max(Limits::COALESCE_BELOW)) }
     }
 
     /// Can the other side of an exchange or tunnel take more?
     pub(super) fn sink_has_room(&self, index: u32) -> bool {
+        self.sink_room(index) > 0
+    }
+
+    /// How much more the other side should be given.
+    fn sink_room(&self, index: u32) -> usize {
         if canary!(UnboundedBuffer) {
-            return true;
+            return usize::MAX;
         }
-        let Some(conn) = self.conns.get(index) else { return true };
+        let Some(conn) = self.conns.get(index) else { return usize::MAX };
         let limits = &self.config.limits;
         let (sink, stream) = match &conn.state {
             State::Tunnel(tunnel) => (Some(tunnel.peer), None),
             _ => match conn.exchange().and_then(|id| self.exchanges.get(id)) {
                 Some(exchange) if conn.endpoint.is_none() => (exchange.up, exchange.up_stream),
                 Some(exchange) => (Some(exchange.down), exchange.down_stream),
-                None => return true,
+                None => return usize::MAX,
             },
         };
-        let Some(sink) = sink.and_then(|sink| self.conns.find(sink)) else { return true };
+        let Some(sink) = sink.and_then(|sink| self.conns.find(sink)) else { return usize::MAX };
         match (sink.http2(), stream) {
             (Some(connection), Some(stream)) => {
-                connection.stream_queued(stream) < stream_room(connection, limits)
+                // One stream of many: it does not get a whole read buffer beyond its room.
+                stream_room(connection, limits).saturating_sub(connection.stream_queued(stream))
             }
-            _ => sink.tx.unsent() < limits.stream_buffer,
+            _ if sink.tx.unsent() < limits.stream_buffer => usize::MAX,
+            _ => 0,
         }
     }
 }

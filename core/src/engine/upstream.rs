@@ -135,7 +135,8 @@ impl Engine {
         id: ExchangeId,
         response: &Response<'_>,
     ) -> Result<Passed, Reason> {
-        match self.pass_response(id, response)? {
+        let end = matches!(response.framing, Framing::None | Framing::Length(0));
+        match self.pass_response(id, response, end)? {
             ResponseKind::Informational => {
                 self.expect_another_head(index);
                 Ok(Passed::On)
@@ -153,11 +154,13 @@ impl Engine {
         }
     }
 
-    /// Passes the head of a response on to the client, whichever version either side speaks.
+    /// Passes the head of a response on to the client, whichever version either side speaks. `end`:
+    /// nothing follows it.
     pub(super) fn pass_response(
         &mut self,
         id: ExchangeId,
         response: &Response<'_>,
+        end: bool,
     ) -> Result<ResponseKind, Reason> {
         let now = self.now;
         let draining = self.is_draining();
@@ -187,8 +190,7 @@ impl Engine {
         {
             conn.tx.furnish(&mut self.spare);
             if let (Some((connection, tx)), Some(stream)) = (conn.http2_mut(), stream) {
-                let bodiless = matches!(response.framing, Framing::None | Framing::Length(0));
-                let end = kind == ResponseKind::Final && bodiless;
+                let end = kind == ResponseKind::Final && end;
                 let mut response = *response;
                 if kind == ResponseKind::Tunnel {
                     response.head.status = 200;

@@ -2,6 +2,7 @@
 
 use crate::config::Protocol;
 use crate::engine::Engine;
+use crate::engine::conn::{State, Unread};
 use crate::engine::contract::Direction;
 use crate::engine::exchange::{Exchange, Kind, Speaks, Traits};
 use crate::engine::relay::Side;
@@ -110,6 +111,14 @@ impl Engine {
                 connection.abandon(tx, stream);
             }
         });
+        let due = self.now + self.config.timeouts.half_open;
+        if self.conns.find(exchange.down).is_some()
+            && let Some(conn) = self.conns.get_mut(exchange.down.index)
+            && let State::Http2(http2) = &mut conn.state
+            && let queued @ 1.. = http2.connection.stream_queued(stream)
+        {
+            http2.unread.push_back(Unread { due, stream, queued });
+        }
     }
 
     /// Ends a stream whose exchange failed.
@@ -126,6 +135,7 @@ impl Engine {
                 Reason::ClientGone | Reason::RequestTimeout | Reason::IdleTimeout => {
                     ErrorCode::CANCEL
                 }
+                Reason::StreamStalled => ErrorCode::ENHANCE_YOUR_CALM,
                 _ => ErrorCode::INTERNAL_ERROR,
             });
             let gone = reason == Reason::ClientGone;

@@ -9,11 +9,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Engine;
-use super::conn::{Http2, State};
+use super::conn::{Conn, Http2, State, Unread};
 use super::contract::{CloseKind, ConnId, Event};
 use super::exchange::ExchangeId;
 use crate::error::Reason;
-use crate::http2::{self, Connection, Role, StreamKey, Violation};
+use crate::http2::{self, Connection, ErrorCode, Role, StreamKey, Violation};
 use crate::limits::Limits;
 use crate::time::{Duration, Time};
 
@@ -32,7 +32,7 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(index) else { return };
         conn.tx.furnish(&mut self.spare);
         let connection = Connection::server(config, &mut conn.tx, now);
-        conn.state = State::Http2(Box::new(Http2 { connection, served: false }));
+        conn.state = State::Http2(Box::new(Http2::new(connection)));
         conn.flags.dirty = true;
         self.drive_http2(index);
     }
@@ -119,6 +119,9 @@ impl Engine {
         if connection.is_over() {
             return self.http2_over(index);
         }
+        if self.conns.get(index).is_some_and(|conn| self.awaits_relief(conn)) {
+            self.serve_waiting_of(index);
+        }
         self.rearm_http2(index);
     }
 
@@ -160,16 +163,28 @@ impl Engine {
         let Some(conn) = self.conns.get(index) else { return };
         let Some(connection) = conn.http2() else { return };
         let rest = self.http2_rest(index);
-        let due = connection.deadline().map_or(rest, |due| due.min(rest));
+        let mut due = connection.deadline().map_or(rest, |due| due.min(rest));
+        if let State::Http2(http2) = &conn.state
+            && let Some(unread) = http2.unread.front()
+        {
+            due = due.min(unread.due);
+        }
+        if self.awaits_relief(conn) {
+            due = due.min(self.now + pool::STALLED);
+        }
         self.timers.conns.set(index, due);
     }
 
     /// When a connection has been silent for too long.
     fn http2_rest(&self, index: u32) -> Time {
         let Some(conn) = self.conns.get(index) else { return Time::MAX };
-        let busy = conn.http2().is_some_and(|connection| connection.open_streams() > 0);
+        let Some(connection) = conn.http2() else { return Time::MAX };
+        let busy = connection.open_streams() > 0;
         let timeouts = &self.config.timeouts;
         match (conn.endpoint.is_some(), busy) {
+            // What was done about the silence has a deadline of its own.
+            (_, false) if connection.is_going() => Time::MAX,
+            (_, true) if connection.is_pinging() => Time::MAX,
             (false, false) => conn.last + timeouts.keep_alive,
             (false, true) => Time::MAX,
             (true, false) => conn.last + timeouts.pool_idle,
@@ -177,9 +192,39 @@ impl Engine {
         }
     }
 
+    /// Are there requests that wait until something moves on this connection?
+    fn awaits_relief(&self, conn: &Conn) -> bool {
+        let target = conn.endpoint.and_then(|endpoint| self.mesh.endpoints.get(endpoint as usize));
+        target.is_some_and(|target| !target.waiting.is_empty())
+    }
+
+    /// Answers that are complete here, and that the client has not taken a byte of for long: nobody
+    /// else waits for them.
+    fn give_up_unread(&mut self, index: u32) {
+        let (now, half_open) = (self.now, self.config.timeouts.half_open);
+        loop {
+            let Some(conn) = self.conns.get_mut(index) else { return };
+            let State::Http2(http2) = &mut conn.state else { return };
+            let due = |unread: &mut Unread| unread.due <= now;
+            let Some(unread) = http2.unread.pop_front_if(due) else { return };
+            let queued = http2.connection.stream_queued(unread.stream);
+            if !http2.connection.can_send(unread.stream) {
+                continue;
+            }
+            if queued < unread.queued {
+                http2.unread.push_back(Unread { due: now + half_open, queued, ..unread });
+                continue;
+            }
+            http2.connection.reset(&mut conn.tx, unread.stream, ErrorCode::ENHANCE_YOUR_CALM);
+            conn.flags.dirty = true;
+            self.count_refusal(index, Reason::StreamStalled, None);
+        }
+    }
+
     /// The deadline of a connection has come.
     pub(super) fn http2_due(&mut self, index: u32) {
         let now = self.now;
+        self.give_up_unread(index);
         let resting = self.http2_rest(index) <= now;
         let Some(conn) = self.conns.get_mut(index) else { return };
         let Some((connection, tx)) = conn.http2_mut() else { return };
@@ -196,10 +241,6 @@ impl Engine {
             return self.http2_over(index);
         }
         self.rearm_http2(index);
-        if resting {
-            // The same silence is not acted upon twice.
-            self.timers.conns.set(index, now + Duration::from_secs(1));
-        }
         self.touch(index);
     }
 

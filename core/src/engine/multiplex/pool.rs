@@ -6,12 +6,15 @@ use alloc::vec::Vec;
 
 use crate::engine::Engine;
 use crate::engine::conn::{Conn, Http2, State};
+use crate::engine::contract::ConnId;
 use crate::engine::exchange::{ExchangeId, Speaks, Switch};
+use crate::engine::mesh::{Endpoint, Health};
 use crate::error::Reason;
 use crate::http::{Fate, Fields, Known, Request, Span, websocket};
 use crate::http1;
-use crate::http2::Connection;
+use crate::http2::{Connection, ErrorCode};
 use crate::limits::Limits;
+use crate::time::Duration;
 
 /// Streams that we open on one connection, whatever the endpoint allows.
 const STREAMS: usize = 256;
@@ -19,12 +22,18 @@ const STREAMS: usize = 256;
 /// Connections to one endpoint. With [`STREAMS`]: 16,384 requests at once.
 const CONNECTIONS: usize = 64;
 
+/// A stream whose response nobody has taken a byte of for so long makes room for others, where there
+/// is none.
+pub(super) const STALLED: Duration = Duration::from_secs(1);
+
 /// Where the next stream to an endpoint goes.
 enum Choice {
     /// This connection has room.
     Ready(u32),
     /// One will.
     Wait,
+    /// None will, here.
+    Elsewhere,
     /// None will.
     Refuse(Reason),
 }
@@ -45,6 +54,7 @@ impl Engine {
                     target.waiting.push_back(id);
                 }
             }
+            Choice::Elsewhere => self.not_connected(id, Reason::ConnectFailed, false),
             Choice::Refuse(reason) => self.fail(id, reason),
         }
     }
@@ -75,16 +85,59 @@ impl Engine {
         if target.waiting.len() >= self.config.limits.queue {
             return Choice::Refuse(Reason::QueueFull);
         }
-        let enough = target.waiting.len() < connecting * STREAMS;
-        let live = target.multiplexed.len();
-        if enough || live >= CONNECTIONS {
+        if target.waiting.len() < connecting * STREAMS {
             return Choice::Wait;
         }
-        if self.conns.len() >= self.config.limits.connections {
-            return if live > 0 { Choice::Wait } else { Choice::Refuse(Reason::ConnectionLimit) };
+        if target.removed || matches!(target.health, Health::Down { .. }) {
+            return Choice::Elsewhere;
         }
-        self.connect_http2(endpoint);
-        Choice::Wait
+        let live = target.multiplexed.len();
+        if live < CONNECTIONS && self.conns.len() < self.config.limits.connections {
+            self.connect_http2(endpoint);
+            return Choice::Wait;
+        }
+        match self.relieve(endpoint) {
+            Some(index) => Choice::Ready(index),
+            None if live > 0 => Choice::Wait,
+            None => Choice::Refuse(Reason::ConnectionLimit),
+        }
+    }
+
+    /// No more connections may be opened, and those that there are hold too much that nobody reads:
+    /// on the one that holds least, resets streams that do not move, the longest-stalled first, until
+    /// there is room. One client's stalled streams must not starve another.
+    fn relieve(&mut self, endpoint: u32) -> Option<u32> {
+        let crowded = |id: &ConnId| {
+            let connection = self.conns.find(*id)?.http2()?;
+            let full = connection.capacity() == 0 || connection.open_streams() >= STREAMS;
+            (!full).then_some((connection.held(), id.index))
+        };
+        let target = self.mesh.endpoints.get(endpoint as usize)?;
+        let (_, index) = target.multiplexed.iter().filter_map(crowded).min()?;
+        loop {
+            let connection = self.conns.get(index)?.http2()?;
+            if has_room(connection, &self.http2) {
+                return Some(index);
+            }
+            let stalled = self.exchanges_of(index).into_iter().filter_map(|(stream, id)| {
+                let last = self.exchanges.get(id)?.last;
+                let stalled = connection.stream_held(stream) > 0 && last + STALLED <= self.now;
+                stalled.then_some((last, stream, id))
+            });
+            let oldest = stalled.min_by_key(|&(last, stream, _)| (last, stream));
+            let Some((_, stream, id)) = oldest else {
+                self.timers.conns.set(index, self.now + STALLED);
+                return None;
+            };
+            let up = self.conns.id(index)?;
+            self.with_http2(up, |connection, tx| connection.reset(tx, stream, ErrorCode::CANCEL));
+            if let Some(exchange) = self.exchanges.get_mut(id) {
+                // The place is for the one that it is made for.
+                exchange.up = None;
+                exchange.up_stream = None;
+            }
+            self.fail(id, Reason::StreamStalled);
+        }
     }
 
     /// Opens a connection that HTTP/2 will be spoken on.
@@ -104,10 +157,18 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(index) else { return };
         conn.tx.furnish(&mut self.spare);
         let connection = Connection::client(config, &mut conn.tx, now);
-        conn.state = State::Http2(Box::new(Http2 { connection, served: false }));
+        conn.state = State::Http2(Box::new(Http2::new(connection)));
         conn.flags.dirty = true;
+        let endpoint = conn.endpoint;
         self.touch(index);
         self.serve_waiting_of(index);
+        let target = endpoint.and_then(|endpoint| self.mesh.endpoints.get(endpoint as usize));
+        if target.is_some_and(|target| target.removed)
+            && let Some(id) = self.conns.id(index)
+        {
+            self.forget_multiplexed(endpoint.unwrap_or(u32::MAX), index);
+            self.with_http2(id, |connection, tx| connection.shut_down(tx, now));
+        }
         self.rearm_http2(index);
     }
 
@@ -142,6 +203,11 @@ impl Engine {
         if going {
             self.forget_multiplexed(endpoint, index);
         }
+        self.serve_waiting(endpoint);
+    }
+
+    /// Those that wait for a stream to an endpoint get one, if there is room anywhere.
+    pub(in crate::engine) fn serve_waiting(&mut self, endpoint: u32) {
         loop {
             let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
             let Some(&id) = target.waiting.front() else { return };
@@ -161,8 +227,19 @@ impl Engine {
                     }
                     return;
                 }
+                Choice::Elsewhere => self.not_connected(id, Reason::ConnectFailed, false),
                 Choice::Refuse(reason) => self.fail(id, reason),
             }
+        }
+    }
+
+    /// Those that wait for an endpoint that is no more go elsewhere.
+    pub(in crate::engine) fn serve_waiting_of_removed(&mut self) {
+        let stranded = |target: &Endpoint| target.removed && !target.waiting.is_empty();
+        let all = self.mesh.endpoints.iter();
+        let all = all.filter(|(_, target)| stranded(target)).map(|(index, _)| index as u32);
+        for endpoint in all.collect::<Vec<u32>>() {
+            self.serve_waiting(endpoint);
         }
     }
 
@@ -283,8 +360,15 @@ impl Engine {
     pub(in crate::engine) fn retire_multiplexed(&mut self, endpoint: u32) {
         let now = self.now;
         let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
-        for id in target.multiplexed.clone() {
-            self.with_http2(id, |connection, tx| connection.shut_down(tx, now));
+        for id in core::mem::take(&mut target.multiplexed) {
+            let retired = self.with_http2(id, |connection, tx| connection.shut_down(tx, now));
+            if retired.is_none()
+                && self.conns.find(id).is_some()
+                && let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize)
+            {
+                // It is being connected, for those that wait.
+                target.multiplexed.push(id);
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ impl Engine {
         if !matches!(response.head.status, 100..=199) {
             self.forget_request(id);
         }
-        match self.pass_response(id, response) {
+        match self.pass_response(id, response, end) {
             Ok(ResponseKind::Tunnel) => {
                 self.open_tunnel(id);
                 if end {
@@ -169,6 +169,10 @@ impl Engine {
         let Some(conn) = self.conns.get(index) else { return };
         let endpoint = conn.endpoint;
         let mut blamed = false;
+        if let Some(endpoint) = endpoint {
+            // What is sent again must not come back here.
+            self.forget_multiplexed(endpoint, index);
+        }
         for (stream, id) in self.exchanges_of(index) {
             let connection = self.conns.get(index).and_then(|conn| conn.http2());
             let unprocessed = connection.is_some_and(|connection| connection.unprocessed(stream));
@@ -192,7 +196,7 @@ impl Engine {
             self.fail(id, if started { Reason::ResponseTruncated } else { reason });
         }
         if let Some(endpoint) = endpoint {
-            self.forget_multiplexed(endpoint, index);
+            self.serve_waiting(endpoint);
         }
     }
 }

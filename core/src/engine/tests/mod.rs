@@ -3,6 +3,10 @@
 mod balancing;
 mod drain;
 mod http;
+mod http2_ends;
+mod http2_flow;
+mod http2_messages;
+mod http2_rig;
 mod limits;
 mod regressions;
 mod rig;

@@ -189,6 +189,11 @@ impl Rig {
         String::from_utf8(bytes).expect("text")
     }
 
+    /// The same, of what is no text.
+    pub(super) fn taken(&mut self, conn: ConnId) -> Vec<u8> {
+        self.written.remove(&conn).unwrap_or_default()
+    }
+
     pub(super) fn written_len(&self, conn: ConnId) -> usize {
         self.written.get(&conn).map_or(0, Vec::len)
     }

@@ -416,6 +416,11 @@ impl Connection {
         self.peer_going.is_some() || self.going != Going::No || self.dead.is_some()
     }
 
+    /// Is a PING of ours under way?
+    pub(crate) fn is_pinging(&self) -> bool {
+        self.ping != Ping::No
+    }
+
     /// Everything was said and done: it can be closed.
     pub fn is_over(&self) -> bool {
         let last = matches!(self.going, Going::Last(_)) || self.peer_going.is_some();
