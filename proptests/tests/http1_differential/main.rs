@@ -3,6 +3,7 @@
 //!
 //! `SELVEDGE_SEEDS` says how many generated messages; else there are as many as take seconds.
 
+mod engine;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -122,6 +123,25 @@ fn hyper_reads_what_we_read() {
     let problems: Vec<String> = inputs.iter().filter_map(check).collect();
     report("hyper", inputs.len(), &problems);
     every_line_is_needed(&listed, "hyper");
+}
+
+#[test]
+fn hyper_reads_what_the_engine_writes() {
+    let (listed, inputs) = (Disagreements::new(), inputs());
+    let (mut checked, mut problems) = (0, Vec::new());
+    for (kind, bytes) in inputs.iter().filter(|(kind, _)| {
+        // Harness clients are not redirected, and a CONNECT is answered by the proxy.
+        !matches!(kind, Kind::Redirected) && kind.answers() != "CONNECT"
+    }) {
+        let input = Input::new(*kind, bytes);
+        let Some(forwarded) = engine::forwarded(&input) else { continue };
+        checked += 1;
+        let theirs = differential::hyper::read(*kind, &forwarded.each_ref().map(Vec::as_slice));
+        problems
+            .extend(input.check_forwarded(&differential::hyper::READER, &theirs, &listed).err());
+    }
+    assert!(checked > 1_500, "{checked}");
+    report("hyper, behind the engine", checked, &problems);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Opaque TCP, CONNECT and upgrades through the engine.
 
+use alloc::format;
+
 use super::rig::*;
 use crate::engine::CloseKind;
 use crate::time::Duration;
@@ -21,6 +23,15 @@ fn an_opaque_forward_carries_bytes_and_half_closes_both_ways() {
     assert_eq!(rig.closed(up), [CloseKind::Half, CloseKind::Full]);
     assert_eq!(rig.closed(down), [CloseKind::Half, CloseKind::Full]);
     assert_eq!(rig.engine.gauges().connections, 0);
+}
+
+#[test]
+fn an_upgrade_without_a_key_goes_on_without_one() {
+    let get = "GET / HTTP/1.1\r\nHost: web.example\r\n";
+    let mut rig = Rig::new();
+    let (_, up) = rig.exchange(&format!("{get}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"));
+    let written = format!("{get}Upgrade: websocket\r\nConnection: upgrade\r\n\r\n");
+    assert_eq!(rig.written(up), written);
 }
 
 #[test]
