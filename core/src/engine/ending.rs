@@ -155,7 +155,7 @@ impl Engine {
             return self.next_request(index);
         }
         let unread = self.conns.get(index).is_some_and(|conn| !conn.rx.is_empty());
-        if unread || traits.keep_alive && !progress.until_close {
+        if unread || traits.keep_alive {
             // Closing is our idea: the client may be sending its next request.
             self.linger(index);
         } else {

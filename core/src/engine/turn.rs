@@ -107,6 +107,9 @@ impl Engine {
     }
 
     fn pause_or_resume(&mut self, index: u32, id: ConnId) {
+        if self.buffered >= self.config.limits.buffer_bytes {
+            self.forgo_replay(index);
+        }
         let full = self.buffered >= self.config.limits.buffer_bytes;
         let budget = self.budget(index);
         let Some(conn) = self.conns.get_mut(index) else { return };
@@ -123,6 +126,23 @@ impl Engine {
         } else if core::mem::take(&mut conn.flags.paused) {
             self.outputs.push_back(Output::ReadReady(id));
         }
+    }
+
+    /// At the worker's cap, what is kept of a client's request so that it can be sent again makes
+    /// room: only its answer would, and that waits for the rest of the request.
+    fn forgo_replay(&mut self, index: u32) {
+        let exchange = self.conns.get(index).and_then(super::conn::Conn::exchange);
+        let exchange = exchange.and_then(|id| self.exchanges.get(id));
+        let Some(exchange) = exchange.filter(|exchange| exchange.down.index == index) else {
+            return;
+        };
+        let Some(up) = exchange.up.filter(|&up| self.conns.find(up).is_some()) else { return };
+        let Some(conn) = self.conns.get_mut(up.index) else { return };
+        let held = conn.tx.held();
+        conn.tx.release();
+        let freed = (held - conn.tx.held()).min(conn.charged);
+        conn.charged -= freed;
+        self.buffered -= freed;
     }
 
     /// Clients that were paused at the worker's cap go on once it holds clearly less.

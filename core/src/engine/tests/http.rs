@@ -153,7 +153,25 @@ fn a_close_delimited_response_ends_with_the_connection() {
     let answer = rig.written(down);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nall"));
     assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
-    assert_eq!(rig.closed(down).last(), Some(&CloseKind::Full));
+    assert_eq!(rig.closed(down), [CloseKind::Half]);
+    rig.eof(down);
+    assert_eq!(rig.closed(down), [CloseKind::Half, CloseKind::Full]);
+}
+
+/// RFC 9112 §9.6: a close that meets what the client pipelined resets, and may cost it the answer.
+#[test]
+fn a_request_behind_a_close_delimited_response_meets_no_reset() {
+    let mut rig = Rig::new();
+    let (down, up) = rig.exchange(GET);
+    rig.blocked.push(down);
+    rig.receive(up, b"HTTP/1.0 200 OK\r\n\r\nall");
+    rig.eof(up);
+    assert!(rig.engine.read_budget(down) > 0, "what comes now is read, and dropped");
+    rig.receive(down, GET.as_bytes());
+    rig.unblock(down);
+    assert_eq!(rig.closed(down), [CloseKind::Half]);
+    rig.eof(down);
+    assert_eq!(rig.closed(down), [CloseKind::Half, CloseKind::Full]);
 }
 
 #[test]

@@ -118,6 +118,25 @@ fn a_worker_that_holds_too_much_takes_no_new_requests() {
 }
 
 #[test]
+fn an_upload_that_could_be_sent_again_goes_on_at_the_cap() {
+    let mut config = config();
+    config.limits.buffer_bytes = 10_000;
+    let mut rig = Rig::with(config);
+    let (down, up) = rig.exchange(GET);
+    rig.receive(up, OK.as_bytes());
+    let head = "PUT / HTTP/1.1\r\nHost: one.example\r\nContent-Length: 30000\r\n\r\n";
+    rig.receive(down, head.as_bytes());
+    for _ in 0..2 {
+        rig.receive(down, &[b'x'; 15_000]);
+        assert!(rig.engine.read_budget(down) > 0, "nobody else would make room");
+    }
+    assert_eq!(rig.written_len(up), GET.len() + head.len() + 30_000);
+    rig.receive(up, OK.as_bytes());
+    assert_eq!(rig.written(down), [OK, OK].concat());
+    assert_eq!(rig.engine.gauges().buffered_bytes, 0);
+}
+
+#[test]
 fn the_pool_keeps_no_more_than_its_cap_and_nothing_for_long() {
     let mut config = config();
     config.limits.pool_idle = 1;
