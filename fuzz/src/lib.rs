@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs, io};
 
-use selvedge_proptests::script::{self, choose::Bytes, codec, hpack};
+use selvedge_proptests::choose::Bytes;
+use selvedge_proptests::{codec, hpack, script};
 
 pub use codec::{http1_body, http1_request, http1_response, sniff};
 pub use hpack::{hpack_decode, hpack_roundtrip};

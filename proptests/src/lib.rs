@@ -1,8 +1,13 @@
 //! Property tests.
 
+pub mod choose;
+pub mod codec;
 pub mod differential;
 pub mod experiment;
 pub mod h2;
 pub mod harness;
+pub mod hpack;
 pub mod script;
+pub mod sim;
 pub mod table;
+pub mod traffic;

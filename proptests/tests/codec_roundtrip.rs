@@ -12,7 +12,7 @@ use selvedge_core::http1::{
     encode_request, encode_response, parse_request, parse_response,
 };
 use selvedge_core::limits::Limits;
-use selvedge_proptests::script::wire::{self, Part, Reader, show};
+use selvedge_proptests::traffic::wire::{self, Part, Reader, show};
 
 type Field = (String, Vec<u8>);
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use selvedge_core::config::{Config, Endpoint, Service, Target};
 use selvedge_core::engine::{CloseKind, ConnId};
+use selvedge_proptests::choose::{Choose, Seeded};
 use selvedge_proptests::harness::{Harness, outbound};
-use selvedge_proptests::script::choose::{Choose, Seeded};
-use selvedge_proptests::script::request::{Ask, Request, damage, request};
-use selvedge_proptests::script::response::{Answer, response};
-use selvedge_proptests::script::wire::{Framing, Head, Part, Reader};
+use selvedge_proptests::traffic::request::{Ask, Request, damage, request};
+use selvedge_proptests::traffic::response::{Answer, response};
+use selvedge_proptests::traffic::wire::{Framing, Head, Part, Reader};
 
 /// What is said on one client connection, and what the app answers.
 struct Conversation {

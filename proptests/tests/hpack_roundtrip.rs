@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use selvedge_proptests::script::hpack::{hpack_decode, hpack_roundtrip};
+use selvedge_proptests::hpack::{hpack_decode, hpack_roundtrip};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) })]

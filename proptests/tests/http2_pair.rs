@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use selvedge_proptests::choose::{Bytes, Seeded};
 use selvedge_proptests::h2::pair::{Tally, run};
-use selvedge_proptests::script::choose::{Bytes, Seeded};
 
 /// More than any script of bytes below has.
 const STEPS: usize = 400;

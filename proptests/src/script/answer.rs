@@ -1,13 +1,12 @@
 //! What clients make of what they get.
 
-use std::net::SocketAddr;
-
 use super::client::Current;
-use super::content::{is_content, number, response_key};
 use super::net::{Check, Reset};
-use super::request::{Body, Request};
-use super::wire::{Field, Framing, Head, Part, Reader, show};
 use super::world::{Owner, Sent, World};
+use crate::traffic::arrival::{check_response_head, check_trailers};
+use crate::traffic::content::{is_content, number, response_key};
+use crate::traffic::request::Body;
+use crate::traffic::wire::{Field, Framing, Head, Part, Reader, show};
 
 impl World<'_> {
     pub(super) fn client_got(&mut self, at: usize, bytes: &[u8]) -> Check {
@@ -178,27 +177,13 @@ impl World<'_> {
             return Err(format!("request {id} gets the same answer twice"));
         }
         let request = &self.requests[id as usize].request;
-        let line = format!("HTTP/1.1 {} {}", response.status, response.phrase);
-        if head.line != line.as_bytes() {
-            return Err(format!("{line:?} has become {}", show(&head.line)));
-        }
-        let framed =
-            if response.body == Body::Nothing { &response.announced } else { &response.body };
-        let framing = match framed {
-            Body::Length(len) => Framing::Length(*len as u64),
-            Body::Chunked(..) if !request.http10 => Framing::Chunked,
-            _ => Framing::UntilClose,
-        };
-        if head.framing()? != framing {
-            return Err(format!("{framing:?} has become {:?}", head.framing()));
-        }
-        if framing == Framing::UntilClose
+        check_response_head(request, response, head)?;
+        if head.framing()? == Framing::UntilClose
             && response.body != Body::Nothing
             && !self.clients[at].closing
         {
             return Err("a body that ends with the connection, which does not end".to_owned());
         }
-        check_fields(&response.fields, end_to_end(head))?;
         if response.status == 101 || (request.method == "CONNECT" && response.status == 200) {
             self.open_client_tunnel(at);
             return Ok(());
@@ -262,7 +247,7 @@ impl World<'_> {
                     ));
                 }
                 if framed {
-                    check_fields(&response.body.trailers(rid), trailers.iter().collect())?;
+                    check_trailers(&response.body.trailers(rid), trailers)?;
                 }
             }
             Current::None | Current::Proxy | Current::Wild => {}
@@ -311,33 +296,4 @@ impl World<'_> {
         }
         Ok(())
     }
-}
-
-/// The fields that go end to end.
-pub(super) fn end_to_end(head: &Head) -> Vec<&Field> {
-    let hop = ["connection", "content-length", "transfer-encoding", "upgrade", "te"];
-    let ours = |field: &&Field| !hop.iter().any(|name| field.0.eq_ignore_ascii_case(name));
-    head.fields.iter().filter(ours).collect()
-}
-
-/// Are these the fields that were sent, in their order and spelling?
-pub(super) fn check_fields(sent: &[Field], got: Vec<&Field>) -> Check {
-    if sent.iter().collect::<Vec<_>>() == got {
-        return Ok(());
-    }
-    let list = |fields: Vec<&Field>| -> String {
-        let lines = fields.iter().map(|(name, value)| format!("\n  {name}: {}", show(value)));
-        lines.collect::<Vec<_>>().concat()
-    };
-    Err(format!("fields sent:{}\nfields that came:{}", list(sent.iter().collect()), list(got)))
-}
-
-/// Is this what must go first when there was no Host?
-pub(super) fn has_host(request: &Request) -> bool {
-    request.fields.iter().any(|(name, _)| name == "Host")
-}
-
-/// The value of the Host that the proxy supplies.
-pub(super) fn supplied_host(value: &[u8]) -> bool {
-    std::str::from_utf8(value).is_ok_and(|text| text.parse::<SocketAddr>().is_ok())
 }

@@ -6,16 +6,16 @@ use std::net::SocketAddr;
 use selvedge_core::engine::ConnId;
 use selvedge_core::error::IoError;
 
-use super::answer::{check_fields, end_to_end, has_host, supplied_host};
-use super::choose::{pick, weighted};
-use super::content::{is_content, number, request_key};
 use super::end::End;
 use super::mesh;
 use super::net::{Check, Reset};
-use super::request::{self, Body, is_idempotent};
-use super::response::{self, Answer, Response};
-use super::wire::{Field, Framing, Head, Part, Reader, show};
 use super::world::{Owner, Told, World};
+use crate::choose::{pick, weighted};
+use crate::traffic::arrival::{check_request_head, check_trailers};
+use crate::traffic::content::{is_content, number, request_key};
+use crate::traffic::request::{self, Body, is_idempotent};
+use crate::traffic::response::{self, Answer, Response};
+use crate::traffic::wire::{Field, Framing, Head, Part, Reader, show};
 
 /// The answer to a request that nobody knows.
 const UNKNOWN: &[u8] = b"HTTP/1.1 404 Who are you\r\nContent-Length: 0\r\n\r\n";
@@ -237,38 +237,7 @@ impl World<'_> {
     fn check_request(&self, at: usize, id: u32, head: &Head) -> Check {
         let sent = &self.requests[id as usize];
         let request = &sent.request;
-        let line = format!("{} {} HTTP/1.1", request.method, request.target);
-        if head.line != line.as_bytes() {
-            return Err(format!("{line:?} has become {}", show(&head.line)));
-        }
-        let mut fields = end_to_end(head);
-        if !has_host(request) {
-            let host = fields.remove(0);
-            if host.0 != "Host" || !supplied_host(&host.1) {
-                return Err(format!("without a Host, {host:?} came first"));
-            }
-        }
-        check_fields(&request.fields, fields)?;
-        let expected = match &request.body {
-            Body::Length(len) => Framing::Length(*len as u64),
-            Body::Chunked(..) => Framing::Chunked,
-            Body::Nothing | Body::UntilClose(_) => Framing::UntilClose,
-        };
-        if head.framing()? != expected {
-            return Err(format!("{expected:?} has become {:?}", head.framing()));
-        }
-        let connection = match (request.te, request.upgrade) {
-            (false, false) => None,
-            (true, false) => Some(&b"TE"[..]),
-            (false, true) => Some(&b"upgrade"[..]),
-            (true, true) => Some(&b"upgrade, TE"[..]),
-        };
-        let te = request.te.then_some(&b"trailers"[..]);
-        let upgrade = request.upgrade.then_some(&b"websocket"[..]);
-        let got = [head.get("connection"), head.get("te"), head.get("upgrade")];
-        if got != [connection, te, upgrade] {
-            return Err(format!("connection, te, upgrade: {:?}", got.map(|got| got.map(show))));
-        }
+        check_request_head(request, 1, head)?;
         let place = self.place_of(sent.client);
         let targets = self.mesh.targets(place, request.authority.as_deref());
         if !targets.contains(&self.apps[at].addr) {
@@ -307,7 +276,7 @@ impl World<'_> {
         if got != body.len() {
             return Err(format!("request seems complete after {got} of {} bytes", body.len()));
         }
-        check_fields(&body.trailers(sent.request.id), trailers.iter().collect())
+        check_trailers(&body.trailers(sent.request.id), trailers)
     }
 
     pub(super) fn app_fin(&mut self, at: usize) -> Check {

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use selvedge_core::engine::ConnId;
 use selvedge_core::error::IoError;
 
-use super::choose::{pick, weighted};
 use super::end::{End, PRELUDES};
 use super::mesh::{AUTHORITIES, KEPT, Place, Speaks};
-use super::request::{self, Ask};
-use super::wire::Reader;
 use super::world::{Owner, Sent, World};
+use crate::choose::{pick, weighted};
+use crate::traffic::request::{self, Ask};
+use crate::traffic::wire::Reader;
 
 /// A client.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! The two ends of a tunnel.
 
-use super::content::{Stream, token};
 use super::net::Check;
-use super::wire::show;
 use super::world::{Owner, World};
+use crate::traffic::content::{Stream, token};
+use crate::traffic::wire::show;
 
 /// What one end of a tunnel has sent and got.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use selvedge_core::config::{
 };
 use selvedge_core::limits::Limits;
 
-use super::choose::{Choose, pick};
+use crate::choose::{Choose, pick};
 
 /// Where a client connects, and what it may say there.
 #[derive(Clone, Copy, Debug)]

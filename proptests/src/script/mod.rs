@@ -1,6 +1,6 @@
 //! Scripts: what can happen to one engine, in any order, and what must hold whatever happens.
 //!
-//! A script is made of choices ([`choose`]): from a seed, or from a fuzzer's bytes. It drives one
+//! A script is made of choices ([`choose`](crate::choose)): from a seed, or from a fuzzer's bytes. It drives one
 //! engine through everything that clients, apps, sockets, time and operators can do to it: honest
 //! requests and responses of every framing, and damaged ones; every cut of what is read and
 //! written; half-closes and resets; connects that succeed, fail, come late or out of order;
@@ -12,7 +12,7 @@
 //! - the engine's own invariants;
 //! - the contract: each connection ends exactly once, nothing is closed before it is written, who
 //!   waits to read or to write is told, inputs for what is gone change nothing, time moves;
-//! - what reaches an app or a client is well-formed, by a [reader](wire) that shares nothing with
+//! - what reaches an app or a client is well-formed, by a [reader](crate::traffic::wire) that shares nothing with
 //!   the engine's;
 //! - honest messages arrive as they were sent: fields in order, bodies, trailers, and nothing that
 //!   is for one hop only;
@@ -26,21 +26,14 @@
 
 mod answer;
 mod app;
-pub mod choose;
 mod client;
-pub mod codec;
-mod content;
 mod end;
 mod heal;
-pub mod hpack;
 mod mesh;
 mod net;
-pub mod request;
-pub mod response;
-pub mod wire;
 mod world;
 
-use choose::{Choose, Seeded};
+use crate::choose::{Choose, Seeded};
 use world::World;
 
 /// What happened in a script.

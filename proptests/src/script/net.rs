@@ -17,8 +17,8 @@ use selvedge_core::limits::Limits;
 use selvedge_core::rng::Seed;
 use selvedge_core::time::Time;
 
-use super::choose::Choose;
-use super::wire::show;
+use crate::choose::Choose;
+use crate::traffic::wire::show;
 
 /// Holds, or says what does not.
 pub(super) type Check = Result<(), String>;

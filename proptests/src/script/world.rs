@@ -8,13 +8,13 @@ use selvedge_core::time::Time;
 
 use super::Outcome;
 use super::app::App;
-use super::choose::{Choose, pick, weighted};
 use super::client::Client;
-use super::content::Stream;
 use super::mesh::{self, Mesh, PLACES, Place, SERVED};
 use super::net::{Check, Net, Note, Reset, millis};
-use super::request::Request;
-use super::response::Response;
+use crate::choose::{Choose, pick, weighted};
+use crate::traffic::content::Stream;
+use crate::traffic::request::Request;
+use crate::traffic::response::Response;
 
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::process::{Command, Stdio};
 
 use selvedge_core::hpack::{Decoder, Encoder, Error};
-use selvedge_proptests::script::choose::{Choose, Seeded, pick};
-use selvedge_proptests::script::hpack::{Field, TABLE_SIZES, decode, encode, fields};
+use selvedge_proptests::choose::{Choose, Seeded, pick};
+use selvedge_proptests::hpack::{Field, TABLE_SIZES, decode, encode, fields};
 
 type Pair = (Vec<u8>, Vec<u8>);
 

@@ -12,11 +12,11 @@ use std::path::Path;
 
 use programs::PROGRAMS;
 use selvedge_core::http1::ResponseTo;
+use selvedge_proptests::choose::{Choose, Seeded};
 use selvedge_proptests::differential::{self as differential, Disagreements, Input, Kind};
-use selvedge_proptests::script::choose::{Choose, Seeded};
-use selvedge_proptests::script::request::{Ask, damage, request};
-use selvedge_proptests::script::response::{Answer, response};
 use selvedge_proptests::table;
+use selvedge_proptests::traffic::request::{Ask, damage, request};
+use selvedge_proptests::traffic::response::{Answer, response};
 
 fn kind_of_answer(request: &[u8]) -> Kind {
     let is_head = request.starts_with(b"HEAD ");

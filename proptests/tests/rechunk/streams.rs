@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use selvedge_proptests::script::choose::Seeded;
-use selvedge_proptests::script::request::{Ask, request};
-use selvedge_proptests::script::response::{Answer, response};
+use selvedge_proptests::choose::Seeded;
 use selvedge_proptests::table;
+use selvedge_proptests::traffic::request::{Ask, request};
+use selvedge_proptests::traffic::response::{Answer, response};
 
 /// What one side sends.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use selvedge_core::time::Duration;
 use super::super::end::End;
 use super::super::wire::Frame;
 use super::{CLIENT, Exchange, Half, Pair, SERVER, content};
-use crate::script::choose::{Choose, pick};
+use crate::choose::{Choose, pick};
 
 impl Pair<'_> {
     pub(super) fn open(&mut self) {

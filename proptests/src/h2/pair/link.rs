@@ -3,7 +3,7 @@
 use super::super::end::Seen;
 use super::super::wire::{self, Frame};
 use super::{Pair, SERVER, content};
-use crate::script::choose::Choose;
+use crate::choose::Choose;
 
 impl Pair<'_> {
     /// Some bytes arrive on one side.

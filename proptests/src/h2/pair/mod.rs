@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use selvedge_core::http2::{Config, Role, StreamKey};
 
 use super::end::End;
-use crate::script::choose::{Choose, pick, weighted};
+use crate::choose::{Choose, pick, weighted};
 
 /// What has happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! A grammar of honest requests: what is sent, and what the far side must get of it.
 
-use super::choose::{Choose, pick, weighted};
 use super::content::{content, request_key, token};
 use super::wire::Field;
+use crate::choose::{Choose, pick, weighted};
 
 /// An honest request.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Body {
     }
 
     /// The field that frames it.
-    pub(super) fn field(&self) -> Option<(&'static str, String)> {
+    pub(crate) fn field(&self) -> Option<(&'static str, String)> {
         match self {
             Body::Nothing | Body::UntilClose(_) => None,
             Body::Length(len) => Some(("Content-Length", len.to_string())),
@@ -73,7 +73,7 @@ impl Body {
     }
 
     /// What is sent of it: the content called `key`, and a trailer made of `id`.
-    pub(super) fn encode(&self, choose: &mut dyn Choose, key: u32, id: u32, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, choose: &mut dyn Choose, key: u32, id: u32, out: &mut Vec<u8>) {
         match self {
             Body::Nothing => {}
             Body::Length(len) | Body::UntilClose(len) => out.extend(content(key, 0, *len)),
@@ -99,7 +99,7 @@ impl Body {
     }
 
     /// The trailers that arrive.
-    pub(super) fn trailers(&self, id: u32) -> Vec<Field> {
+    pub(crate) fn trailers(&self, id: u32) -> Vec<Field> {
         match self {
             Body::Chunked(_, true) => vec![("X-Sum".to_owned(), token(id).into_bytes())],
             _ => Vec::new(),
@@ -145,12 +145,12 @@ pub struct Ask<'a> {
 /// Sizes that something happens at.
 const SIZES: [usize; 12] = [0, 1, 2, 15, 16, 100, 1023, 1024, 5000, 16_384, 40_000, 100_000];
 
-pub(super) fn size(choose: &mut dyn Choose, largest: usize) -> usize {
+pub(crate) fn size(choose: &mut dyn Choose, largest: usize) -> usize {
     let most = SIZES.iter().filter(|&&size| size <= largest).count();
     SIZES[choose.below(most)]
 }
 
-pub(super) fn chunks(choose: &mut dyn Choose, largest: usize) -> Vec<usize> {
+pub(crate) fn chunks(choose: &mut dyn Choose, largest: usize) -> Vec<usize> {
     let mut left = largest;
     let count = choose.below(4);
     let mut sizes = Vec::new();
@@ -163,19 +163,19 @@ pub(super) fn chunks(choose: &mut dyn Choose, largest: usize) -> Vec<usize> {
 }
 
 /// A field line as it is sent, and what arrives of it.
-pub(super) struct FieldLine {
-    pub(super) sent: Vec<u8>,
-    pub(super) arrives: Option<Field>,
+pub(crate) struct FieldLine {
+    pub(crate) sent: Vec<u8>,
+    pub(crate) arrives: Option<Field>,
 }
 
 impl FieldLine {
     /// One that goes end to end.
-    pub(super) fn end_to_end(name: &str, value: &[u8]) -> Self {
+    pub(crate) fn end_to_end(name: &str, value: &[u8]) -> Self {
         Self::spelled(name, &[b" ", value].concat(), value)
     }
 
     /// The same, with other whitespace.
-    pub(super) fn spelled(name: &str, sent: &[u8], value: &[u8]) -> Self {
+    pub(crate) fn spelled(name: &str, sent: &[u8], value: &[u8]) -> Self {
         FieldLine {
             sent: [name.as_bytes(), b":", sent, b"\r\n"].concat(),
             arrives: Some((name.to_owned(), value.to_vec())),
@@ -183,13 +183,13 @@ impl FieldLine {
     }
 
     /// One that the proxy takes out or writes anew.
-    pub(super) fn hop(name: &str, value: &str) -> Self {
+    pub(crate) fn hop(name: &str, value: &str) -> Self {
         FieldLine { sent: format!("{name}: {value}\r\n").into_bytes(), arrives: None }
     }
 }
 
 /// Fields that say nothing to a proxy, and fields that are for one hop only.
-pub(super) fn extras(choose: &mut dyn Choose, close: Option<bool>, lines: &mut Vec<FieldLine>) {
+pub(crate) fn extras(choose: &mut dyn Choose, close: Option<bool>, lines: &mut Vec<FieldLine>) {
     let mut connection = match close {
         None => String::new(),
         Some(true) => pick(choose, &["close", "Close", "x-a, close"]).to_owned(),
@@ -349,14 +349,20 @@ fn normalize(authority: &str) -> String {
 }
 
 /// One of the methods that there are.
-pub(super) fn known_method(method: &[u8]) -> &'static str {
+pub(crate) fn known_method(method: &[u8]) -> &'static str {
     let all = METHODS.iter().chain(&["CONNECT"]);
     all.into_iter().find(|known| known.as_bytes() == method).unwrap_or(&"BREW")
 }
 
 /// May this method be tried again?
-pub(super) fn is_idempotent(method: &str) -> bool {
+pub(crate) fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "PUT" | "HEAD" | "DELETE" | "OPTIONS")
+}
+
+/// How much of a request tells, whatever follows, that it is HTTP: its first line.
+pub(crate) fn tells(bytes: &[u8]) -> usize {
+    let line = bytes.split(|&byte| byte == b'\n').find(|line| line.len() > 1);
+    (5 + line.map_or(0, <[u8]>::len)).min(bytes.len().saturating_sub(1))
 }
 
 /// Damages bytes in one place or some.

@@ -15,8 +15,8 @@ use selvedge_core::http1::{
 use selvedge_core::limits::Limits;
 use selvedge_core::sniff::{Protocol, Sniffer};
 
-use super::choose::{Bytes, Choose};
-use super::wire::{self, Part, Reader};
+use crate::choose::{Bytes, Choose};
+use crate::traffic::wire::{self, Part, Reader};
 
 /// The first bytes, taken off, are choices.
 const CHOICES: usize = 4;

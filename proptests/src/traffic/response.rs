@@ -1,9 +1,9 @@
 //! A grammar of honest responses: what an app sends, and what the client must get of it.
 
-use super::choose::{Choose, pick};
 use super::content::{response_key, token};
 use super::request::{Body, FieldLine, Request, chunks, extras, size};
 use super::wire::Field;
+use crate::choose::{Choose, pick};
 
 /// An honest response, or the beginning of one.
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ const STATUSES: [(u16, &str); 9] = [
 ];
 
 /// An honest 1xx.
-pub(super) fn interim(choose: &mut dyn Choose, request: &Request) -> Vec<u8> {
+pub(crate) fn interim(choose: &mut dyn Choose, request: &Request) -> Vec<u8> {
     let status = if request.expect { pick(choose, &["100", "103"]) } else { "103" };
     let id = token(request.id);
     format!("HTTP/1.1 {status} Go on\r\nX-Id: {id}\r\nLink: </x>\r\n\r\n").into_bytes()

@@ -1,12 +1,12 @@
 //! What must hold of HPACK whatever the bytes are.
 //!
-//! As in [`codec`](super::codec), each function takes bytes as a fuzzer makes them, and what does not
+//! As in [`codec`](crate::codec), each function takes bytes as a fuzzer makes them, and what does not
 //! hold is a panic.
 
 use bytes::BytesMut;
 use selvedge_core::hpack::{Decoded, Decoder, ENTRY_OVERHEAD, Encoder, Error};
 
-use super::choose::{Bytes, Choose, pick};
+use crate::choose::{Bytes, Choose, pick};
 
 /// One field.
 #[derive(Clone, Debug, PartialEq, Eq)]

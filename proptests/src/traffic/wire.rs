@@ -82,6 +82,8 @@ pub enum Part {
 #[derive(Debug, Default)]
 pub struct Reader {
     buf: Vec<u8>,
+    /// How much of `buf` is known not to end a head.
+    looked: usize,
     at: State,
 }
 
@@ -110,6 +112,7 @@ impl Reader {
 
     /// Takes what has not been read.
     pub fn take_rest(&mut self) -> Vec<u8> {
+        self.looked = 0;
         std::mem::take(&mut self.buf)
     }
 
@@ -200,9 +203,12 @@ impl Reader {
 
     /// All lines up to an empty one.
     fn lines(&mut self) -> Result<Option<Vec<Vec<u8>>>, String> {
-        let Some(end) = self.buf.windows(4).position(|four| four == b"\r\n\r\n") else {
+        let new = &self.buf[self.looked..];
+        let Some(end) = new.windows(4).position(|four| four == b"\r\n\r\n") else {
+            self.looked = self.buf.len().saturating_sub(3);
             return Ok(None);
         };
+        let end = std::mem::take(&mut self.looked) + end;
         let head: Vec<u8> = self.buf.drain(..end + 4).collect();
         let mut lines = Vec::new();
         for line in head[..end].split(|&byte| byte == b'\n') {

@@ -12,7 +12,7 @@ static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 /// The bytes `from..from + len` of the content called `key`.
-pub(super) fn content(key: u32, from: usize, len: usize) -> Vec<u8> {
+pub(crate) fn content(key: u32, from: usize, len: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(len);
     while out.len() < len {
         let at = place(key, from + out.len());
@@ -23,7 +23,7 @@ pub(super) fn content(key: u32, from: usize, len: usize) -> Vec<u8> {
 }
 
 /// Are `bytes` the ones that begin at `from` in the content called `key`?
-pub(super) fn is_content(key: u32, mut from: usize, bytes: &[u8]) -> bool {
+pub(crate) fn is_content(key: u32, mut from: usize, bytes: &[u8]) -> bool {
     bytes.chunks(PERIOD).all(|chunk| {
         let at = place(key, from);
         from += chunk.len();
@@ -36,12 +36,12 @@ fn place(key: u32, from: usize) -> usize {
 }
 
 /// The key of a request's body, or of a response's.
-pub(super) fn request_key(id: u32) -> u32 {
+pub(crate) fn request_key(id: u32) -> u32 {
     2 * id
 }
 
 /// See [`request_key`].
-pub(super) fn response_key(id: u32) -> u32 {
+pub(crate) fn response_key(id: u32) -> u32 {
     2 * id + 1
 }
 
@@ -51,12 +51,12 @@ const GATHER: u32 = 0x0e8b_2f51;
 
 /// A name for a number: eight digits of which every one depends on it, so that a damaged one names
 /// nothing.
-pub(super) fn token(id: u32) -> String {
+pub(crate) fn token(id: u32) -> String {
     format!("{:08x}", (id + 1).wrapping_mul(SCATTER))
 }
 
 /// The number that a token names, which may be anything if it is damaged.
-pub(super) fn number(token: &[u8]) -> Option<u32> {
+pub(crate) fn number(token: &[u8]) -> Option<u32> {
     let digits = token.len() == 8 && token.iter().all(u8::is_ascii_hexdigit);
     let text = std::str::from_utf8(token).ok().filter(|_| digits)?;
     let scattered = u32::from_str_radix(text, 16).ok()?;
@@ -65,7 +65,7 @@ pub(super) fn number(token: &[u8]) -> Option<u32> {
 
 /// One direction of a tunnel: some beginning, a header that names it, and content without end.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     head: Vec<u8>,
     key: u32,
 }
@@ -74,13 +74,13 @@ const MARK: &[u8] = b"\x01T:";
 
 impl Stream {
     /// The stream of this number, which begins with `prelude`.
-    pub(super) fn new(id: u32, prelude: &[u8]) -> Self {
+    pub(crate) fn new(id: u32, prelude: &[u8]) -> Self {
         let head = [prelude, MARK, token(id).as_bytes(), b"\n"].concat();
         Stream { head, key: id.wrapping_mul(7919) }
     }
 
     /// The bytes from `from` to `to`.
-    pub(super) fn slice(&self, from: usize, to: usize) -> Vec<u8> {
+    pub(crate) fn slice(&self, from: usize, to: usize) -> Vec<u8> {
         let head = self.head.len();
         let mut out = self.head[from.min(head)..to.min(head)].to_vec();
         if to > head {
@@ -90,14 +90,23 @@ impl Stream {
         out
     }
 
+    /// Are `bytes` the ones that begin at `from`?
+    pub(crate) fn is(&self, from: usize, bytes: &[u8]) -> bool {
+        let (head, len) = (self.head.len(), bytes.len());
+        let in_head = head.saturating_sub(from).min(len);
+        let after = from.max(head) - head;
+        self.head.get(from..from + in_head).unwrap_or_default() == &bytes[..in_head]
+            && is_content(self.key, after + head, &bytes[in_head..])
+    }
+
     /// The number of the stream that begins like this, as soon as that can be told.
-    pub(super) fn id_of(begin: &[u8]) -> Option<u32> {
+    pub(crate) fn id_of(begin: &[u8]) -> Option<u32> {
         let mark = begin.windows(MARK.len()).position(|window| window == MARK)?;
         number(begin.get(mark + MARK.len()..mark + MARK.len() + 8)?)
     }
 
     /// How many bytes the number is within, at most.
-    pub(super) const HEAD_MAX: usize = 80;
+    pub(crate) const HEAD_MAX: usize = 80;
 }
 
 #[cfg(test)]
@@ -130,6 +139,10 @@ mod tests {
             [stream.slice(0, 9), stream.slice(9, 30), stream.slice(30, 100)].concat(),
             whole
         );
+        for (from, to) in [(0, 100), (3, 9), (9, 30), (18, 19), (40, 100)] {
+            assert!(stream.is(from, &whole[from..to]), "{from}..{to}");
+            assert!(!stream.is(from + 1, &whole[from..to]), "{from}..{to}");
+        }
         assert_eq!(Stream::id_of(&whole), Some(3));
         assert_eq!(Stream::id_of(&whole[..12]), None);
     }

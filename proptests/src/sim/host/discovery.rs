@@ -1,0 +1,115 @@
+//! Discovery: changes what engines know of services, falls silent, and tells what names stand for.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvedge_core::config::Config;
+use selvedge_core::engine::Command;
+use selvedge_core::error::DnsError;
+
+use crate::choose::pick;
+use crate::sim::mix::Fault;
+use crate::sim::net::{Answer, Event, HostId, Net};
+
+/// See the [module](self).
+pub(in crate::sim) struct Discovery {
+    /// The configurations of all engines, at the start; outbound ones come first.
+    configs: Vec<Config>,
+    outbound: usize,
+    /// What `app.test` may stand for.
+    named: Vec<IpAddr>,
+}
+
+/// What an engine is told of a name, and for how long.
+pub(in crate::sim) type Known = Result<(Vec<IpAddr>, Duration), DnsError>;
+
+impl Discovery {
+    pub(in crate::sim) fn new(configs: Vec<Config>, outbound: usize, named: Vec<IpAddr>) -> Self {
+        Discovery { configs, outbound, named }
+    }
+
+    pub(in crate::sim) fn start(&mut self, net: &mut Net<'_>) {
+        let wait = net.some(Duration::from_secs(1));
+        net.wake(wait, HostId::Discovery, 0, 0);
+        if net.hits_once(Fault::Drain) {
+            let engine = net.choose.below(self.configs.len()) as u16;
+            let wait = net.some(Duration::from_secs(3));
+            net.after(wait, Event::Command { engine, command: Command::Drain });
+        }
+    }
+
+    /// Something may have changed.
+    pub(in crate::sim) fn woken(&mut self, net: &mut Net<'_>) {
+        if net.healed {
+            return;
+        }
+        let mut wait = Duration::from_millis(50) + net.some(Duration::from_millis(1500));
+        if net.hits_once(Fault::DiscoverySilent) {
+            wait += net.some(Duration::from_secs(10));
+        } else {
+            let changed = [Fault::Endpoints, Fault::Weights, Fault::Services]
+                .map(|fault| net.hits_once(fault));
+            if changed.contains(&true) {
+                self.change(net, changed);
+            }
+        }
+        net.wake(wait, HostId::Discovery, 0, 0);
+    }
+
+    fn change(&mut self, net: &mut Net<'_>, [endpoints, weights, services]: [bool; 3]) {
+        let engine = net.choose.below(self.outbound);
+        let mut config = self.configs[engine].clone();
+        for service in &mut config.services {
+            if endpoints {
+                let sure = net.choose.below(service.endpoints.len());
+                let mut index = 0;
+                service.endpoints.retain(|_| {
+                    index += 1;
+                    index - 1 == sure || net.choose.flip()
+                });
+                if net.choose.one_in(16) {
+                    service.endpoints.clear();
+                }
+            }
+            if weights {
+                for endpoint in &mut service.endpoints {
+                    endpoint.weight = pick(net.choose, &[1, 1, 2, 10]);
+                }
+            }
+        }
+        if services && net.choose.flip() {
+            config.services.truncate(5);
+        }
+        net.say(HostId::Discovery, || format!("changes what engine {engine} knows"));
+        let wait = net.some(Duration::from_millis(5));
+        net.reload(wait, engine as u16, Arc::new(config));
+    }
+
+    /// Nothing goes wrong any more: everybody knows everything.
+    pub(in crate::sim) fn heal(&mut self, net: &mut Net<'_>) {
+        for engine in 0..self.outbound {
+            let config = Arc::new(self.configs[engine].clone());
+            net.reload(Duration::from_millis(1), engine as u16, config);
+        }
+    }
+
+    /// What the name stands for now.
+    pub(in crate::sim) fn answer(&mut self, net: &mut Net<'_>, answer: Answer) -> Known {
+        match answer {
+            Answer::Fails if !net.healed => {
+                Err(pick(net.choose, &[DnsError::Failed, DnsError::NotFound]))
+            }
+            _ => {
+                let moves = net.mix.has(Fault::Endpoints) && !net.healed;
+                let sure = net.choose.below(self.named.len());
+                let named = self.named.iter().enumerate();
+                let keep =
+                    |(index, &ip)| (!moves || index == sure || net.choose.flip()).then_some(ip);
+                let ips = named.filter_map(keep).collect();
+                let ttl = pick(net.choose, &[30, 1, 6]);
+                Ok((ips, Duration::from_secs(ttl)))
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Which faults a run has, and how often: each seed draws its own mix.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::choose::{Choose, pick};
+
+/// Declares [`Fault`] as a table: variant and name.
+macro_rules! faults {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
+        /// What can go wrong, or at least go otherwise than in the best of worlds.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Fault {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Fault {
+            /// Every kind, in order: `ALL[fault as usize] == fault`.
+            pub const ALL: &'static [Fault] = &[$(Fault::$variant,)*];
+
+            /// Its name in tables.
+            pub const fn name(self) -> &'static str {
+                match self { $(Fault::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    /// Reads bring less than there is, down to one byte.
+    CutRead = "reads cut short";
+    /// Writes take less than they could, down to one byte.
+    CutWrite = "writes cut short";
+    /// A direction of a link holds few bytes.
+    SmallPipe = "small socket buffers";
+    /// A link is slow.
+    SlowLink = "slow links";
+    /// A connection breaks.
+    LinkReset = "links reset";
+    /// What is sent does not arrive for a while.
+    BlackHole = "black holes";
+    /// A connect is refused, or fails in another way.
+    ConnectFails = "connects that fail";
+    /// A connect is not answered.
+    ConnectHangs = "connects that hang";
+    /// A connect takes long, so that others overtake it.
+    ConnectLate = "connects out of order";
+    /// A connection is accepted some time after it was made.
+    AcceptLate = "accepts delayed";
+    /// A client resets its connection.
+    ClientAborts = "clients that abort";
+    /// A client closes in the middle of a request.
+    ClientLeaves = "clients that leave mid-request";
+    /// A client closes its side after its last request.
+    ClientHalfCloses = "clients that half-close";
+    /// A client sends in small pieces with pauses.
+    ClientSlow = "clients that send slowly";
+    /// A client does not read for a while.
+    ClientStuck = "clients that do not read";
+    /// A client sends what is no HTTP.
+    ClientMalformed = "malformed requests";
+    /// A client sends nothing for longer than detection waits.
+    ClientSilent = "silent clients";
+    /// An app takes long to answer.
+    AppSlow = "slow apps";
+    /// An app stops in the middle of a head.
+    AppStallsHead = "apps that stall in a head";
+    /// An app stops in the middle of a body.
+    AppStallsBody = "apps that stall in a body";
+    /// An app closes in the middle of a response.
+    AppCloses = "apps that close mid-response";
+    /// An app resets in the middle of a response, or before.
+    AppResets = "apps that reset";
+    /// An app closes a connection that it said it would keep.
+    AppDropsIdle = "apps that close idle connections";
+    /// An app answers before it has the whole request.
+    AppAnswersEarly = "apps that answer early";
+    /// An app says what no HTTP server would.
+    AppMalformed = "malformed responses";
+    /// An app does not read for a while.
+    AppStuck = "apps that do not read";
+    /// An app goes away and comes back.
+    AppDown = "apps that go down";
+    /// An engine's thread does not run for a while.
+    EngineStalls = "stalled engines";
+    /// A timer fires late.
+    TimerLate = "late timers";
+    /// A timer fires for no reason.
+    TimerEarly = "early timers";
+    /// An engine is told about connections that are gone.
+    LateInput = "late inputs";
+    /// Limits that traffic meets.
+    SmallLimits = "small limits";
+    /// Timeouts that traffic meets.
+    ShortTimeouts = "short timeouts";
+    /// An endpoint is removed by an update, or added again.
+    Endpoints = "endpoints removed and added";
+    /// The weight of an endpoint changes.
+    Weights = "weights changed";
+    /// A service is removed by an update, or added again.
+    Services = "services removed and added";
+    /// Discovery does not answer.
+    DiscoverySilent = "silent discovery";
+    /// Discovery fails.
+    DiscoveryFails = "failed discovery";
+    /// An engine is told to drain.
+    Drain = "drains";
+}
+
+/// How often each fault happens in one run, and other things that the run is about.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    /// Once in so many times, by `Fault as usize`; 0: never.
+    rates: [u16; Fault::ALL.len()],
+    /// The largest body.
+    pub(super) largest: usize,
+    /// How long a link takes, in nanoseconds.
+    pub(super) latency: u64,
+    /// One turn for everything that is ready, or one for each.
+    pub(super) batches: bool,
+    /// Ready sockets are visited in any order.
+    pub(super) shuffles: bool,
+    /// Original destinations are used for HTTP: then nothing may be taken for opaque by its pace.
+    pub(super) redirects: bool,
+}
+
+/// How often a fault that is on may happen: once in so many times.
+const RATES: [u16; 6] = [200, 60, 30, 200, 60, 8];
+
+impl Mix {
+    /// A world in which nothing goes wrong.
+    pub fn calm() -> Self {
+        Mix {
+            rates: [0; Fault::ALL.len()],
+            largest: 1024,
+            latency: 100_000,
+            batches: false,
+            shuffles: false,
+            redirects: false,
+        }
+    }
+
+    /// Draws one: most faults are off in most runs, and some runs have none.
+    pub fn draw(choose: &mut dyn Choose) -> Self {
+        let mut mix = Mix::calm();
+        let density = pick(choose, &[0, 4, 3, 8, 3, 2, 4]);
+        for &fault in Fault::ALL {
+            if density > 0 && choose.one_in(density) {
+                mix.set(fault, pick(choose, &RATES));
+            }
+        }
+        mix.largest = pick(choose, &[1024, 100, 5000, 1024, 5000, 16_384, 40_000, 100_000]);
+        mix.latency = pick(choose, &[100_000, 1_000, 1_000_000, 20_000_000]);
+        mix.batches = choose.flip();
+        mix.shuffles = choose.flip();
+        mix.redirects = choose.flip();
+        mix
+    }
+
+    /// Lets a fault happen once in `rate` times; 0: never.
+    pub fn set(&mut self, fault: Fault, rate: u16) {
+        self.rates[fault as usize] = rate;
+    }
+
+    /// Can it happen in this run?
+    pub fn has(&self, fault: Fault) -> bool {
+        self.rates[fault as usize] > 0
+    }
+
+    /// Can any of them happen in this run?
+    pub fn has_any(&self, faults: &[Fault]) -> bool {
+        faults.iter().any(|&fault| self.has(fault))
+    }
+
+    /// Does it happen now?
+    #[inline]
+    pub(super) fn draws(&self, choose: &mut dyn Choose, fault: Fault) -> bool {
+        let rate = self.rates[fault as usize];
+        rate > 0 && choose.one_in(usize::from(rate))
+    }
+
+    /// Does something happen that is decided once for a whole run, or for a connection? More often
+    /// than what is decided again and again.
+    pub(super) fn draws_once(&self, choose: &mut dyn Choose, fault: Fault) -> bool {
+        let rate = self.rates[fault as usize];
+        rate > 0 && choose.one_in(usize::from(rate / 16 + 2))
+    }
+
+    /// How much later than it should an engine may act.
+    pub(super) fn slack(&self) -> Duration {
+        let mut slack = Duration::from_millis(2);
+        if self.has(Fault::EngineStalls) {
+            slack += STALL;
+        }
+        if self.has(Fault::TimerLate) {
+            slack += LATE;
+        }
+        slack
+    }
+}
+
+impl fmt::Display for Mix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bodies up to {}, links take {} µs", self.largest, self.latency / 1000)?;
+        for &fault in Fault::ALL.iter().filter(|&&fault| self.has(fault)) {
+            write!(f, "; {} (1 in {})", fault.name(), self.rates[fault as usize])?;
+        }
+        Ok(())
+    }
+}
+
+/// How long an engine stalls at most.
+pub(super) const STALL: Duration = Duration::from_millis(200);
+/// How late a timer is at most.
+pub(super) const LATE: Duration = Duration::from_millis(50);

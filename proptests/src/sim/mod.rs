@@ -1,0 +1,104 @@
+//! The mesh simulator: a whole mesh in one thread, from one number.
+//!
+//! A [`World`](world) has virtual time, one ordered heap of events, links and hosts: clients,
+//! outbound and inbound engines, apps and a discovery source. Everything that could go one way or
+//! another is a [choice](crate::choose): of a seed, of a fuzzer's bytes, of an exhaustive
+//! enumeration, or of a list that was shrunk. The same choices make the same world, on every
+//! machine.
+//!
+//! A run draws its own mix of [faults](mix), plays until its clients are done, heals, and must then
+//! drain to nothing. A [model](self::model) that shares nothing with the engine says what may happen
+//! to each request; the eleven [invariants](Invariant) are checked while it runs and at the end.
+
+mod golden;
+mod host;
+mod invariant;
+mod link;
+mod mix;
+mod model;
+mod net;
+mod report;
+mod shrink;
+mod topology;
+mod trace;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use golden::{GOLDEN, golden_hashes, kept_hashes, write_golden};
+pub use invariant::{Checks, Invariant, Violation};
+pub use mix::{Fault, Mix};
+pub use report::{Coverage, EVENTS, OUTPUTS, Report, TIMERS};
+pub use shrink::{Scenario, record, shrink};
+pub use trace::Fingerprint;
+pub use world::Scope;
+
+use crate::choose::{Choose, Seeded};
+use world::World;
+
+/// What became of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What happened.
+    pub report: Report,
+    /// What did not hold, if anything.
+    pub violation: Option<Violation>,
+}
+
+/// Runs the world that these choices are. A panic is a violation, too.
+pub fn run(choose: &mut dyn Choose, scope: &Scope) -> Outcome {
+    play(choose, scope, false)
+}
+
+/// The same, and prints who does what, when.
+pub fn run_shown(choose: &mut dyn Choose, scope: &Scope) -> Outcome {
+    play(choose, scope, true)
+}
+
+fn play(choose: &mut dyn Choose, scope: &Scope, shown: bool) -> Outcome {
+    let mut world = World::draw(choose, scope, shown);
+    let result = catch_unwind(AssertUnwindSafe(|| world.play()));
+    let result = result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let text = text.unwrap_or_default();
+        Err(invariant::violated(Invariant::Hostile, format!("panic: {text}")))
+    });
+    let violation = result.err().map(|violation| Violation { step: world.steps, ..*violation });
+    Outcome { report: world.report(), violation }
+}
+
+/// The choices of a seed.
+pub fn seeded(seed: u64) -> Seeded {
+    Seeded::new(seed)
+}
+
+/// Of so many seeds, one is run twice.
+const TWICE: u64 = 32;
+
+/// Runs the world of a seed; of some seeds twice, which must make no difference.
+pub fn run_seed(seed: u64) -> Outcome {
+    let once = || run(&mut seeded(seed), &Scope::SEED);
+    let mut outcome = once();
+    if seed.is_multiple_of(TWICE) && outcome.violation.is_none() {
+        outcome.violation = differs(&outcome.report, &once());
+        outcome.report.checks.counts[Invariant::Determinism as usize] += 1;
+    }
+    outcome
+}
+
+/// Is this what happened when the same choices were made again?
+fn differs(first: &Report, again: &Outcome) -> Option<Violation> {
+    if again.violation.is_none() && again.report == *first {
+        return None;
+    }
+    let message = format!("a run of {:x} has become one of {:x}", first.hash, again.report.hash);
+    let invariant = Invariant::Determinism;
+    Some(Violation { invariant, message, step: again.report.steps })
+}
+
+/// Runs seeds until something does not hold: which seed, and what. For whoever wants to know
+/// whether a bug is found, and by which invariant.
+pub fn first_violation(seeds: impl IntoIterator<Item = u64>) -> Option<(u64, Violation)> {
+    seeds.into_iter().find_map(|seed| run_seed(seed).violation.map(|violation| (seed, violation)))
+}

@@ -1,0 +1,274 @@
+//! What may happen to each request, told without the engine's help.
+
+use std::time::Duration;
+
+use selvedge_core::error::Reason;
+use selvedge_core::time::Time;
+
+use super::invariant::{Check, Checks, Invariant};
+use super::link::Stamp;
+use super::mix::{Fault, Mix};
+use crate::traffic::content::Stream;
+use crate::traffic::request::{Request, is_idempotent};
+use crate::traffic::response::Response;
+
+/// Everything that was said, and what became of it.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub(super) requests: Vec<Sent>,
+    pub(super) responses: Vec<Told>,
+    pub(super) streams: Vec<StreamSent>,
+    pub(super) services: Vec<ServiceModel>,
+    /// Apps that said what no HTTP server would, as bits.
+    pub(super) tainted: u64,
+    /// How long a request that no service is named for may take.
+    pub(super) deadline: Option<Duration>,
+    /// Engines between a client and an app at most: each may send a request once more.
+    pub(super) hops: u32,
+}
+
+/// What is known of a service.
+#[derive(Debug)]
+pub(super) struct ServiceModel {
+    /// Its authority.
+    pub(super) name: String,
+    /// The apps that its requests may reach, as bits.
+    pub(super) apps: u64,
+    /// How long a request may take.
+    pub(super) deadline: Option<Duration>,
+}
+
+/// A request, and what became of it.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) request: Request,
+    pub(super) client: u16,
+    /// The apps that it may reach, as bits.
+    pub(super) apps: u64,
+    /// How long it may take.
+    pub(super) deadline: Option<Duration>,
+    /// It was damaged, or follows something that was.
+    pub(super) wild: bool,
+    /// When the first engine had its head.
+    pub(super) fed: Option<Time>,
+    /// How often it reached an app.
+    pub(super) attempts: u32,
+    /// How many 1xx apps sent.
+    pub(super) interims: u32,
+    /// When a final head was passed to the client.
+    pub(super) answered: Option<Stamp>,
+    pub(super) ended: Option<Ended>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// With the answer of an app.
+    Answered,
+    /// With an answer of the proxy.
+    Refused,
+    /// Its answer was cut short, and that could be seen.
+    Truncated,
+    /// Its connection ended before an answer.
+    Lost,
+    /// The client gave it up, or was not understood.
+    Given,
+}
+
+/// A response, and what became of it.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) response: Response,
+    /// It was damaged, or follows something that was.
+    pub(super) wild: bool,
+    pub(super) seen: bool,
+}
+
+/// A direction of a byte tunnel.
+#[derive(Debug)]
+pub(super) struct StreamSent {
+    pub(super) stream: Stream,
+    /// How much was sent, or waits to be.
+    pub(super) queued: usize,
+    /// It ends here.
+    pub(super) finished: bool,
+    /// The stream that comes the other way, once that is known.
+    pub(super) other: Option<u32>,
+    /// The apps that may be at one of its ends, as bits.
+    pub(super) apps: u64,
+}
+
+impl Model {
+    /// The apps that a request for `authority` may reach, and how long it may take.
+    pub(super) fn route(&self, authority: Option<&str>) -> Option<&ServiceModel> {
+        let authority = authority?;
+        self.services.iter().find(|service| service.name == authority)
+    }
+
+    /// A request reached an app. May it?
+    pub(super) fn attempt(
+        &mut self,
+        checks: &mut Checks,
+        mix: &Mix,
+        id: u32,
+        app: u16,
+        stamp: Stamp,
+    ) -> Check {
+        let hops = self.hops;
+        let sent = &mut self.requests[id as usize];
+        sent.attempts += 1;
+        if sent.wild {
+            return Ok(());
+        }
+        let (attempts, method) = (sent.attempts, sent.request.method);
+        // Each engine may send a request again once, if it met a connection that was dead.
+        let most = if is_idempotent(method) { 1 << hops } else { 1 };
+        checks.that(Invariant::EndsOnce, attempts <= most, || {
+            format!("request {id}, a {method}, reaches apps {attempts} times")
+        })?;
+        // What was sent before may still be on its way.
+        let prompt = !mix.has_any(DELAYS) && attempts > 1;
+        let late = prompt && sent.answered.is_some_and(|answered| stamp.tick > answered.tick);
+        checks.that(Invariant::EndsOnce, !late, || {
+            format!("request {id} is sent again after its answer began")
+        })?;
+        checks.that(Invariant::Load, sent.apps >> app & 1 == 1, || {
+            format!("request {id}, for {:?}, goes to app {app}", sent.request.authority)
+        })?;
+        let known = sent.fed.is_some() || mix.has(Fault::BlackHole);
+        checks.that(Invariant::Bodies, known, || {
+            format!("request {id} reaches an app before the proxy had it")
+        })
+    }
+
+    /// An answer begins that was written at `stamp`: not after the deadline.
+    pub(super) fn check_deadline(
+        &self,
+        checks: &mut Checks,
+        slack: Duration,
+        id: u32,
+        since: Time,
+        stamp: Stamp,
+    ) -> Check {
+        let sent = &self.requests[id as usize];
+        let (Some(limit), Some(fed), false) = (sent.deadline, sent.fed, sent.wild) else {
+            return Ok(());
+        };
+        let due = fed.max(since) + limit + slack;
+        checks.that(Invariant::Deadlines, stamp.at <= due, || {
+            format!("request {id} is answered at {:?}, and was due at {due:?}", stamp.at)
+        })
+    }
+
+    /// A request is over, in one way.
+    pub(super) fn end(&mut self, checks: &mut Checks, id: u32, how: Ended) -> Check {
+        let sent = &mut self.requests[id as usize];
+        let before = sent.ended.replace(how);
+        checks.that(Invariant::EndsOnce, before.is_none(), || {
+            format!("request {id} ends twice: {before:?}, then {how:?}")
+        })
+    }
+}
+
+/// May an honest request be refused for this reason?
+pub(super) fn may_refuse(reason: Reason, mix: &Mix) -> bool {
+    #[allow(clippy::enum_glob_use, reason = "a table of them")]
+    use Fault::*;
+    let causes: &[Fault] = match reason {
+        Reason::HeaderTimeout => &[ClientSlow, BlackHole, SlowLink, SmallPipe, CutWrite, CutRead],
+        Reason::InFlight | Reason::QueueFull | Reason::BuffersFull | Reason::ConnectionLimit => {
+            &[SmallLimits]
+        }
+        Reason::TooManyFields | Reason::HeadTooLarge | Reason::TargetTooLong => &[SmallLimits],
+        Reason::UnknownAuthority => &[Services],
+        Reason::Failfast => &[
+            ConnectFails,
+            ConnectHangs,
+            LinkReset,
+            AppDown,
+            AppResets,
+            Endpoints,
+            Drain,
+            DiscoverySilent,
+            DiscoveryFails,
+            SlowLink,
+            EngineStalls,
+            SmallLimits,
+            BlackHole,
+        ],
+        Reason::ConnectFailed => &[ConnectFails, AppDown, Drain, LinkReset, SmallLimits],
+        Reason::ConnectTimeout => {
+            &[ConnectHangs, ConnectFails, ConnectLate, SlowLink, EngineStalls]
+        }
+        Reason::UpstreamClosed | Reason::UpstreamReset => &[
+            LinkReset,
+            AppResets,
+            AppCloses,
+            AppDown,
+            AppMalformed,
+            AppDropsIdle,
+            ShortTimeouts,
+            SmallLimits,
+            Drain,
+            AppAnswersEarly,
+            ClientMalformed,
+        ],
+        Reason::BadResponse | Reason::ResponseTruncated => &[AppMalformed, ClientMalformed],
+        Reason::ResponseTimeout | Reason::RequestTimeout | Reason::IdleTimeout => &[ShortTimeouts],
+        Reason::Drained => &[Drain],
+        _ => &[],
+    };
+    mix.has_any(causes)
+}
+
+/// Faults that let an attempt arrive long after it was sent.
+const DELAYS: &[Fault] = &[
+    Fault::BlackHole,
+    Fault::SlowLink,
+    Fault::SmallPipe,
+    Fault::CutWrite,
+    Fault::CutRead,
+    Fault::AppStuck,
+    Fault::EngineStalls,
+];
+
+/// Faults that may end a client's connection before its requests are answered.
+pub(super) const BREAKS: &[Fault] = &[
+    Fault::LinkReset,
+    Fault::BlackHole,
+    Fault::ClientAborts,
+    Fault::ClientLeaves,
+    Fault::ClientMalformed,
+    Fault::ClientSlow,
+    Fault::ClientSilent,
+    Fault::SlowLink,
+    Fault::AppCloses,
+    Fault::AppResets,
+    Fault::AppDown,
+    Fault::AppMalformed,
+    Fault::AppAnswersEarly,
+    Fault::AppStallsBody,
+    Fault::SmallLimits,
+    Fault::ShortTimeouts,
+    Fault::Services,
+    Fault::Drain,
+    Fault::EngineStalls,
+];
+
+/// Faults that may end a tunnel before both its ends have said everything.
+pub(super) const TUNNEL_BREAKS: &[Fault] = &[
+    Fault::LinkReset,
+    Fault::BlackHole,
+    Fault::ConnectFails,
+    Fault::ConnectHangs,
+    Fault::ConnectLate,
+    Fault::ClientAborts,
+    Fault::ClientSilent,
+    Fault::AppDown,
+    Fault::SlowLink,
+    Fault::SmallLimits,
+    Fault::ShortTimeouts,
+    Fault::Endpoints,
+    Fault::Drain,
+    Fault::EngineStalls,
+];

@@ -1,0 +1,266 @@
+//! What happened in runs, as numbers.
+
+use std::fmt;
+
+use selvedge_core::engine::{CloseKind, Event, Output, TimerKind};
+use selvedge_core::error::Reason;
+
+use super::invariant::{Checks, Invariant};
+use super::mix::Fault;
+
+/// Kinds of [`Output`], by place in [`Coverage::outputs`].
+pub const OUTPUTS: [&str; 7] =
+    ["connect", "flush", "read ready", "close half", "close full", "close abort", "resolve"];
+
+/// Kinds of [`Event`], by place in [`Coverage::events`].
+pub const EVENTS: [&str; 10] = [
+    "refused",
+    "closed",
+    "endpoint down",
+    "endpoint up",
+    "failfast entered",
+    "failfast left",
+    "resolve failed",
+    "reloaded",
+    "draining",
+    "drained",
+];
+
+/// Kinds of timers, by place in [`Coverage::timers`].
+pub const TIMERS: [&str; 6] = ["connection", "exchange", "endpoint", "service", "resolve", "drain"];
+
+/// How often everything happened that can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// By `Fault as usize`.
+    pub faults: [u64; Fault::ALL.len()],
+    /// See [`OUTPUTS`].
+    pub outputs: [u64; OUTPUTS.len()],
+    /// See [`EVENTS`].
+    pub events: [u64; EVENTS.len()],
+    /// See [`TIMERS`].
+    pub timers: [u64; TIMERS.len()],
+    /// Refusals and closes, by `Reason as usize`.
+    pub reasons: Vec<u64>,
+    /// Ends of byte tunnels that learned of their other end.
+    pub tunnels: u64,
+    /// Bytes of bodies and tunnels that arrived.
+    pub bytes: u64,
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Coverage {
+            faults: [0; Fault::ALL.len()],
+            outputs: [0; OUTPUTS.len()],
+            events: [0; EVENTS.len()],
+            timers: [0; TIMERS.len()],
+            reasons: vec![0; Reason::ALL.len()],
+            tunnels: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl Coverage {
+    /// Notes an output.
+    pub(super) fn output(&mut self, output: &Output) {
+        let index = match output {
+            Output::Connect { .. } => 0,
+            Output::Flush(_) => 1,
+            Output::ReadReady(_) => 2,
+            Output::Close { how: CloseKind::Half, .. } => 3,
+            Output::Close { how: CloseKind::Full, .. } => 4,
+            Output::Close { how: CloseKind::Abort, .. } => 5,
+            Output::Resolve { .. } => 6,
+            Output::Event(event) => return self.event(event),
+        };
+        self.outputs[index] += 1;
+    }
+
+    fn event(&mut self, event: &Event) {
+        let index = match event {
+            Event::Refused { reason, .. } => {
+                self.reasons[*reason as usize] += 1;
+                0
+            }
+            Event::Closed { reason, .. } => {
+                self.reasons[*reason as usize] += 1;
+                1
+            }
+            Event::EndpointDown { .. } => 2,
+            Event::EndpointUp { .. } => 3,
+            Event::FailfastEntered { .. } => 4,
+            Event::FailfastLeft { .. } => 5,
+            Event::ResolveFailed { .. } => 6,
+            Event::Reloaded { .. } => 7,
+            // Nobody speaks HTTP/2 here yet.
+            Event::Violation { .. } => return,
+            Event::Draining => 8,
+            Event::Drained => 9,
+        };
+        self.events[index] += 1;
+    }
+
+    /// Notes why a timer fired.
+    pub(super) fn timer(&mut self, kind: TimerKind) {
+        let index = match kind {
+            TimerKind::Connection => 0,
+            TimerKind::Exchange => 1,
+            TimerKind::Endpoint => 2,
+            TimerKind::Service => 3,
+            TimerKind::Resolve => 4,
+            TimerKind::Drain => 5,
+        };
+        self.timers[index] += 1;
+    }
+
+    fn merge(&mut self, other: &Coverage) {
+        let add = |mine: &mut [u64], theirs: &[u64]| {
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                *mine += theirs;
+            }
+        };
+        add(&mut self.faults, &other.faults);
+        add(&mut self.outputs, &other.outputs);
+        add(&mut self.events, &other.events);
+        add(&mut self.timers, &other.timers);
+        add(&mut self.reasons, &other.reasons);
+        self.tunnels += other.tunnels;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What happened in one run, or in many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The fingerprint of one run; of many, their sum, which does not depend on their order.
+    pub hash: u64,
+    /// How many runs.
+    pub runs: u64,
+    /// Events of the simulation.
+    pub steps: u64,
+    /// Virtual time, in nanoseconds.
+    pub nanos: u64,
+    /// Connections that were opened.
+    pub links: u64,
+    /// Requests that clients made.
+    pub requests: u64,
+    /// Of them, those that reached an app.
+    pub reached: u64,
+    /// Of them, those that reached an app more than once.
+    pub replayed: u64,
+    /// Requests that ended with the answer of an app.
+    pub answered: u64,
+    /// … with an answer of the proxy itself.
+    pub refused: u64,
+    /// … with an answer that was cut short.
+    pub truncated: u64,
+    /// … with the end of their connection.
+    pub lost: u64,
+    /// … with a client that gave up, or could not be understood.
+    pub given: u64,
+    /// How often each invariant was evaluated.
+    pub checks: Checks,
+    /// How often everything else happened.
+    pub coverage: Coverage,
+}
+
+impl Report {
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &Report) {
+        self.hash = self.hash.wrapping_add(other.hash);
+        self.runs += other.runs;
+        self.steps += other.steps;
+        self.nanos += other.nanos;
+        self.links += other.links;
+        self.requests += other.requests;
+        self.reached += other.reached;
+        self.replayed += other.replayed;
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.truncated += other.truncated;
+        self.lost += other.lost;
+        self.given += other.given;
+        for (mine, theirs) in self.checks.counts.iter_mut().zip(other.checks.counts) {
+            *mine += theirs;
+        }
+        self.coverage.merge(&other.coverage);
+    }
+}
+
+impl Report {
+    /// What never happened, of everything that must.
+    pub fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        for (kind, rows) in self.tables() {
+            let zeros = rows.into_iter().filter(|&(_, count)| count == 0);
+            missing.extend(zeros.map(|(name, _)| format!("{kind}: {name}")));
+        }
+        missing
+    }
+
+    /// Everything that must happen, by kind.
+    fn tables(&self) -> [(&'static str, Vec<(&'static str, u64)>); 5] {
+        let named = |names: &[&'static str], counts: &[u64]| {
+            names.iter().copied().zip(counts.iter().copied()).collect()
+        };
+        let invariants = Invariant::ALL.map(Invariant::name);
+        let faults: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+        let coverage = &self.coverage;
+        [
+            ("invariant evaluated", named(&invariants, &self.checks.counts)),
+            ("fault", named(&faults, &coverage.faults)),
+            ("output", named(&OUTPUTS, &coverage.outputs)),
+            ("event", named(&EVENTS, &coverage.events)),
+            ("timer", named(&TIMERS, &coverage.timers)),
+        ]
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (kind, rows) in self.tables() {
+            writeln!(f, "{kind}")?;
+            for row in rows.chunks(2) {
+                for (name, count) in row {
+                    write!(f, "  {name:<34}{count:>13}")?;
+                }
+                writeln!(f)?;
+            }
+        }
+        writeln!(f, "refused or closed, by reason")?;
+        let reasons = Reason::ALL.iter().zip(&self.coverage.reasons);
+        let seen: Vec<_> = reasons.filter(|&(_, &count)| count > 0).collect();
+        for row in seen.chunks(2) {
+            for (reason, count) in row {
+                write!(f, "  {:<34}{count:>13}", reason.label())?;
+            }
+            writeln!(f)?;
+        }
+        writeln!(
+            f,
+            "{} requests in {} runs: {} answered, {} refused, {} cut short, {} lost, {} given up; \
+             {} reached an app, {} again",
+            self.requests,
+            self.runs,
+            self.answered,
+            self.refused,
+            self.truncated,
+            self.lost,
+            self.given,
+            self.reached,
+            self.replayed,
+        )?;
+        writeln!(
+            f,
+            "{} connections, {} ends of tunnels, {} MB, {} events, {} h of virtual time",
+            self.links,
+            self.coverage.tunnels,
+            self.coverage.bytes / 1_000_000,
+            self.steps,
+            self.nanos / 3_600_000_000_000,
+        )?;
+        write!(f, "hash of all runs: {:016x}", self.hash)
+    }
+}

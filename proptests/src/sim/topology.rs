@@ -1,0 +1,275 @@
+//! Who is there, and where: outbound engines, inbound engines with an app each, and apps without.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use selvedge_core::config::{
+    Config, Endpoint, Listener, ListenerKind, Protocol, Service, ServiceTimeouts, Target, Timeouts,
+};
+use selvedge_core::limits::Limits;
+
+use super::host::client::{Place, Speaks};
+use super::mix::{Fault, Mix};
+use super::model::{Model, ServiceModel};
+use crate::choose::{Choose, pick};
+
+/// Ports of the engines.
+pub(super) const OUTBOUND: u16 = 4140;
+pub(super) const INBOUND: u16 = 4143;
+/// An opaque port of every host.
+const TCP: u16 = 5432;
+/// A port at which streams are told from HTTP by their beginning.
+const SNIFFED: u16 = 6379;
+/// The port of apps behind an inbound engine, and of others.
+const BEHIND: u16 = 8080;
+const DIRECT: u16 = 80;
+
+/// What authorities clients ask for.
+pub(super) fn authorities(mix: &Mix) -> &'static [&'static str] {
+    const ALL: [&str; 7] = [
+        "web.example",
+        "Direct.example:80",
+        "mixed.example",
+        "WEB.example:80",
+        "named.example:80",
+        "gone.example",
+        "nobody.example",
+    ];
+    if mix.has(Fault::Services) { &ALL } else { &ALL[..5] }
+}
+
+/// An app: where, and whether it speaks first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AppPlace {
+    pub(super) addr: SocketAddr,
+    pub(super) streams: bool,
+}
+
+/// Who is there.
+#[derive(Debug)]
+pub(super) struct Topology {
+    /// Addresses and configurations of outbound engines.
+    pub(super) outbound: Vec<(IpAddr, Config)>,
+    pub(super) inbound: Vec<(IpAddr, Config)>,
+    pub(super) apps: Vec<AppPlace>,
+    /// The addresses of `app.test`.
+    pub(super) named: Vec<IpAddr>,
+}
+
+fn outbound_ip(n: usize) -> IpAddr {
+    [10, 0, n as u8, 1].into()
+}
+
+pub(super) fn inbound_ip(n: usize) -> IpAddr {
+    [10, 1, n as u8, 1].into()
+}
+
+fn direct_ip(n: usize) -> IpAddr {
+    [10, 2, n as u8, 1].into()
+}
+
+impl Topology {
+    pub(super) fn draw(choose: &mut dyn Choose, mix: &Mix) -> Self {
+        let outbound = choose.within(1, 2);
+        let inbound = choose.within(1, 3);
+        let direct = choose.within(1, 3);
+        let mut apps = Vec::new();
+        for n in 0..inbound {
+            apps.push(app(inbound_ip(n), BEHIND, false));
+            apps.push(app(inbound_ip(n), TCP, true));
+        }
+        for n in 0..direct {
+            apps.push(app(direct_ip(n), DIRECT, false));
+        }
+        apps.push(app(direct_ip(0), TCP, true));
+        apps.push(app(direct_ip(0), SNIFFED, true));
+        let services = services(choose, mix, inbound, direct);
+        let limits = limits(choose, mix);
+        let timeouts = timeouts(choose, mix);
+        let config = |listeners, services, app| Config {
+            listeners,
+            own: Vec::new(),
+            app,
+            opaque_ports: vec![TCP],
+            services,
+            limits: limits.clone(),
+            timeouts: timeouts.clone(),
+        };
+        let outbound = (0..outbound).map(|n| {
+            let ip = outbound_ip(n);
+            let listeners = vec![
+                Listener { addr: (ip, OUTBOUND).into(), kind: ListenerKind::Outbound },
+                Listener { addr: (ip, TCP).into(), kind: ListenerKind::Forward("tcp/5432".into()) },
+            ];
+            (ip, config(listeners, services.clone(), None))
+        });
+        let outbound = outbound.collect();
+        let inbound = (0..inbound).map(|n| {
+            let ip = inbound_ip(n);
+            let listener = Listener { addr: (ip, INBOUND).into(), kind: ListenerKind::Inbound };
+            (ip, config(vec![listener], Vec::new(), Some((ip, BEHIND).into())))
+        });
+        let inbound = inbound.collect();
+        let named = (0..direct).map(direct_ip).collect();
+        Topology { outbound, inbound, apps, named }
+    }
+
+    /// What may happen here.
+    pub(super) fn model(&self) -> Model {
+        let config = &self.outbound[0].1;
+        let service = |service: &Service| ServiceModel {
+            name: service.name.to_string(),
+            apps: service.endpoints.iter().fold(0, |apps, e| apps | self.reach(&e.target)),
+            deadline: service.timeouts.request.or(config.timeouts.request),
+        };
+        Model {
+            services: config.services.iter().map(service).collect(),
+            deadline: config.timeouts.request,
+            hops: 2,
+            ..Model::default()
+        }
+    }
+
+    /// The apps behind a target, as bits.
+    fn reach(&self, target: &Target) -> u64 {
+        let leads = |app: &AppPlace| match target {
+            Target::Addr(addr) if addr.port() == INBOUND => {
+                app.addr == SocketAddr::new(addr.ip(), BEHIND)
+            }
+            Target::Addr(addr) => app.addr == *addr,
+            Target::Name { port, .. } => {
+                app.addr.port() == *port && self.named.contains(&app.addr.ip())
+            }
+        };
+        let apps = self.apps.iter().enumerate();
+        apps.fold(0, |bits, (index, app)| bits | u64::from(leads(app)) << index)
+    }
+
+    /// Where a client may connect.
+    pub(super) fn place(&self, choose: &mut dyn Choose, mix: &Mix) -> Place {
+        let (ip, _) = self.outbound[choose.below(self.outbound.len())];
+        let to = SocketAddr::new(ip, OUTBOUND);
+        let kind = choose.below(8);
+        let waits = choose.flip();
+        let http = Place { to, original_dst: None, speaks: Speaks::Http1, apps: 0 };
+        let towards = |dst: SocketAddr, speaks| {
+            let apps = self.reach(&Target::Addr(dst));
+            Place { to, original_dst: Some(dst), speaks, apps }
+        };
+        match kind {
+            5 if mix.redirects => {
+                let behind = choose.flip();
+                let dst = if behind { (inbound_ip(0), BEHIND) } else { (direct_ip(0), DIRECT) };
+                towards(dst.into(), Speaks::Http1)
+            }
+            6 => match choose.below(3) {
+                0 => {
+                    let forward = &self.outbound[0].1.services[3];
+                    let apps = forward.endpoints.iter();
+                    let apps = apps.fold(0, |apps, e| apps | self.reach(&e.target));
+                    let speaks = Speaks::Stream { waits, sniffed: false };
+                    Place { to: (ip, TCP).into(), original_dst: None, speaks, apps }
+                }
+                1 => towards((inbound_ip(0), TCP).into(), Speaks::Stream { waits, sniffed: false }),
+                // Where detection gives up after a while, the server may still speak first.
+                _ if waits && !mix.redirects => {
+                    let speaks = Speaks::Stream { waits, sniffed: false };
+                    towards((direct_ip(0), SNIFFED).into(), speaks)
+                }
+                _ => {
+                    let speaks = Speaks::Stream { waits: false, sniffed: true };
+                    towards((direct_ip(0), SNIFFED).into(), speaks)
+                }
+            },
+            _ => http,
+        }
+    }
+}
+
+fn app(ip: IpAddr, port: u16, streams: bool) -> AppPlace {
+    AppPlace { addr: (ip, port).into(), streams }
+}
+
+fn services(choose: &mut dyn Choose, mix: &Mix, inbound: usize, direct: usize) -> Vec<Service> {
+    // Half of the inbound engines are addressed, the others are in the way.
+    let behind = |n: usize| (inbound_ip(n), if n.is_multiple_of(2) { INBOUND } else { BEHIND });
+    let web: Vec<Endpoint> = (0..inbound).map(|n| endpoint(behind(n).into())).collect();
+    let apps: Vec<Endpoint> =
+        (0..direct).map(|n| endpoint((direct_ip(n), DIRECT).into())).collect();
+    let name =
+        Endpoint { target: Target::Name { host: "app.test".into(), port: DIRECT }, weight: 1 };
+    let mut mixed = web.clone();
+    mixed.push(apps[0].clone());
+    if choose.flip() {
+        mixed.push(name.clone());
+    }
+    let mut tcp: Vec<Endpoint> =
+        (0..inbound).map(|n| endpoint((inbound_ip(n), TCP).into())).collect();
+    tcp.push(endpoint((direct_ip(0), TCP).into()));
+    let mut services = vec![
+        service("web.example:80", web),
+        service("direct.example:80", apps.clone()),
+        service("mixed.example:80", mixed),
+        service("tcp/5432", tcp),
+        service("named.example:80", vec![name]),
+        service("gone.example:80", apps),
+    ];
+    if mix.has(Fault::ShortTimeouts) {
+        services[1].timeouts.request =
+            pick(choose, &[None, Some(Duration::from_millis(800)), Some(Duration::from_secs(2))]);
+        services[2].timeouts.failfast = pick(choose, &[None, Some(Duration::from_millis(500))]);
+    }
+    services
+}
+
+fn service(name: &str, endpoints: Vec<Endpoint>) -> Service {
+    let timeouts = ServiceTimeouts::default();
+    Service { name: name.into(), endpoints, opaque: false, protocol: Protocol::default(), timeouts }
+}
+
+fn endpoint(addr: SocketAddr) -> Endpoint {
+    Endpoint { target: Target::Addr(addr), weight: 1 }
+}
+
+fn limits(choose: &mut dyn Choose, mix: &Mix) -> Limits {
+    let all = Limits::default();
+    if !mix.has(Fault::SmallLimits) {
+        return all;
+    }
+    Limits {
+        connections: pick(choose, &[all.connections, 24, 8]),
+        in_flight: pick(choose, &[all.in_flight, 3]),
+        queue: pick(choose, &[all.queue, 1]),
+        header_bytes: pick(choose, &[all.header_bytes, 4096]),
+        target_bytes: pick(choose, &[all.target_bytes, 100]),
+        pool_idle: pick(choose, &[all.pool_idle, 1, 0]),
+        replay_bytes: pick(choose, &[all.replay_bytes, 300, 0]),
+        stream_buffer: pick(choose, &[all.stream_buffer, 4096, 50, 1]),
+        buffer_bytes: pick(choose, &[all.buffer_bytes, 10_000]),
+        ..all
+    }
+}
+
+fn timeouts(choose: &mut dyn Choose, mix: &Mix) -> Timeouts {
+    let mut all = Timeouts::default();
+    if mix.redirects {
+        // Nothing may be taken for opaque because it is slow.
+        all.detect = Duration::from_hours(1);
+        all.detect_prefix = Duration::from_hours(1);
+        all.header = Duration::from_hours(1);
+    }
+    if !mix.has(Fault::ShortTimeouts) {
+        return all;
+    }
+    let secs = |n: u64| Some(Duration::from_secs(n));
+    Timeouts {
+        response_headers: pick(choose, &[None, secs(2)]),
+        request: pick(choose, &[None, secs(3), secs(1)]),
+        idle: pick(choose, &[all.idle, secs(4)]),
+        keep_alive: pick(choose, &[all.keep_alive, Duration::from_secs(2)]),
+        tcp_idle: pick(choose, &[all.tcp_idle, Duration::from_secs(6)]),
+        half_open: pick(choose, &[all.half_open, Duration::from_secs(4)]),
+        grace: pick(choose, &[all.grace, Duration::from_secs(1)]),
+        ..all
+    }
+}
