@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::Engine;
-use super::conn::{ClientPhase, State};
+use super::conn::{ClientPhase, Conn, State};
 use crate::limits::Limits;
 
 /// Returns the first violated one of these conditions.
@@ -20,29 +20,76 @@ impl Engine {
     /// Checks everything that must hold between turns. For tests, simulations and debugging: it
     /// looks at every connection.
     pub fn check_invariants(&self) -> Result<(), String> {
-        let mut buffered = 0;
+        self.check_buffers()?;
+        self.check_credit()?;
+        self.check_load()
+    }
+
+    /// The part of it about what is buffered: under its caps, connection by connection.
+    pub fn check_buffers(&self) -> Result<(), String> {
+        let limits = &self.config.limits;
+        // One read buffer more than the budget, and what one drive moves more than the mark.
+        let body = limits.header_bytes.max(limits.stream_buffer) + 2 * Limits::READ_BLOCK;
+        let heads = limits.header_bytes + 2048;
+        for (index, conn) in self.conns.iter() {
+            let (rx, tx) = (conn.rx.len(), conn.tx.unsent());
+            let most = body + Limits::PIPELINE_BYTES;
+            ensure!(rx <= most, "connection {index} holds {rx} received bytes");
+            // Heads of many streams may be ready at once.
+            let most = limits.stream_buffer + body + heads + limits.replay_bytes;
+            let fits = tx <= most || conn.http2().is_some();
+            ensure!(fits, "connection {index} holds {tx} bytes to write, and {most} are allowed");
+        }
+        Ok(())
+    }
+
+    /// The part of it about credit: what is held is what was charged, and nobody is kept from
+    /// reading while there is room.
+    pub fn check_credit(&self) -> Result<(), String> {
+        let conns = self.conns.iter().map(|(_, conn)| conn.charged).sum::<usize>();
+        let waiting = self.exchanges.iter().map(|(_, exchange)| exchange.charged).sum::<usize>();
+        let (buffered, total) = (conns + waiting, self.buffered);
+        ensure!(buffered == total, "charged {buffered}, total {total}");
+        let low = self.config.limits.stream_buffer / 2;
+        for (index, conn) in self.conns.iter() {
+            let may_pause = !conn.flags.paused || conn.flags.starved || conn.flags.queued;
+            if may_pause || conn.tx.unsent() > low || self.budget(index) == 0 {
+                continue;
+            }
+            let busy = self.sink_of(index, conn).is_some_and(|sink| {
+                // Streams share a room that may have become larger since.
+                sink.tx.unsent() > low || sink.http2().is_some_and(|sink| sink.queued() > 0)
+            });
+            ensure!(busy, "connection {index} is paused, and there is room");
+        }
+        Ok(())
+    }
+
+    /// The connection that what this one receives goes to.
+    fn sink_of(&self, index: u32, conn: &Conn) -> Option<&Conn> {
+        let sink = match &conn.state {
+            State::Tunnel(tunnel) => Some(tunnel.peer),
+            _ => {
+                let exchange = self.exchanges.get(conn.exchange()?)?;
+                if exchange.down.index == index { exchange.up } else { Some(exchange.down) }
+            }
+        };
+        self.conns.find(sink?)
+    }
+
+    /// The part of it about who is there: connections, exchanges, load.
+    pub fn check_load(&self) -> Result<(), String> {
         let mut accepted = 0;
         for (index, conn) in self.conns.iter() {
-            buffered += conn.charged;
             accepted += usize::from(conn.endpoint.is_none());
             self.check_conn(index, conn)?;
         }
-        buffered += self.exchanges.iter().map(|(_, exchange)| exchange.charged).sum::<usize>();
-        ensure!(buffered == self.buffered, "charged {buffered}, total {}", self.buffered);
         ensure!(accepted == self.accepted, "accepted {accepted}, counted {}", self.accepted);
         self.check_exchanges()?;
         self.check_endpoints()
     }
 
-    fn check_conn(&self, index: u32, conn: &super::conn::Conn) -> Result<(), String> {
-        let limits = &self.config.limits;
-        // One read buffer more than the budget, and one framed piece more than the mark.
-        let rx = limits.header_bytes.max(limits.stream_buffer)
-            + Limits::PIPELINE_BYTES
-            + 2 * Limits::READ_BLOCK;
-        ensure!(conn.rx.len() <= rx, "connection {index} holds {} received bytes", conn.rx.len());
-        let tx = limits.stream_buffer + limits.header_bytes.max(limits.replay_bytes) + 2 * rx;
-        ensure!(conn.tx.held() <= tx, "connection {index} holds {} bytes to write", conn.tx.held());
+    fn check_conn(&self, index: u32, conn: &Conn) -> Result<(), String> {
         if let State::Tunnel(tunnel) = &conn.state {
             let peer = self.conns.find(tunnel.peer);
             ensure!(peer.is_some(), "tunnel {index} has no peer");
@@ -104,10 +151,10 @@ impl Engine {
             ensure!(endpoints == counted, "service {index}: {endpoints} endpoints, {counted}");
         }
         for (index, endpoint) in &self.mesh.endpoints {
-            let to = |conn: &super::conn::Conn| conn.endpoint == Some(index as u32);
+            let to = |conn: &Conn| conn.endpoint == Some(index as u32);
             let conns = self.conns.iter().filter(|(_, conn)| to(conn)).count();
             ensure!(conns == endpoint.conns as usize, "endpoint {index} miscounts connections");
-            let idle = |conn: &super::conn::Conn| {
+            let idle = |conn: &Conn| {
                 matches!(&conn.state, State::Client(client)
                     if matches!(client.phase, ClientPhase::Idle))
             };

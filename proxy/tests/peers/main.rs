@@ -8,6 +8,7 @@
 mod common;
 
 mod backend;
+mod canary;
 mod cli;
 mod crowd;
 mod curl;

@@ -288,7 +288,7 @@ fn trailers_are_checked_also_for_a_client_that_gets_none() {
     rig.receive(up, HEAD);
     rig.receive(up, b"0\r\nGood-Name: 1\r\n\r\n");
     assert!(rig.written(down).ends_with("\r\n\r\nok"));
-    assert_eq!(rig.closed(down), [CloseKind::Full]);
+    assert_eq!(rig.closed(down), [CloseKind::Half]);
 }
 
 #[test]

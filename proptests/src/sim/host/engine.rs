@@ -622,7 +622,9 @@ impl EngineHost {
 
     /// Everything that must hold between turns.
     pub(in crate::sim) fn check(&mut self, net: &mut Net<'_>) -> Check {
-        net.checks.result(Invariant::Load, self.engine.check_invariants())?;
+        net.checks.result(Invariant::Caps, self.engine.check_buffers())?;
+        net.checks.result(Invariant::Credit, self.engine.check_credit())?;
+        net.checks.result(Invariant::Load, self.engine.check_load())?;
         let gauges = self.engine.gauges();
         let open = self.open();
         net.checks.that(Invariant::Drains, gauges.connections == open, || {
