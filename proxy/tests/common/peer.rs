@@ -31,11 +31,16 @@ impl Peer {
 
     /// Starts haproxy as an HTTP server that answers everything with `name`: quick, and not ours.
     pub(crate) fn haproxy(name: &str, port: u16) -> Self {
+        Self::haproxy_on(name, port, "")
+    }
+
+    /// The same, with more words behind `bind`: `proto h2`.
+    pub(crate) fn haproxy_on(name: &str, port: u16, bind: &str) -> Self {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let config = format!(
             "global\n  nbthread 1\n\
              defaults\n  mode http\n  timeout client 60s\n  timeout server 60s\n  timeout connect 5s\n\
-             frontend app\n  bind {addr}\n  \
+             frontend app\n  bind {addr} {bind}\n  \
              http-request return status 200 content-type text/plain string {name}\n"
         );
         let file = tempfile::NamedTempFile::new().expect("cannot make a temporary file");

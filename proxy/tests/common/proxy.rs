@@ -51,6 +51,13 @@ impl Mesh {
         self
     }
 
+    /// What the endpoints of the last service are spoken to.
+    pub(crate) fn speaks(mut self, protocol: &str) -> Self {
+        let (.., lines) = self.services.last_mut().expect("a service");
+        let _ = writeln!(lines, "protocol = \"{protocol}\"");
+        self
+    }
+
     pub(crate) fn forward(mut self, to: &[SocketAddr]) -> Self {
         self.forwards.push((loopback(), to.into()));
         self
@@ -154,6 +161,10 @@ impl Proxy {
     }
 
     /// Where the opaque forward listens that was added as number `index`.
+    pub(crate) fn inbound(&self) -> SocketAddr {
+        self.mesh.inbound
+    }
+
     pub(crate) fn forward(&self, index: usize) -> SocketAddr {
         self.mesh.forwards[index].0
     }

@@ -1,5 +1,5 @@
 //! The binary between programs that none of us wrote: curl, wrk, ncat, hyper, haproxy, Python's
-//! `websockets`, http.server and socketserver, and the kernel's redirects.
+//! `websockets`, grpcio, http.server and socketserver, h2load, and the kernel's redirects.
 //!
 //! A test that misses a program or a privilege says so and passes; with `SELVEDGE_REQUIRE_PEERS=1`
 //! it fails. `SELVEDGE_FULL=1` runs the full sizes.
@@ -14,6 +14,8 @@ mod crowd;
 mod curl;
 mod cut;
 mod drain;
+mod grpc;
+mod http2;
 mod hyper;
 mod redirect;
 mod reload;

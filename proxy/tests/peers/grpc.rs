@@ -1,0 +1,43 @@
+//! grpcio on both sides: unary, streaming each way, trailers only, deadline, cancel, 4 MiB messages.
+
+use crate::common::{Mesh, Need, PATIENCE, Peer, Proxy, eventually, have, run, script};
+
+const CALLS: &str = "unary\ntrailers only\ndeadline\ncancel\nserver streaming\nclient streaming\n\
+    bidirectional\n400 at once\n";
+
+fn missing() -> bool {
+    !have(&[Need::Program("python3"), Need::Python("grpc")])
+}
+
+/// Every call, from a client to `server` through `proxy`.
+fn call(proxy: &Proxy, server: &Peer) {
+    let port = proxy.outbound().port().to_string();
+    let ran = run(script("grpc_client.py").args([&port, "grpc.test"]), PATIENCE).ok();
+    assert_eq!(ran.text(), CALLS);
+    // The deadline and the cancel: the server learns of both at once.
+    eventually("the server saw that nobody waits", PATIENCE, || {
+        (server.output().matches("slow ended").count() == 2).then_some(())
+    });
+}
+
+#[test]
+fn every_kind_of_call_passes() {
+    if missing() {
+        return;
+    }
+    let server = Peer::start(&mut script("grpc_server.py"));
+    let proxy = Mesh::new().service("grpc.test", &[server.addr]).start();
+    call(&proxy, &server);
+    assert_eq!(super::http2::violations(&proxy), 0);
+}
+
+#[test]
+fn every_kind_of_call_passes_two_proxies() {
+    if missing() {
+        return;
+    }
+    let server = Peer::start(&mut script("grpc_server.py"));
+    let inbound = Mesh::new().proxy(format!("app = \"{}\"", server.addr)).start();
+    let outbound = Mesh::new().service("grpc.test", &[inbound.inbound()]).speaks("mesh").start();
+    call(&outbound, &server);
+}

@@ -1,0 +1,126 @@
+//! HTTP/2 with curl and h2load before the proxy, HAProxy and Python behind it, and WebSockets across
+//! two proxies.
+
+use std::net::SocketAddr;
+
+use crate::common::{
+    Mesh, Need, PATIENCE, Peer, Proxy, free_port, full, have, program, run, script,
+};
+
+/// A proxy before HAProxy, which speaks HTTP/1 at `h1.test` and HTTP/2 at `h2.test`.
+fn before_haproxy() -> (Proxy, [Peer; 2]) {
+    let h1 = Peer::haproxy("one", free_port());
+    let h2 = Peer::haproxy_on("two", free_port(), "proto h2");
+    let mesh = Mesh::new()
+        .service("h1.test", &[h1.addr])
+        .speaks("http1")
+        .service("h2.test", &[h2.addr])
+        .speaks("h2")
+        .start();
+    (mesh, [h1, h2])
+}
+
+/// Rules of HTTP/2 that anybody broke.
+pub(super) fn violations(proxy: &Proxy) -> u64 {
+    let metrics = proxy.admin("/metrics").expect("no metrics");
+    let counts = metrics.lines().filter(|line| line.starts_with("proxy_http2_violations_total{"));
+    let counts: Vec<u64> =
+        counts.map(|line| line.rsplit(' ').next().unwrap_or("").parse().unwrap_or(1)).collect();
+    assert!(counts.len() > 40, "{metrics}");
+    counts.iter().sum()
+}
+
+#[test]
+fn every_version_of_a_client_reaches_every_version_of_an_app() {
+    if !have(&[Need::Program("curl"), Need::Program("haproxy")]) {
+        return;
+    }
+    let (proxy, _apps) = before_haproxy();
+    for (client, version) in [("--http1.1", "1.1"), ("--http2-prior-knowledge", "2")] {
+        for (host, answer) in [("h1.test", "one"), ("h2.test", "two")] {
+            let url = format!("http://{host}/");
+            let to = ["--connect-to", &format!("::{}", proxy.outbound())].map(str::to_owned);
+            let ran = run(
+                program("curl").args(["-sS", client, "-d", "some body"]).args(to).args([
+                    "-w",
+                    " %{http_version} %{http_code}",
+                    &url,
+                ]),
+                PATIENCE,
+            )
+            .ok();
+            assert_eq!(ran.text(), format!("{answer} {version} 200"), "{client} {host}");
+        }
+    }
+}
+
+#[test]
+fn h2load_meets_no_error() {
+    if !have(&[Need::Program("h2load"), Need::Program("haproxy")]) {
+        return;
+    }
+    let (proxy, _apps) = before_haproxy();
+    let requests = if full() { "100000" } else { "10000" };
+    for host in ["h1.test", "h2.test"] {
+        let ran = run(
+            program("h2load")
+                .args(["-n", requests, "-c", "8", "-m", "32"])
+                .arg(format!("--header=:authority: {host}"))
+                .arg(format!("http://{}/", proxy.outbound())),
+            PATIENCE,
+        )
+        .ok();
+        let expected = format!("{requests} succeeded, 0 failed, 0 errored, 0 timeout");
+        assert!(ran.text().contains(&expected), "{host}: {}", ran.text());
+        assert!(ran.text().contains(&format!("status codes: {requests} 2xx")), "{}", ran.text());
+    }
+    assert_eq!(violations(&proxy), 0);
+}
+
+/// Large bodies of a client of HTTP/2 to an app of HTTP/1 and back, with hashes.
+#[test]
+fn large_bodies_arrive_whole_and_memory_stays_flat() {
+    if !have(&[Need::Program("curl"), Need::Program("python3")]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("cannot make a temporary folder");
+    let app = Peer::start(script("hash_app.py").arg(folder.path()));
+    let inbound = Mesh::new().proxy(format!("app = \"{}\"", app.addr)).start();
+    let outbound = Mesh::new().service("big.test", &[inbound.inbound()]).speaks("mesh").start();
+    let bytes: u64 = if full() { 1 << 30 } else { 16 << 20 };
+    let file = tempfile::NamedTempFile::new().expect("cannot make a temporary file");
+    file.as_file().set_len(bytes).expect("cannot grow");
+    let upload = run(
+        program("curl")
+            .args(["-sS", "--http1.1", "--connect-to", &format!("::{}", outbound.outbound())])
+            .args(["-X", "POST", "-T"])
+            .arg(file.path())
+            .arg("http://big.test/upload"),
+        10 * PATIENCE,
+    )
+    .ok();
+    let hash = run(program("sha256sum").arg(file.path()), 10 * PATIENCE).ok();
+    let hash = hash.text().split(' ').next().unwrap_or_default().to_owned();
+    assert!(upload.text().contains(&hash), "{} is not {hash}", upload.text());
+    for proxy in [&outbound, &inbound] {
+        assert!(proxy.memory("VmHWM") < 20 << 20, "{} bytes", proxy.memory("VmHWM"));
+    }
+}
+
+#[test]
+fn a_websocket_crosses_two_proxies_as_a_stream() {
+    if !have(&[Need::Program("python3"), Need::Python("websockets.asyncio.client")]) {
+        return;
+    }
+    let server = Peer::start(&mut script("websocket_server.py"));
+    let inbound = Mesh::new().proxy(format!("app = \"{}\"", server.addr)).start();
+    let to: SocketAddr = inbound.inbound();
+    let outbound = Mesh::new().service("ws.test", &[to]).speaks("mesh").start();
+    let port = outbound.outbound().port().to_string();
+    let mut client = script("websocket_client.py");
+    client.args(["127.0.0.1", &port, "ws://ws.test/chat"]);
+    let ran = run(&mut client, PATIENCE).ok();
+    assert_eq!(ran.text(), "closed 4001 done here\n");
+    // It was a stream: the proxies speak HTTP/2 to each other.
+    assert_eq!(inbound.metric("inbound_tcp_detect_http_results_total{result=\"http/2\"}"), 1);
+}
