@@ -3,6 +3,7 @@
 
 pub mod end;
 pub mod notation;
+pub mod oracle;
 pub mod pair;
 pub mod table;
 pub mod wire;

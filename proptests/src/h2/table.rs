@@ -141,6 +141,24 @@ fn case(name: String, role: Role, row: Row) -> Result<Case, String> {
     })
 }
 
+impl Case {
+    /// A case that is not of the table: an honest greeting, then these steps.
+    pub fn made_up(role: Role, steps: Vec<Step>) -> Self {
+        Case {
+            name: String::new(),
+            clause: String::new(),
+            role,
+            steps,
+            expect: Vec::new(),
+            events: None,
+            sends: None,
+            config: Config::default(),
+            limits: Limits::default(),
+            bare: false,
+        }
+    }
+}
+
 /// How the bytes of the `n`th run of bytes are cut.
 pub type Cutter<'a> = &'a dyn Fn(usize, &[u8]) -> Vec<usize>;
 
@@ -176,15 +194,26 @@ impl Case {
         (settings.max_concurrent_streams, self.limits.header_bytes, settings.header_table_size)
     }
 
+    /// Are our limits the default ones?
+    pub fn has_default_limits(&self) -> bool {
+        self.config_key() == Case::made_up(self.role, Vec::new()).config_key()
+    }
+
     /// Does the peer act alone, so that the case can be sent to anybody?
     pub fn is_one_sided(&self) -> bool {
         self.steps.iter().all(|step| matches!(step, Step::Bytes(_)))
     }
 
-    /// Runs it, each run of bytes in the pieces that end at `cuts`.
-    pub fn run(&self, cuts: Cutter<'_>) -> Outcome {
+    /// Us, before anything happened.
+    pub(super) fn end(&self) -> End {
         let mut end = End::new(self.role, self.config.clone());
         end.limits = self.limits.clone();
+        end
+    }
+
+    /// Runs it, each run of bytes in the pieces that end at `cuts`.
+    pub fn run(&self, cuts: Cutter<'_>) -> Outcome {
+        let mut end = self.end();
         let mut sent = end.take();
         for (index, step) in self.script().iter().enumerate() {
             match step {
@@ -266,7 +295,7 @@ impl Step {
 }
 
 /// Does what the script says that we do.
-fn act(end: &mut End, action: &Action) {
+pub(super) fn act(end: &mut End, action: &Action) {
     match action {
         Action::Ask(head, last) => {
             end.ask(head, *last).expect("room for a stream");
