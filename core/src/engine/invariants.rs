@@ -67,12 +67,11 @@ impl Engine {
 
     /// The connection that what this one receives goes to.
     fn sink_of(&self, index: u32, conn: &Conn) -> Option<&Conn> {
-        let sink = match &conn.state {
-            State::Tunnel(tunnel) => Some(tunnel.peer),
-            _ => {
-                let exchange = self.exchanges.get(conn.exchange()?)?;
-                if exchange.down.index == index { exchange.up } else { Some(exchange.down) }
-            }
+        let sink = if let State::Tunnel(tunnel) = &conn.state {
+            Some(tunnel.peer)
+        } else {
+            let exchange = self.exchanges.get(conn.exchange()?)?;
+            if exchange.down.index == index { exchange.up } else { Some(exchange.down) }
         };
         self.conns.find(sink?)
     }
