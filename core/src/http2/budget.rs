@@ -50,10 +50,14 @@ impl Budget {
     /// A DATA frame that we sent: for it come back WINDOW_UPDATEs for the stream and for the
     /// connection, and a PING of those who measure bandwidth × delay (gRPC).
     pub(crate) const DATA_SENT: u32 = 4;
-    /// A DATA frame with content that was received: those who measure send a PING for it, too.
+    /// A DATA frame of at least [`Budget::WORTHWHILE`] that was received.
     pub(crate) const DATA_RECEIVED: u32 = 1;
-    /// A message that was complete.
-    pub(crate) const MESSAGE: u32 = 4;
+    /// Content that is worth its frame. Less earns nothing: else one byte would pay for a PING, and
+    /// a few of them for a reset.
+    pub(crate) const WORTHWHILE: usize = 256;
+    /// An exchange that was complete in both directions. A request alone earns nothing: it may be
+    /// reset right after its end (CVE-2023-44487).
+    pub(crate) const EXCHANGE: u32 = 4;
 
     pub(crate) fn new(now: Time) -> Self {
         Budget { balance: Self::CAPACITY, since: now }

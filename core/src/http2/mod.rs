@@ -13,6 +13,7 @@ mod encode;
 mod error;
 pub mod frame;
 mod message;
+mod past;
 mod settings;
 mod stream;
 mod streams;

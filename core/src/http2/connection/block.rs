@@ -168,8 +168,7 @@ impl Connection {
             }
             return Ok(Place::Request);
         }
-        let passed_over = self.passed_over.iter().any(|&(from, to)| (from..to).contains(&id));
-        if passed_over {
+        if self.past.was_passed_over(id) {
             return Err(Fault::Connection(Violation::StreamId));
         }
         self.late(id).map(|()| Place::Nowhere)
@@ -198,9 +197,6 @@ impl Connection {
         }
         let recv = if end { Half::Done } else { Half::Body };
         let stream = self.add_stream(id, recv, 0, io.now);
-        if end {
-            self.budget.earn(Budget::MESSAGE);
-        }
         match result {
             Ok(facts) => {
                 if let Some(stream) = self.streams.get_mut(stream) {
@@ -219,12 +215,7 @@ impl Connection {
 
     /// A new stream of the peer's: those below it that are idle are closed (RFC 9113 §5.1.1).
     fn note_peer_stream(&mut self, id: u32) {
-        /// Peers do not pass over ids, but a test may.
-        const REMEMBERED: usize = 16;
-        let next = if self.last_peer == 0 { 1 } else { self.last_peer + 2 };
-        if id > next && self.passed_over.len() < REMEMBERED {
-            self.passed_over.push((next, id));
-        }
+        self.past.note_opened(self.last_peer, id);
         self.last_peer = id;
     }
 
@@ -264,7 +255,6 @@ impl Connection {
             };
         }
         if end {
-            self.budget.earn(Budget::MESSAGE);
             self.drop_if_over(key);
         }
         Ok(Step::Message(Message::Response { stream: key, token, facts, end }))
@@ -297,7 +287,6 @@ impl Connection {
         })?;
         stream.recv = next;
         let token = stream.token;
-        self.budget.earn(Budget::MESSAGE);
         self.drop_if_over(key);
         Ok(Step::Message(Message::Trailers { stream: key, token }))
     }

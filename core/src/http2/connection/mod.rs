@@ -18,6 +18,7 @@ use bytes::BytesMut;
 use super::budget::Budget;
 use super::error::{ErrorCode, Fault, Violation};
 use super::frame::{self, PREFACE};
+use super::past::Past;
 use super::settings::{DEFAULT_WINDOW, MAX_WINDOW, Settings};
 use super::stream::{Flags, Half, Stream, StreamKey};
 use super::streams::Streams;
@@ -199,10 +200,7 @@ pub struct Connection {
     next_id: u32,
     /// The last stream that the peer opened.
     last_peer: u32,
-    /// Identifiers below `last_peer` that the peer passed over, as far as they are remembered.
-    passed_over: Vec<(u32, u32)>,
-    /// Streams that we reset lately: what still comes for them is nobody's fault.
-    reset: VecDeque<u32>,
+    past: Past,
     /// What the peer may still send on the connection.
     recv_window: i32,
     /// Received, and not yet given back.
@@ -347,8 +345,7 @@ impl Connection {
             streams: Streams::default(),
             next_id: 1,
             last_peer: 0,
-            passed_over: Vec::new(),
-            reset: VecDeque::new(),
+            past: Past::default(),
             recv_window: window.cast_signed(),
             recv_credit: 0,
             send_window: DEFAULT_WINDOW.cast_signed(),
@@ -514,9 +511,9 @@ impl Connection {
         self.streams.heap_bytes()
             + self.decoder.heap_bytes()
             + self.encoder.heap_bytes()
-            + 4 * self.reset.capacity()
+            + self.past.heap_bytes()
             + 8 * (self.sendable.capacity() + self.progressed.capacity())
-            + 8 * (self.passed_over.capacity() + self.unsettled.capacity())
+            + 8 * self.unsettled.capacity()
             + self.block.as_ref().map_or(0, |block| block.fragments.capacity())
     }
 
@@ -560,17 +557,8 @@ impl Connection {
     fn drop_if_over(&mut self, key: StreamKey) {
         if self.streams.get(key).is_some_and(Stream::is_over) {
             self.drop_stream(key);
+            self.budget.earn(Budget::EXCHANGE);
         }
-    }
-
-    /// Remembers a stream that we reset.
-    fn note_reset(&mut self, id: u32) {
-        /// As many calls as may be cancelled within one round trip; 1 KiB.
-        const REMEMBERED: usize = 256;
-        if self.reset.len() == REMEMBERED {
-            self.reset.pop_front();
-        }
-        self.reset.push_back(id);
     }
 
     fn spend(&mut self, cost: u32, now: Time) -> Result<(), Fault> {

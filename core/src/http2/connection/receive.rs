@@ -229,7 +229,7 @@ impl Connection {
             Going::Last(last) => !self.is_ours(id) && id > last,
             Going::No | Going::Announced(_) => false,
         };
-        if unprocessed || self.reset.contains(&id) {
+        if unprocessed || self.past.was_reset(id) {
             Ok(())
         } else {
             Err(Fault::Stream(id, Violation::StreamClosed))
@@ -282,7 +282,7 @@ impl Connection {
         self.credit_connection(length, io.tx);
         if content == 0 && !end {
             self.spend(Budget::EMPTY, io.now)?;
-        } else {
+        } else if content >= Budget::WORTHWHILE {
             self.budget.earn(Budget::DATA_RECEIVED);
         }
         let fault = |violation| Fault::Stream(header.stream, violation);
@@ -343,7 +343,6 @@ impl Connection {
         if end {
             // Not before: a stream both of whose directions are done is over.
             stream.recv = Half::Done;
-            self.budget.earn(Budget::MESSAGE);
             self.drop_if_over(key);
         }
         if content.is_empty() && !end {
@@ -527,7 +526,7 @@ impl Connection {
                     return Err(Violation::Overhead);
                 }
                 io.tx.append(|out| frame::write_reset(out, id, violation.code()));
-                self.note_reset(id);
+                self.past.note_reset(id);
                 let stream = self.streams.find(id);
                 let gone = stream.and_then(|key| self.drop_stream(key).map(|gone| (key, gone)));
                 Ok(match gone {

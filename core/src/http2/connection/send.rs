@@ -226,7 +226,7 @@ impl Connection {
     fn after_end(&mut self, tx: &mut OutQueue, key: StreamKey) {
         let Some(stream) = self.streams.get(key) else { return };
         if stream.is_over() {
-            self.drop_stream(key);
+            self.drop_if_over(key);
         } else if stream.flags.abandoned && stream.send == Half::Done {
             self.reset(tx, key, ErrorCode::NO_ERROR);
         }
@@ -314,7 +314,9 @@ impl Connection {
         if stream.queue.is_retaining() {
             self.retained += length;
         }
-        self.budget.earn(Budget::DATA_SENT);
+        // Cut short by a window that the peer opens a crack at a time: its next update is paid for.
+        let drip = !last && length < Budget::WORTHWHILE;
+        self.budget.earn(if drip { Budget::FRAME } else { Budget::DATA_SENT });
         if !core::mem::replace(&mut stream.flags.progressed, true) {
             self.progressed.push_back(key);
         }
@@ -402,7 +404,7 @@ impl Connection {
     pub fn reset(&mut self, tx: &mut OutQueue, key: StreamKey, code: ErrorCode) {
         if self.drop_stream(key).is_some() {
             tx.append(|out| frame::write_reset(out, key.id, code));
-            self.note_reset(key.id);
+            self.past.note_reset(key.id);
         }
     }
 

@@ -358,3 +358,21 @@ fn a_crumb_that_must_not_be_indexed_taints_its_line() {
 fn flags_of_a_request() -> u8 {
     frame::flags::END_STREAM | frame::flags::END_HEADERS
 }
+
+#[test]
+fn a_client_whose_identifiers_are_used_up_opens_no_more() {
+    let (mut client, mut server) = pair();
+    client.connection.next_id = MAX_WINDOW;
+    assert!(client.connection.capacity() > 0);
+    // RFC 9113 §5.1.1: the last one there is …
+    ask(&mut client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", true, 1);
+    let (_, at_server) = shuttle(&mut client, &mut server);
+    assert!(at_server[0].starts_with("request 2147483647 true"), "{at_server:?}");
+    // … and then none, but what is open goes on.
+    assert_eq!(client.connection.capacity(), 0);
+    let key = server.key(MAX_WINDOW);
+    server.connection.send_error(&mut server.tx, key, Reason::ConnectFailed, false);
+    let (at_client, _) = shuttle(&mut client, &mut server);
+    assert_eq!(at_client.len(), 1);
+    assert_eq!(client.connection.open_streams(), 0);
+}
