@@ -58,7 +58,11 @@ impl Engine {
             }
             let busy = self.sink_of(index, conn).is_some_and(|sink| {
                 // Streams share a room that may have become larger since.
-                sink.tx.unsent() > low || sink.http2().is_some_and(|sink| sink.queued() > 0)
+                let connecting = matches!(sink.state, State::Connecting(_));
+                // A request that is sent again goes on when its new connection is there.
+                connecting
+                    || sink.tx.unsent() > low
+                    || sink.http2().is_some_and(|sink| sink.queued() > 0)
             });
             ensure!(busy, "connection {index} is paused, and there is room");
         }
