@@ -9,5 +9,6 @@ pub mod harness;
 pub mod hpack;
 pub mod script;
 pub mod sim;
+pub mod streams;
 pub mod table;
 pub mod traffic;

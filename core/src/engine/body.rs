@@ -19,8 +19,11 @@ pub(super) enum Outgoing {
 }
 
 impl Outgoing {
-    /// Moves `n` bytes of a body.
+    /// Moves `n` bytes of a body; none are no chunk.
     pub(super) fn put(self, from: &mut BytesMut, n: usize, tx: &mut OutQueue) {
+        if n == 0 {
+            return;
+        }
         if canary!(FlippedByte) && n > 100 {
             from[n - 1] ^= 1;
         }

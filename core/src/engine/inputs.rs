@@ -11,7 +11,7 @@ use super::relay::Side;
 use super::{Drain, Engine};
 use crate::config::ListenerKind;
 use crate::error::{IoError, Reason};
-use crate::http2::ErrorCode;
+use crate::http2::{Connection, ErrorCode};
 use crate::sniff::Sniffer;
 use crate::stats::TcpStats;
 use crate::time::Time;
@@ -136,7 +136,7 @@ impl Engine {
     fn resume(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index) else { return };
         let ends = matches!(conn.state, State::Closing) || conn.flags.fin == Fin::Wanted;
-        let queued = conn.http2().is_some_and(|connection| connection.queued() > 0);
+        let queued = conn.http2().is_some_and(Connection::wants_to_send);
         let wakes_itself = ends || conn.flags.paused || !conn.rx.is_empty() || queued;
         let exchange = conn.exchange();
         let is_down = conn.endpoint.is_none();

@@ -154,6 +154,17 @@ impl Engine {
             ensure!(endpoints == counted, "service {index}: {endpoints} endpoints, {counted}");
         }
         for (index, endpoint) in &self.mesh.endpoints {
+            let serves = |id: &super::ConnId| {
+                let conn = self.conns.find(*id);
+                conn.is_some_and(|conn| {
+                    matches!(conn.state, State::Connecting(_) | State::Http2(_))
+                })
+            };
+            let waits = endpoint.waiting.iter().any(|&id| self.exchanges.get(id).is_some());
+            ensure!(
+                !waits || endpoint.multiplexed.iter().any(serves),
+                "at endpoint {index} they wait for nothing"
+            );
             let to = |conn: &Conn| conn.endpoint == Some(index as u32);
             let conns = self.conns.iter().filter(|(_, conn)| to(conn)).count();
             ensure!(conns == endpoint.conns as usize, "endpoint {index} miscounts connections");

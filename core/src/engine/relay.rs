@@ -289,7 +289,10 @@ pub(super) fn carry_to_stream(
     limits: &Limits,
 ) -> Carried {
     let room = stream_room(connection, limits);
-    let Some(body) = connection.body(stream) else { return Carried::default() };
+    let Some(body) = connection.body(stream) else {
+        // The head ended it: there is no body.
+        return Carried { done: decoder.is_done(), ..Carried::default() };
+    };
     let before = body.unsent();
     let mut carried = carry(decoder, rx, body, Outgoing::Frames, room, limits);
     let n = body.unsent() - before;

@@ -154,8 +154,16 @@ impl Engine {
         endpoint.removed = true;
         self.timers.endpoints.clear(index);
         self.close_idle(index);
-        if self.mesh.endpoints.get(index as usize).is_some_and(|endpoint| endpoint.conns == 0) {
+        self.forget_removed(index);
+    }
+
+    /// Forgets an endpoint that was removed, if it has no connections and nobody waits for it.
+    pub(super) fn forget_removed(&mut self, index: u32) {
+        let Some(endpoint) = self.mesh.endpoints.get(index as usize) else { return };
+        if endpoint.removed && endpoint.conns == 0 && endpoint.waiting.is_empty() {
+            let service = endpoint.service;
             self.mesh.drop_endpoint(index);
+            self.collect_service(service);
         }
     }
 

@@ -46,7 +46,9 @@ impl Engine {
         if self.conns.get(index).is_some_and(|conn| conn.flags.queued) {
             // Something came in the same turn: it may be just what was waited for.
             self.drive(index);
-            if self.timers.conns.is_set(index) {
+            // HTTP/2 has several deadlines: that one is set does not say that none has come.
+            let several = self.conns.get(index).is_some_and(|conn| conn.http2().is_some());
+            if self.timers.conns.is_set(index) && !several {
                 return;
             }
         }

@@ -30,7 +30,7 @@ mod client;
 mod end;
 mod heal;
 mod mesh;
-mod net;
+pub(crate) mod net;
 mod world;
 
 use crate::choose::{Choose, Seeded};

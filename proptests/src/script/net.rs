@@ -21,11 +21,11 @@ use crate::choose::Choose;
 use crate::traffic::wire::show;
 
 /// Holds, or says what does not.
-pub(super) type Check = Result<(), String>;
+pub(crate) type Check = Result<(), String>;
 
 /// Something that an engine's peers notice.
 #[derive(Debug)]
-pub(super) enum Note {
+pub(crate) enum Note {
     /// It wants to connect.
     Connect(ConnId, SocketAddr),
     /// Bytes arrived.
@@ -38,17 +38,17 @@ pub(super) enum Note {
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reset {
+pub(crate) enum Reset {
     Yes,
     No,
 }
 
 /// What an adapter knows of a connection.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     connected: bool,
     /// How many bytes the kernel takes.
-    pub(super) room: usize,
+    pub(crate) room: usize,
     /// The engine wants to write, and not everything is written.
     flush: bool,
     /// Our FIN was sent.
@@ -58,27 +58,27 @@ pub(super) struct Socket {
     /// A read is under way that may bring a whole buffer.
     armed: bool,
     /// The peer's FIN was passed on.
-    pub(super) eof: bool,
+    pub(crate) eof: bool,
     /// A failure was passed on: the engine must end it in the same turn.
     failed: bool,
 }
 
 /// An engine and everything that is outside of it but its peers.
 #[derive(Debug)]
-pub(super) struct Net {
-    pub(super) engine: Engine,
-    pub(super) now: Time,
-    pub(super) sockets: BTreeMap<ConnId, Socket>,
+pub(crate) struct Net {
+    pub(crate) engine: Engine,
+    pub(crate) now: Time,
+    pub(crate) sockets: BTreeMap<ConnId, Socket>,
     /// Connects that were not answered. The engine may have given up some of them.
-    pub(super) connects: Vec<(ConnId, SocketAddr)>,
-    pub(super) resolves: Vec<(QueryId, Arc<str>)>,
+    pub(crate) connects: Vec<(ConnId, SocketAddr)>,
+    pub(crate) resolves: Vec<(QueryId, Arc<str>)>,
     /// Connections that are over.
-    pub(super) dead: VecDeque<ConnId>,
-    pub(super) notes: VecDeque<Note>,
-    pub(super) events: Vec<Event>,
-    pub(super) trace: Trace,
+    pub(crate) dead: VecDeque<ConnId>,
+    pub(crate) notes: VecDeque<Note>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) trace: Trace,
     /// How often the engine was told something.
-    pub(super) inputs: u64,
+    pub(crate) inputs: u64,
     /// What every socket reads into, as an adapter does it.
     block: BytesMut,
     /// Tell people what happens.
@@ -86,7 +86,7 @@ pub(super) struct Net {
 }
 
 impl Net {
-    pub(super) fn new(config: Config, seed: u64) -> Self {
+    pub(crate) fn new(config: Config, seed: u64) -> Self {
         let now = Time::from_nanos(1);
         Net {
             engine: Engine::new(Arc::new(config), Seed::from_number(seed), now),
@@ -106,7 +106,7 @@ impl Net {
 
     // ---- What happens to the engine ----
 
-    pub(super) fn accept(&mut self, accepted: Accepted) -> Result<Option<ConnId>, String> {
+    pub(crate) fn accept(&mut self, accepted: Accepted) -> Result<Option<ConnId>, String> {
         let Some(conn) = self.engine.accept(self.now, accepted) else { return Ok(None) };
         self.insert(conn, true)?;
         Ok(Some(conn))
@@ -120,7 +120,7 @@ impl Net {
         Ok(())
     }
 
-    pub(super) fn input(&mut self, input: Input) {
+    pub(crate) fn input(&mut self, input: Input) {
         // What is in memory does not depend on where: nothing of the input is written as it is.
         let _ = write!(self.trace, "{:?}", self.now);
         self.inputs += 1;
@@ -137,7 +137,7 @@ impl Net {
     }
 
     /// Answers a connect; also one that the engine has given up.
-    pub(super) fn connected(&mut self, index: usize, result: Result<(), ConnectError>) {
+    pub(crate) fn connected(&mut self, index: usize, result: Result<(), ConnectError>) {
         let (conn, _) = self.connects.remove(index);
         match (self.sockets.get_mut(&conn), result) {
             (Some(socket), Ok(())) => socket.connected = true,
@@ -153,7 +153,7 @@ impl Net {
 
     /// How much of `want` may be read from a connection now. A read that is under way may bring more
     /// than the budget by now is.
-    pub(super) fn readable(&mut self, choose: &mut dyn Choose, conn: ConnId, want: usize) -> usize {
+    pub(crate) fn readable(&mut self, choose: &mut dyn Choose, conn: ConnId, want: usize) -> usize {
         let Some(socket) = self.sockets.get(&conn) else { return 0 };
         if !socket.connected || socket.eof || want == 0 {
             return 0;
@@ -166,7 +166,7 @@ impl Net {
     }
 
     /// A read brought these bytes.
-    pub(super) fn receive(&mut self, conn: ConnId, data: &[u8]) {
+    pub(crate) fn receive(&mut self, conn: ConnId, data: &[u8]) {
         if let Some(socket) = self.sockets.get_mut(&conn) {
             socket.armed = false;
         }
@@ -180,7 +180,7 @@ impl Net {
 
     /// A read brought the end; some kernels tell of it without one. Nothing happens if nothing is
     /// read for now.
-    pub(super) fn read_closed(&mut self, choose: &mut dyn Choose, conn: ConnId) {
+    pub(crate) fn read_closed(&mut self, choose: &mut dyn Choose, conn: ConnId) {
         let reads = self.engine.read_budget(conn) > 0 || choose.one_in(4);
         match self.sockets.get_mut(&conn) {
             Some(socket) if socket.connected && !socket.eof && (socket.armed || reads) => {
@@ -192,7 +192,7 @@ impl Net {
     }
 
     /// The peer has reset the connection.
-    pub(super) fn failed(&mut self, conn: ConnId, kind: IoError) -> bool {
+    pub(crate) fn failed(&mut self, conn: ConnId, kind: IoError) -> bool {
         match self.sockets.get_mut(&conn) {
             Some(socket) if socket.connected && !socket.failed => socket.failed = true,
             _ => return false,
@@ -201,12 +201,12 @@ impl Net {
         true
     }
 
-    pub(super) fn reload(&mut self, config: Config) {
+    pub(crate) fn reload(&mut self, config: Config) {
         self.input(Input::Command(Command::Reload(Arc::new(config))));
     }
 
     /// Lets the time be `to`, and everything fire that is due then.
-    pub(super) fn fire(&mut self, choose: &mut dyn Choose, to: Time) -> Check {
+    pub(crate) fn fire(&mut self, choose: &mut dyn Choose, to: Time) -> Check {
         self.now = self.now.max(to);
         for _ in 0..300 {
             self.input(Input::Timeout);
@@ -221,7 +221,7 @@ impl Net {
     // ---- What the engine does ----
 
     /// Ends the turn and does what comes out, until nothing more does.
-    pub(super) fn turn(&mut self, choose: &mut dyn Choose) -> Check {
+    pub(crate) fn turn(&mut self, choose: &mut dyn Choose) -> Check {
         for _ in 0..20_000 {
             self.engine.end_turn(self.now);
             if !self.perform_all(choose)? {
@@ -232,7 +232,7 @@ impl Net {
     }
 
     /// Does what the engine wants. True if it was told something.
-    pub(super) fn perform_all(&mut self, choose: &mut dyn Choose) -> Result<bool, String> {
+    pub(crate) fn perform_all(&mut self, choose: &mut dyn Choose) -> Result<bool, String> {
         let mut told = false;
         while let Some(output) = self.engine.poll_output() {
             let _ = write!(self.trace, "{output:?}");
@@ -270,7 +270,7 @@ impl Net {
     }
 
     /// The socket may take more than before: writes what the engine wants written.
-    pub(super) fn resume(&mut self, choose: &mut dyn Choose, conn: ConnId) {
+    pub(crate) fn resume(&mut self, choose: &mut dyn Choose, conn: ConnId) {
         if self.sockets.get(&conn).is_some_and(|socket| socket.flush) {
             self.write(choose, conn);
         }
@@ -381,12 +381,12 @@ impl Net {
 
 impl Net {
     /// Nothing waits to be written.
-    pub(super) fn is_flushed(&self) -> bool {
+    pub(crate) fn is_flushed(&self) -> bool {
         !self.sockets.values().any(|socket| socket.flush)
     }
 
     /// When everything is written and nothing is under way, whoever may be read was told so.
-    pub(super) fn check_told(&self) -> Check {
+    pub(crate) fn check_told(&self) -> Check {
         let waits = |(conn, socket): &(&ConnId, &Socket)| {
             socket.paused && !socket.eof && self.engine.read_budget(**conn) > 0
         };
@@ -414,7 +414,7 @@ impl Socket {
 
 /// A fingerprint of everything that an engine did.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Trace(pub(super) u64);
+pub(crate) struct Trace(pub(crate) u64);
 
 impl Trace {
     fn bytes(&mut self, bytes: &[u8]) {
@@ -438,6 +438,6 @@ impl Write for Trace {
 }
 
 /// A while.
-pub(super) fn millis(n: usize) -> Duration {
+pub(crate) fn millis(n: usize) -> Duration {
     Duration::from_millis(n as u64)
 }

@@ -106,11 +106,12 @@ impl Engine {
 
     /// When there is nothing more to take: ends, farewells, deadlines.
     fn after_http2(&mut self, index: u32) {
-        let (draining, now) = (self.is_draining(), self.now);
+        let now = self.now;
+        let drains = self.is_draining() && !self.is_needed(index);
         let Some(conn) = self.conns.get_mut(index) else { return };
         let eof = conn.flags.eof;
         let Some((connection, tx)) = conn.http2_mut() else { return };
-        if draining && !connection.is_going() {
+        if drains && !connection.is_going() {
             connection.shut_down(tx, now);
         }
         if eof {
@@ -125,14 +126,25 @@ impl Engine {
         self.rearm_http2(index);
     }
 
+    /// Is this a connection to an endpoint that what is in progress goes over, or waits for?
+    fn is_needed(&self, index: u32) -> bool {
+        let Some(conn) = self.conns.get(index).filter(|conn| conn.endpoint.is_some()) else {
+            return false;
+        };
+        let busy = conn.http2().is_some_and(|connection| connection.open_streams() > 0);
+        busy || self.awaits_relief(conn)
+    }
+
     /// Everything was said on a connection.
     fn http2_over(&mut self, index: u32) {
-        if self.conns.get(index).is_some_and(|conn| conn.endpoint.is_none()) {
+        let Some(conn) = self.conns.get(index) else { return };
+        let Some(endpoint) = conn.endpoint else {
             // What the client still sends must not meet a reset.
-            self.linger(index);
-        } else {
-            self.close_when_flushed(index);
-        }
+            return self.linger(index);
+        };
+        self.forget_multiplexed(endpoint, index);
+        self.close_when_flushed(index);
+        self.serve_waiting(endpoint);
     }
 
     /// After a connection was driven, before it is written: bodies take their turns.
@@ -171,6 +183,11 @@ impl Engine {
         }
         if self.awaits_relief(conn) {
             due = due.min(self.now + pool::STALLED);
+        }
+        if conn.endpoint.is_none() && connection.open_streams() > 0 {
+            let half_open = self.config.timeouts.half_open;
+            let look = conn.last + half_open;
+            due = due.min(if look > self.now { look } else { self.now + half_open });
         }
         self.timers.conns.set(index, due);
     }
@@ -221,9 +238,22 @@ impl Engine {
         }
     }
 
+    /// Does a client take nothing of what nobody but itself waits for?
+    fn is_unread(&self, index: u32) -> bool {
+        let Some(conn) = self.conns.get(index).filter(|conn| conn.endpoint.is_none()) else {
+            return false;
+        };
+        let silent = conn.last + self.config.timeouts.half_open <= self.now;
+        let busy = conn.http2().is_some_and(|connection| connection.open_streams() > 0);
+        silent && busy && !conn.is_flushed() && self.exchanges_of(index).is_empty()
+    }
+
     /// The deadline of a connection has come.
     pub(super) fn http2_due(&mut self, index: u32) {
         let now = self.now;
+        if self.is_unread(index) {
+            return self.http2_lost(index, Reason::ClientGone);
+        }
         self.give_up_unread(index);
         let resting = self.http2_rest(index) <= now;
         let Some(conn) = self.conns.get_mut(index) else { return };

@@ -46,8 +46,7 @@ impl Engine {
         endpoint: u32,
         request: Option<&Request<'_>>,
     ) {
-        let upgrade = self.exchanges.get(id).is_some_and(|exchange| exchange.traits.upgrade);
-        match self.choose(endpoint, upgrade) {
+        match self.choose(endpoint, self.needs_settings(id)) {
             Choice::Ready(index) => self.attach_stream(id, index, request),
             Choice::Wait => {
                 if let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) {
@@ -59,16 +58,25 @@ impl Engine {
         }
     }
 
-    /// `upgrade`: what the endpoint says about extended CONNECT has to be known.
-    fn choose(&mut self, endpoint: u32, upgrade: bool) -> Choice {
+    /// Has an endpoint to say first whether it knows extended CONNECT, or, to one that was refused,
+    /// how many streams it takes?
+    fn needs_settings(&self, id: ExchangeId) -> bool {
+        let exchange = self.exchanges.get(id);
+        exchange.is_some_and(|exchange| exchange.traits.upgrade || exchange.progress.replayed)
+    }
+
+    /// `settled`: only where SETTINGS have come.
+    fn choose(&mut self, endpoint: u32, settled: bool) -> Choice {
         let conns = &self.conns;
         let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else {
             return Choice::Refuse(Reason::ConnectFailed);
         };
-        let mut connecting = 0;
+        let (mut connecting, mut live) = (0, 0);
         for &id in &target.multiplexed {
-            match conns.find(id).map(|conn| &conn.state) {
-                Some(State::Http2(http2)) if upgrade && !http2.connection.is_ready() => {
+            let state = conns.find(id).map(|conn| &conn.state);
+            live += usize::from(matches!(state, Some(State::Http2(_) | State::Connecting(_))));
+            match state {
+                Some(State::Http2(http2)) if settled && !http2.connection.is_ready() => {
                     connecting += 1;
                 }
                 Some(State::Http2(http2)) if has_room(&http2.connection, &self.http2) => {
@@ -91,7 +99,6 @@ impl Engine {
         if target.removed || matches!(target.health, Health::Down { .. }) {
             return Choice::Elsewhere;
         }
-        let live = target.multiplexed.len();
         if live < CONNECTIONS && self.conns.len() < self.config.limits.connections {
             self.connect_http2(endpoint);
             return Choice::Wait;
@@ -163,7 +170,7 @@ impl Engine {
         self.touch(index);
         self.serve_waiting_of(index);
         let target = endpoint.and_then(|endpoint| self.mesh.endpoints.get(endpoint as usize));
-        if target.is_some_and(|target| target.removed)
+        if target.is_some_and(|target| target.removed && target.waiting.is_empty())
             && let Some(id) = self.conns.id(index)
         {
             self.forget_multiplexed(endpoint.unwrap_or(u32::MAX), index);
@@ -217,8 +224,7 @@ impl Engine {
             }
             // It is among those that wait: no connect is made for it twice.
             let waiting = target.waiting.pop_front();
-            let upgrade = self.exchanges.get(id).is_some_and(|exchange| exchange.traits.upgrade);
-            match self.choose(endpoint, upgrade) {
+            match self.choose(endpoint, self.needs_settings(id)) {
                 Choice::Ready(index) => self.attach_stream(id, index, None),
                 Choice::Wait => {
                     let target = self.mesh.endpoints.get_mut(endpoint as usize);
@@ -240,6 +246,7 @@ impl Engine {
         let all = all.filter(|(_, target)| stranded(target)).map(|(index, _)| index as u32);
         for endpoint in all.collect::<Vec<u32>>() {
             self.serve_waiting(endpoint);
+            self.forget_removed(endpoint);
         }
     }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::http2_rig::{Peer, frame, http2_config};
 use super::rig::*;
 use crate::config::{Config, Protocol, ServiceTimeouts};
-use crate::engine::{CloseKind, Command};
+use crate::engine::{CloseKind, Command, Input};
 use crate::http2::{self, ErrorCode};
 use crate::time::Duration;
 
@@ -293,6 +293,24 @@ fn a_drain_says_goodbye_in_two_steps_and_lets_streams_finish() {
 }
 
 #[test]
+fn a_drain_leaves_connections_to_what_waits_for_them() {
+    let (mut rig, mut client, mut app) = exchange(GET, true);
+    app.reset(&mut rig, 1, ErrorCode::REFUSED_STREAM);
+    app.run(&mut rig);
+    app.shut_down(&mut rig);
+    app.reset(&mut rig, 3, ErrorCode::CANCEL);
+    client.run(&mut rig);
+    client.ask(&mut rig, GET, true);
+    let mut first = Peer::endpoint(&mut rig);
+    rig.command(Command::Drain);
+    first.reset(&mut rig, 1, ErrorCode::REFUSED_STREAM);
+    first.run(&mut rig);
+    first.ok(&mut rig, 3);
+    client.run(&mut rig);
+    assert!(client.head(3).starts_with("HTTP/1.1 200 "), "{:?}", client.on(3));
+}
+
+#[test]
 fn an_endpoint_that_is_removed_finishes_its_streams() {
     let (mut rig, mut client, mut app) = exchange(GET, true);
     let mut without = http2_config();
@@ -324,7 +342,7 @@ fn what_waits_for_a_stream_goes_elsewhere_when_its_endpoint_is_removed() {
     }
     let (abandoned, _) = rig.connects[0];
     rig.command(Command::Reload(Arc::new(changed)));
-    rig.input(crate::engine::Input::Connected {
+    rig.input(Input::Connected {
         conn: abandoned,
         result: Err(crate::error::ConnectError::Refused),
     });
@@ -365,6 +383,22 @@ fn a_client_that_reads_nothing_does_not_keep_an_idle_connection() {
 }
 
 #[test]
+fn a_client_that_does_not_even_read_an_end_is_given_up() {
+    let mut config = http2_config();
+    config.limits.stream_buffer = 50;
+    let mut rig = Rig::with(config);
+    let mut client = Peer::client(&mut rig);
+    client.ask(&mut rig, GET, true);
+    let mut app = Peer::endpoint(&mut rig);
+    rig.blocked.push(client.conn);
+    let head = "HTTP/1.1 200 OK\r\nx-long: 0123456789012345678901234567890123456789\r\n\r\n";
+    app.answer(&mut rig, 1, head, false);
+    app.send(&mut rig, 1, b"", true);
+    rig.pass(Duration::from_mins(5));
+    assert_eq!(rig.closed(client.conn), [CloseKind::Abort]);
+}
+
+#[test]
 fn an_endpoint_that_is_silent_is_asked_and_then_given_up() {
     let (mut rig, mut client, mut app) = exchange(GET, true);
     rig.pass(Duration::from_millis(10_500));
@@ -394,6 +428,19 @@ fn settings_that_are_not_acknowledged_cost_the_connection() {
     assert_eq!(rig.closed(conn).first(), Some(&CloseKind::Half));
     rig.pass(Duration::from_mins(2));
     assert_eq!(rig.engine.gauges().accepted, 0);
+}
+
+#[test]
+fn a_deadline_that_comes_with_bytes_is_a_deadline_all_the_same() {
+    let mut rig = Rig::with(http2_config());
+    let conn = rig.client();
+    let hello = [&http2::frame::PREFACE[..], &frame(4, 0, 0, b"")[..]].concat();
+    rig.receive(conn, &hello);
+    rig.now += Duration::from_secs(11);
+    let ping = bytes::BytesMut::from(&frame(6, 0, 0, &[0; 8])[..]);
+    rig.engine.handle_input(rig.now, Input::Received { conn, data: ping });
+    rig.input(Input::Timeout);
+    assert_eq!(rig.closed(conn).first(), Some(&CloseKind::Half));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::http2_rig::{Peer, frame, http2_config, narrow, run};
 use super::rig::*;
 use crate::engine::Engine;
 use crate::error::Reason;
-use crate::http2::ErrorCode;
+use crate::http2::{self, ErrorCode};
 use crate::time::Duration;
 
 const GET: &str = "GET /a HTTP/1.1\r\nHost: h2.example\r\n\r\n";
@@ -50,6 +50,44 @@ fn an_upload_waits_for_the_endpoint_and_then_goes_on() {
         }
         assert_eq!(client.connection.queued(), 0);
     }
+}
+
+#[test]
+fn an_end_that_finds_the_queue_full_goes_when_it_is_not() {
+    let mut config = http2_config();
+    config.limits.stream_buffer = 50;
+    let mut rig = Rig::with(config);
+    let mut client = Peer::client(&mut rig);
+    client.ask(&mut rig, GET, true);
+    let mut app = Peer::endpoint(&mut rig);
+    rig.blocked.push(client.conn);
+    let head = "HTTP/1.1 200 OK\r\nx-long: 0123456789012345678901234567890123456789\r\n\r\n";
+    app.answer(&mut rig, 1, head, false);
+    app.send(&mut rig, 1, b"", true);
+    rig.unblock(client.conn);
+    client.run(&mut rig);
+    assert!(client.on(1).end);
+}
+
+#[test]
+fn what_was_taken_of_the_first_window_is_given_back_of_the_second() {
+    let mut rig = Rig::with(http2_config());
+    let down = rig.client();
+    // A client that has not read our SETTINGS: 32,320 bytes, less than half of what it may send.
+    let hello = [&http2::frame::PREFACE[..], &frame(4, 0, 0, b"")[..]].concat();
+    rig.receive(down, &hello);
+    let head = [&[0x83, 0x86, 0x84, 0x41, 10][..], b"h2.example"].concat();
+    rig.receive(down, &frame(1, 4, 1, &head));
+    let mut app = Peer::endpoint(&mut rig);
+    for _ in 0..2 {
+        rig.receive(down, &frame(0, 0, 1, &[7; 16_160]));
+    }
+    app.run(&mut rig);
+    rig.taken(down);
+    assert_eq!(app.on(1).body.len(), 32_320);
+    rig.receive(down, &frame(4, 1, 0, b""));
+    let update = frame(8, 0, 1, &u32::to_be_bytes(32_320));
+    assert_eq!(rig.taken(down), update);
 }
 
 #[test]

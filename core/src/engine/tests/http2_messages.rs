@@ -212,9 +212,23 @@ fn a_hundred_continue_and_a_body_of_any_framing() {
             }
             client.run(&mut rig);
             assert!(client.on(id).end);
+            assert_eq!(rig.engine.gauges().exchanges, 0);
             assert_eq!(client.head(id).split("\r\n").next(), Some("HTTP/1.1 200 OK"));
         }
     }
+}
+
+#[test]
+fn an_end_without_a_byte_is_one_last_chunk() {
+    let mut rig = rig();
+    let mut client = Peer::client(&mut rig);
+    let post = "POST / HTTP/1.1\r\nHost: h1.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let id = client.ask(&mut rig, post, false);
+    let up = rig.connect();
+    rig.written(up);
+    client.send(&mut rig, id, b"abc", false);
+    client.send(&mut rig, id, b"", true);
+    assert_eq!(rig.written(up), "3\r\nabc\r\n0\r\n\r\n");
 }
 
 #[test]

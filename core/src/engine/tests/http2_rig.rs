@@ -254,6 +254,11 @@ impl Peer {
         self.run(rig);
     }
 
+    pub(super) fn shut_down(&mut self, rig: &mut Rig) {
+        self.connection.shut_down(&mut self.tx, rig.now);
+        self.run(rig);
+    }
+
     /// Reads, and says nothing.
     pub(super) fn pull_only(&mut self, rig: &mut Rig) {
         self.pull(rig);

@@ -440,6 +440,11 @@ impl Connection {
         self.queued
     }
 
+    /// Are there streams that wait for room in the queue: with body bytes, or only with their end?
+    pub fn wants_to_send(&self) -> bool {
+        !self.sendable.is_empty()
+    }
+
     /// Body bytes that this connection keeps: those that wait, and those that may have to be sent
     /// again.
     pub fn buffered(&self) -> usize {

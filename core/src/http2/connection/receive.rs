@@ -413,7 +413,7 @@ impl Connection {
         io: &mut Io<'_>,
     ) -> Result<Step, Fault> {
         if header.has(flags::ACK) {
-            return self.settings_acked();
+            return self.settings_acked(io);
         }
         let streams = self.streams.len() as u32 / Budget::STREAMS_PER_UNIT;
         self.spend(Budget::SETTINGS + streams, io.now)?;
@@ -455,7 +455,7 @@ impl Connection {
     }
 
     /// Our SETTINGS hold from here on: streams begin with our window, not with the default.
-    fn settings_acked(&mut self) -> Result<Step, Fault> {
+    fn settings_acked(&mut self, io: &mut Io<'_>) -> Result<Step, Fault> {
         if self.settings_due.take().is_none() {
             return Err(Fault::Connection(Violation::SettingsAck));
         }
@@ -467,6 +467,12 @@ impl Connection {
         for (_, stream) in self.streams.values_mut() {
             stream.recv_window = (i64::from(stream.recv_window) + change) as i32;
             stream.window = (i64::from(stream.window) + change) as u32;
+        }
+        // What was too little to give back of the larger window is enough of the smaller one, and the
+        // peer may wait for it.
+        let keys: Vec<StreamKey> = self.streams.keys().collect();
+        for key in keys {
+            self.credit_stream(io.tx, key, false);
         }
         Ok(Step::Next)
     }

@@ -15,6 +15,7 @@ use crate::buf::OutQueue;
 use crate::error::Reason;
 use crate::hpack::Encoder;
 use crate::http::{Request, Response};
+use crate::http1::trailer_count;
 use crate::time::{Duration, Time};
 
 /// How long streams that were opened before a GOAWAY was seen may take to arrive.
@@ -247,6 +248,11 @@ impl Connection {
         let dropped = encode::check_trailers(section)?;
         let Some(stream) = self.streams.get_mut(key) else { return Ok(dropped) };
         if stream.send != Half::Body || stream.flags.ending {
+            return Ok(dropped);
+        }
+        if dropped == trailer_count(section) {
+            // A block without fields is legal, and what no peer expects.
+            self.body_added(key, 0, true);
             return Ok(dropped);
         }
         stream.flags.ending = true;
