@@ -1,4 +1,4 @@
-//! Everything at once: the bytes are the choices of a script.
+//! A whole mesh: the bytes are its choices.
 
 #![cfg_attr(fuzzing, no_main)]
 

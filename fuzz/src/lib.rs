@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::{env, fs, io};
 
 use selvedge_proptests::choose::Bytes;
+use selvedge_proptests::sim::{self, Scope};
 use selvedge_proptests::{codec, hpack, script};
 
 pub use codec::{http1_body, http1_request, http1_response, sniff};
@@ -20,11 +21,21 @@ pub use selvedge_proptests::differential::http1_differential;
 /// No script is longer: a fuzzer must not win by being slow.
 const STEPS: usize = 2000;
 
-/// The script whose choices are these bytes.
+/// The mesh whose choices are these bytes: clients, two engines at least, apps and discovery.
 ///
 /// # Panics
 /// If something does not hold.
 pub fn engine(data: &[u8]) {
+    if let Some(violation) = sim::run(&mut Bytes::new(data), &Scope::SMALL).violation {
+        panic!("{violation}");
+    }
+}
+
+/// The script around one engine whose choices are these bytes: inputs in odd orders.
+///
+/// # Panics
+/// If something does not hold.
+pub fn script(data: &[u8]) {
     if let Err(error) = script::run(&mut Bytes::new(data), STEPS) {
         panic!("{error}");
     }

@@ -60,6 +60,11 @@ fn engine() {
 }
 
 #[test]
+fn script() {
+    replay("script", selvedge_fuzz::script);
+}
+
+#[test]
 fn hpack_decode() {
     replay("hpack_decode", selvedge_fuzz::hpack_decode);
 }

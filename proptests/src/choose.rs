@@ -154,18 +154,26 @@ impl Choose for Recorder<'_> {
 }
 
 /// Every combination of the choices that are made through [`Choose::focus`], one after another, as
-/// an odometer counts; every other choice is 0.
-#[derive(Debug, Default)]
+/// an odometer counts. Every other choice is that of a seed, the same in every combination.
+#[derive(Debug)]
 pub struct Odometer {
     /// Each choice so far, and its bound.
     digits: Vec<(usize, usize)>,
     at: usize,
+    seed: u64,
+    others: Seeded,
 }
 
 impl Odometer {
+    /// The first combination.
+    pub fn new(seed: u64) -> Self {
+        Odometer { digits: Vec::new(), at: 0, seed, others: Seeded::new(seed) }
+    }
+
     /// Goes on to the next combination; false if there is none.
     pub fn advance(&mut self) -> bool {
         self.at = 0;
+        self.others = Seeded::new(self.seed);
         while let Some((digit, bound)) = self.digits.last_mut() {
             if *digit + 1 < *bound {
                 *digit += 1;
@@ -178,8 +186,8 @@ impl Odometer {
 }
 
 impl Choose for Odometer {
-    fn below(&mut self, _: usize) -> usize {
-        0
+    fn below(&mut self, bound: usize) -> usize {
+        self.others.below(bound)
     }
 
     fn focus(&mut self, bound: usize) -> usize {
@@ -223,7 +231,7 @@ mod tests {
 
     #[test]
     fn an_odometer_shows_every_combination_once() {
-        let mut odometer = Odometer::default();
+        let mut odometer = Odometer::new(0);
         let mut seen = Vec::new();
         loop {
             let first = odometer.focus(3);

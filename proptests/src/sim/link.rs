@@ -129,6 +129,10 @@ pub(super) enum Trap {
     Break,
     /// What follows does not arrive for so many nanoseconds.
     Hole(u64),
+    /// What follows is written a little later.
+    Cut,
+    /// A host is woken.
+    Wake { host: HostId, slot: u32, token: u32 },
 }
 
 /// One direction of a link.

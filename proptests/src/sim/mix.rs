@@ -113,6 +113,8 @@ faults! {
 pub struct Mix {
     /// Once in so many times, by `Fault as usize`; 0: never.
     rates: [u16; Fault::ALL.len()],
+    /// Faults that happen without being drawn, as bits.
+    planned: u64,
     /// The largest body.
     pub(super) largest: usize,
     /// How long a link takes, in nanoseconds.
@@ -133,6 +135,7 @@ impl Mix {
     pub fn calm() -> Self {
         Mix {
             rates: [0; Fault::ALL.len()],
+            planned: 0,
             largest: 1024,
             latency: 100_000,
             batches: false,
@@ -150,7 +153,7 @@ impl Mix {
                 mix.set(fault, pick(choose, &RATES));
             }
         }
-        mix.largest = pick(choose, &[1024, 100, 5000, 1024, 5000, 16_384, 40_000, 100_000]);
+        mix.largest = pick(choose, &[1024, 100, 5000, 1024, 5000, 16_384, 40_000, 300_000]);
         mix.latency = pick(choose, &[100_000, 1_000, 1_000_000, 20_000_000]);
         mix.batches = choose.flip();
         mix.shuffles = choose.flip();
@@ -163,9 +166,14 @@ impl Mix {
         self.rates[fault as usize] = rate;
     }
 
+    /// A fault will happen, and is not drawn.
+    pub(super) fn plan(&mut self, fault: Fault) {
+        self.planned |= 1 << fault as u64;
+    }
+
     /// Can it happen in this run?
     pub fn has(&self, fault: Fault) -> bool {
-        self.rates[fault as usize] > 0
+        self.rates[fault as usize] > 0 || self.planned >> fault as u64 & 1 == 1
     }
 
     /// Can any of them happen in this run?

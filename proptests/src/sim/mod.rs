@@ -17,19 +17,20 @@ mod link;
 mod mix;
 mod model;
 mod net;
+mod recut;
 mod report;
 mod shrink;
+mod small;
 mod topology;
 mod trace;
 mod world;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use golden::{GOLDEN, golden_hashes, kept_hashes, write_golden};
 pub use invariant::{Checks, Invariant, Violation};
 pub use mix::{Fault, Mix};
 pub use report::{Coverage, EVENTS, OUTPUTS, Report, TIMERS};
 pub use shrink::{Scenario, record, shrink};
+pub use small::{Tried, exhaust};
 pub use trace::Fingerprint;
 pub use world::Scope;
 
@@ -57,14 +58,7 @@ pub fn run_shown(choose: &mut dyn Choose, scope: &Scope) -> Outcome {
 
 fn play(choose: &mut dyn Choose, scope: &Scope, shown: bool) -> Outcome {
     let mut world = World::draw(choose, scope, shown);
-    let result = catch_unwind(AssertUnwindSafe(|| world.play()));
-    let result = result.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        let text = text.unwrap_or_default();
-        Err(invariant::violated(Invariant::Hostile, format!("panic: {text}")))
-    });
-    let violation = result.err().map(|violation| Violation { step: world.steps, ..*violation });
+    let violation = world.play_caught();
     Outcome { report: world.report(), violation }
 }
 

@@ -66,6 +66,18 @@ pub(super) enum Event {
     Command { engine: u16, command: Command },
 }
 
+impl Event {
+    /// The direction of a link that it happens in.
+    fn direction(&self) -> Option<(LinkId, usize)> {
+        match *self {
+            Event::Deliver { link, from, .. }
+            | Event::Fin { link, from }
+            | Event::Reset { link, from, .. } => Some((link, from)),
+            _ => None,
+        }
+    }
+}
+
 /// What discovery answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -73,6 +85,17 @@ pub(super) enum Answer {
     Good,
     /// That it does not know.
     Fails,
+}
+
+/// One fault that is not drawn: at which byte of which direction what happens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) link: LinkId,
+    pub(super) from: usize,
+    pub(super) at: u64,
+    pub(super) trap: Trap,
+    /// And the two events after that change places.
+    pub(super) swap: bool,
 }
 
 struct Entry {
@@ -109,6 +132,10 @@ pub(super) struct Net<'a> {
     pub(super) tick: u64,
     heap: BinaryHeap<Reverse<Entry>>,
     seq: u64,
+    /// What is to happen at the first byte of links that do not exist yet.
+    pub(super) plan: Option<Plan>,
+    /// The next two events change places.
+    swap: bool,
     pub(super) links: Vec<Link>,
     pub(super) mix: Mix,
     /// Nothing goes wrong any more.
@@ -127,6 +154,8 @@ impl<'a> Net<'a> {
             tick: 0,
             heap: BinaryHeap::new(),
             seq: 0,
+            plan: None,
+            swap: false,
             links: Vec::new(),
             mix,
             healed: false,
@@ -141,7 +170,18 @@ impl<'a> Net<'a> {
 
     /// The next thing that happens; time moves there.
     pub(super) fn next(&mut self) -> Option<Event> {
-        let Reverse(entry) = self.heap.pop()?;
+        let Reverse(mut entry) = self.heap.pop()?;
+        if std::mem::take(&mut self.swap)
+            && let Some(Reverse(second)) = self.heap.pop()
+        {
+            // What one end sends arrives in its order.
+            if entry.event.direction().is_none_or(|it| second.event.direction() != Some(it)) {
+                entry.at = second.at;
+                self.heap.push(Reverse(std::mem::replace(&mut entry, second)));
+            } else {
+                self.heap.push(Reverse(second));
+            }
+        }
         self.now = self.now.max(entry.at);
         Some(entry.event)
     }
@@ -210,6 +250,9 @@ impl<'a> Net<'a> {
         };
         for pipe in &mut link.pipes {
             self.shape(pipe);
+        }
+        if let Some(plan) = self.plan.filter(|plan| plan.link == id) {
+            link.pipes[plan.from].trap = Some((plan.at, plan.trap));
         }
         self.links.push(link);
         let trip = Duration::from_nanos(2 * delay);
@@ -330,11 +373,14 @@ impl<'a> Net<'a> {
         if self.healed {
             return;
         }
+        self.swap = self.plan.is_some_and(|plan| plan.swap);
         match trap {
             Trap::Break => {
                 self.trace.line(self.now, "link", || format!("l{id} breaks after {at} bytes"));
                 self.break_link(id);
             }
+            Trap::Cut => {}
+            Trap::Wake { host, slot, token } => self.wake(Duration::ZERO, host, slot, token),
             Trap::Hole(nanos) => {
                 self.trace.line(self.now, "link", || format!("l{id} becomes a black hole"));
                 pipe.hole = true;

@@ -70,9 +70,12 @@ fn direct_ip(n: usize) -> IpAddr {
 
 impl Topology {
     pub(super) fn draw(choose: &mut dyn Choose, mix: &Mix) -> Self {
-        let outbound = choose.within(1, 2);
-        let inbound = choose.within(1, 3);
-        let direct = choose.within(1, 3);
+        let sizes = [choose.within(1, 2), choose.within(1, 3), choose.within(1, 3)];
+        Self::sized(choose, mix, sizes)
+    }
+
+    /// So many outbound and inbound engines, and apps without one.
+    fn sized(choose: &mut dyn Choose, mix: &Mix, [outbound, inbound, direct]: [usize; 3]) -> Self {
         let mut apps = Vec::new();
         for n in 0..inbound {
             apps.push(app(inbound_ip(n), BEHIND, false));
@@ -114,6 +117,15 @@ impl Topology {
         Topology { outbound, inbound, apps, named }
     }
 
+    /// The smallest that has a client, two engines and an app.
+    pub(super) fn small(choose: &mut dyn Choose, mix: &Mix) -> Self {
+        let mut small = Self::sized(choose, mix, [1, 1, 1]);
+        for service in &mut small.outbound[0].1.services {
+            service.endpoints = vec![endpoint((inbound_ip(0), INBOUND).into())];
+        }
+        small
+    }
+
     /// What may happen here.
     pub(super) fn model(&self) -> Model {
         let config = &self.outbound[0].1;
@@ -143,6 +155,12 @@ impl Topology {
         };
         let apps = self.apps.iter().enumerate();
         apps.fold(0, |bits, (index, app)| bits | u64::from(leads(app)) << index)
+    }
+
+    /// To the first outbound engine, with HTTP.
+    pub(super) fn first_place(&self) -> Place {
+        let to = SocketAddr::new(self.outbound[0].0, OUTBOUND);
+        Place { to, original_dst: None, speaks: Speaks::Http1, apps: 0 }
     }
 
     /// Where a client may connect.
@@ -222,12 +240,17 @@ fn services(choose: &mut dyn Choose, mix: &Mix, inbound: usize, direct: usize) -
     services
 }
 
-fn service(name: &str, endpoints: Vec<Endpoint>) -> Service {
+/// An address of a host that is in no topology.
+pub(super) fn address(host: u8, port: u16) -> SocketAddr {
+    ([10, 3, 0, host], port).into()
+}
+
+pub(super) fn service(name: &str, endpoints: Vec<Endpoint>) -> Service {
     let timeouts = ServiceTimeouts::default();
     Service { name: name.into(), endpoints, opaque: false, protocol: Protocol::default(), timeouts }
 }
 
-fn endpoint(addr: SocketAddr) -> Endpoint {
+pub(super) fn endpoint(addr: SocketAddr) -> Endpoint {
     Endpoint { target: Target::Addr(addr), weight: 1 }
 }
 

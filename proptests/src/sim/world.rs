@@ -1,6 +1,7 @@
 //! Everything at once: hosts, links and time.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use selvedge_core::error::ConnectError;
@@ -11,11 +12,12 @@ use super::host::app::App;
 use super::host::client::Client;
 use super::host::discovery::Discovery;
 use super::host::engine::EngineHost;
-use super::invariant::{Check, Invariant, violated};
+use super::invariant::{Check, Invariant, Violation, violated};
 use super::link::{Cut, End, FAR, LinkId, LinkState, NEAR};
 use super::mix::{Fault, Mix};
 use super::model::Ended;
 use super::net::{Event, HostId, Net};
+use super::recut;
 use super::report::Report;
 use super::topology::{INBOUND, Topology};
 use crate::choose::Choose;
@@ -68,6 +70,13 @@ impl<'a> World<'a> {
         Self::new(choose, mix, &topology, clients, shown)
     }
 
+    /// One client with one request, and nothing that goes wrong by chance.
+    pub(super) fn small(choose: &'a mut dyn Choose, mix: Mix) -> Self {
+        let topology = Topology::small(choose, &mix);
+        let client = Client::new(0, topology.first_place(), 1);
+        Self::new(choose, mix, &topology, vec![client], false)
+    }
+
     fn new(
         choose: &'a mut dyn Choose,
         mix: Mix,
@@ -97,8 +106,19 @@ impl<'a> World<'a> {
         World { net, engines, clients, apps, discovery, steps: 0 }
     }
 
-    /// Plays it to its end.
-    pub(super) fn play(&mut self) -> Check {
+    /// Plays it to its end: what did not hold. A panic is a violation, too.
+    pub(super) fn play_caught(&mut self) -> Option<Violation> {
+        let result = catch_unwind(AssertUnwindSafe(|| self.play()));
+        let result = result.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            let text = text.unwrap_or_default();
+            Err(violated(Invariant::Hostile, format!("panic: {text}")))
+        });
+        result.err().map(|violation| Violation { step: self.steps, ..*violation })
+    }
+
+    fn play(&mut self) -> Check {
         for engine in &mut self.engines {
             engine.start(&mut self.net)?;
         }
@@ -129,7 +149,9 @@ impl<'a> World<'a> {
             }
             self.step()?;
         }
-        self.check_end()
+        self.check_end()?;
+        let recut = recut::check(self.net.choose);
+        self.net.checks.result(Invariant::Determinism, recut)
     }
 
     fn step(&mut self) -> Check {

@@ -143,7 +143,8 @@ pub struct Ask<'a> {
 }
 
 /// Sizes that something happens at.
-const SIZES: [usize; 12] = [0, 1, 2, 15, 16, 100, 1023, 1024, 5000, 16_384, 40_000, 100_000];
+const SIZES: [usize; 13] =
+    [0, 1, 2, 15, 16, 100, 1023, 1024, 5000, 16_384, 40_000, 100_000, 300_000];
 
 pub(crate) fn size(choose: &mut dyn Choose, largest: usize) -> usize {
     let most = SIZES.iter().filter(|&&size| size <= largest).count();

@@ -23,8 +23,8 @@ const READ: u32 = 2;
 const DROP: u32 = 3;
 const GO: u32 = 4;
 /// The same, of no connection.
-const NOBODY: u32 = u32::MAX;
-const GO_DOWN: u32 = 5;
+pub(in crate::sim) const NOBODY: u32 = u32::MAX;
+pub(in crate::sim) const GO_DOWN: u32 = 5;
 const COME_UP: u32 = 6;
 
 /// See the [module](self).

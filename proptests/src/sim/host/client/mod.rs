@@ -20,7 +20,7 @@ use http1::Http1;
 /// Tokens of wake-ups.
 const CONNECT: u32 = 0;
 const GO: u32 = 1;
-const ABORT: u32 = 2;
+pub(in crate::sim) const ABORT: u32 = 2;
 const LEAVE: u32 = 3;
 const READ: u32 = 4;
 const FREE: u32 = 5;

@@ -1,0 +1,88 @@
+//! What must hold of an engine, seen from outside.
+
+use selvedge_core::limits::Limits;
+
+use super::EngineHost;
+use crate::sim::invariant::{Check, Invariant};
+use crate::sim::net::Net;
+
+impl EngineHost {
+    /// What the worker holds stays near its cap: one connection more than the cap allows may have
+    /// been read when it was met, and each has its own bound.
+    pub(super) fn check_buffers(&self, net: &mut Net<'_>) -> Check {
+        let gauges = self.engine.gauges();
+        let limits = &self.config.limits;
+        let each = 2 * limits.stream_buffer.max(limits.header_bytes)
+            + limits.replay_bytes
+            + Limits::PIPELINE_BYTES
+            + 3 * Limits::READ_BLOCK;
+        let most = limits.buffer_bytes + gauges.connections * each;
+        let held = gauges.buffered_bytes;
+        net.checks.that(Invariant::Caps, held <= most, || {
+            format!("{} holds {held} bytes, and {most} are allowed", self.id)
+        })
+    }
+
+    /// Everything that must hold between turns.
+    pub(in crate::sim) fn check(&mut self, net: &mut Net<'_>) -> Check {
+        net.checks.result(Invariant::Caps, self.engine.check_buffers())?;
+        net.checks.result(Invariant::Credit, self.engine.check_credit())?;
+        net.checks.result(Invariant::Load, self.engine.check_load())?;
+        let gauges = self.engine.gauges();
+        let open = self.open();
+        net.checks.that(Invariant::Drains, gauges.connections == open, || {
+            format!("{} connections, {open} sockets", gauges.connections)
+        })?;
+        for socket in self.sockets.iter().flatten() {
+            let mut io = [&[][..]; 1];
+            let conn = socket.conn;
+            let offers = self.engine.write_bufs(conn, &mut io) > 0;
+            net.checks.that(Invariant::Credit, !offers || socket.flush, || {
+                format!("{} {conn:?} has bytes to write and nobody was told", self.id)
+            })?;
+            let told = !socket.paused || self.engine.read_budget(conn) == 0;
+            net.checks.that(Invariant::Credit, told, || {
+                format!("{} {conn:?} may be read and nobody was told", self.id)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Is nothing left?
+    pub(in crate::sim) fn is_idle(&self) -> bool {
+        let gauges = self.engine.gauges();
+        (gauges.connections, gauges.exchanges, gauges.buffered_bytes) == (0, 0, 0)
+    }
+
+    /// What must hold when everything has ended.
+    pub(in crate::sim) fn check_end(&mut self, net: &mut Net<'_>) -> Check {
+        self.check(net)?;
+        let snapshot = self.engine.snapshot();
+        let gauges = snapshot.gauges;
+        net.checks.that(Invariant::Drains, self.is_idle() && gauges.accepted == 0, || {
+            format!("{} keeps {gauges:?}", self.id)
+        })?;
+        let told = u32::from(self.draining);
+        net.checks.that(Invariant::Drains, self.drained == told, || {
+            format!("{} said {} times that it is drained", self.id, self.drained)
+        })?;
+        let mut moved = [0; 2];
+        for direction in &snapshot.directions {
+            let tcp = &direction.accepted;
+            moved = [moved[0] + tcp.read_bytes, moved[1] + tcp.write_bytes];
+            net.checks.that(Invariant::Drains, tcp.opens == tcp.closes, || {
+                format!("{} counted {tcp:?}", self.id)
+            })?;
+        }
+        net.checks.that(Invariant::Credit, moved == self.moved, || {
+            format!("{} counted {moved:?} bytes, and moved {:?}", self.id, self.moved)
+        })?;
+        for service in &snapshot.services {
+            let loaded = service.endpoints.iter().find(|endpoint| endpoint.pending > 0);
+            net.checks.that(Invariant::Load, loaded.is_none() && service.queued == 0, || {
+                format!("{} is still loaded: {loaded:?}, {} queued", self.id, service.queued)
+            })?;
+        }
+        Ok(())
+    }
+}

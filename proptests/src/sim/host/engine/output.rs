@@ -1,0 +1,169 @@
+//! What an engine wants done.
+
+use std::net::SocketAddr;
+
+use selvedge_core::config::Target;
+use selvedge_core::engine::{CloseKind, ConnId, Event as Told, Output};
+use selvedge_core::time::Time;
+
+use super::{EngineHost, ROUNDS};
+use crate::sim::invariant::{Check, Invariant, violated};
+use crate::sim::link::NEAR;
+use crate::sim::mix::Fault;
+use crate::sim::net::Net;
+
+impl EngineHost {
+    /// Ends the turn and does what comes out, until nothing more does.
+    pub(super) fn settle(&mut self, net: &mut Net<'_>) -> Check {
+        let mut rounds = 0;
+        let mut told = true;
+        net.tick += 1;
+        while told {
+            self.engine.end_turn(net.now);
+            told = false;
+            while let Some(output) = self.engine.poll_output() {
+                net.coverage.output(&output);
+                told |= self.perform(net, output)?;
+            }
+            rounds += 1;
+            if rounds > ROUNDS {
+                return Err(violated(Invariant::Progress, "a turn does not end"));
+            }
+        }
+        net.checks.counts[Invariant::Hostile as usize] += 1;
+        for conn in std::mem::take(&mut self.broken) {
+            let gone = self.socket(conn).is_none();
+            net.checks.that(Invariant::Drains, gone, || {
+                format!("{:?} {conn:?} broke and is still there", self.id)
+            })?;
+        }
+        self.check_buffers(net)
+    }
+
+    pub(super) fn perform(
+        &mut self,
+        net: &mut Net<'_>,
+        output: Output,
+    ) -> Result<bool, Box<crate::sim::Violation>> {
+        match output {
+            Output::Flush(conn) => {
+                net.trace.hash.word(conn.index() as u64);
+                let id = self.id;
+                let Some(socket) = self.socket(conn).filter(|socket| !socket.connecting) else {
+                    let message = format!("{id} flushes {conn:?}, which is not there");
+                    return Err(violated(Invariant::Credit, message));
+                };
+                net.checks.that(Invariant::Bodies, !socket.fin_sent, || {
+                    format!("{id} writes to {conn:?} after its end")
+                })?;
+                socket.flush = true;
+                return Ok(self.flush(net, conn));
+            }
+            Output::ReadReady(conn) => {
+                net.trace.hash.word(conn.index() as u64 | 1 << 32);
+                // It may have been paused again in the same turn.
+                let budget = self.engine.read_budget(conn);
+                if let Some(socket) = self.socket(conn) {
+                    socket.paused = budget == 0;
+                }
+                net.checks.counts[Invariant::Credit as usize] += 1;
+                self.queue(net, conn);
+            }
+            Output::Connect { conn, addr } => self.connect(net, conn, addr)?,
+            Output::Close { conn, how } => self.close(net, conn, how)?,
+            Output::Resolve { query, name } => self.resolve(net, query, &name),
+            Output::Event(event) => {
+                net.say(self.id, || format!("says {event:?}"));
+                if event == Told::Drained {
+                    self.drained += 1;
+                    let accepted = self.engine.gauges().accepted;
+                    net.checks.that(
+                        Invariant::Drains,
+                        self.drained == 1 && accepted == 0,
+                        || format!("drained {} times, with {accepted} connections", self.drained),
+                    )?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn connect(&mut self, net: &mut Net<'_>, conn: ConnId, addr: SocketAddr) -> Check {
+        net.trace.hash.word(u64::from(addr.port()) | 2 << 32);
+        let known = self.is_target(addr);
+        net.checks.that(Invariant::Load, known, || {
+            format!("{} connects to {addr}, which is no target", self.id)
+        })?;
+        let link = net.connect(self.id, conn.index() as u32, addr, None);
+        net.say(self.id, || format!("{conn:?} connects to {addr} over l{link}"));
+        net.links[link as usize].ends[NEAR].conn = Some(conn);
+        self.insert(conn, link, NEAR)
+    }
+
+    /// May it connect here now?
+    pub(super) fn is_target(&self, addr: SocketAddr) -> bool {
+        let config = &self.config;
+        config.app == Some(addr)
+            || self.originals.contains(&addr)
+            || config.services.iter().flat_map(|service| &service.endpoints).any(|endpoint| {
+                match &endpoint.target {
+                    Target::Addr(target) => *target == addr,
+                    Target::Name { port, .. } => {
+                        let mut ips = self.names.values().flatten();
+                        *port == addr.port() && ips.any(|&ip| ip == addr.ip())
+                    }
+                }
+            })
+    }
+
+    pub(super) fn close(&mut self, net: &mut Net<'_>, conn: ConnId, how: CloseKind) -> Check {
+        net.trace.hash.word(conn.index() as u64 | (how as u64 + 3) << 32);
+        let id = self.id;
+        let Some(socket) = self.socket(conn) else {
+            let message = format!("{id} closes {conn:?} ({how:?}), which is not open");
+            return Err(violated(Invariant::Drains, message));
+        };
+        let (link, side, connecting) = (socket.link, socket.side, socket.connecting);
+        let written = !socket.flush && !connecting;
+        let twice = how == CloseKind::Half && std::mem::replace(&mut socket.fin_sent, true);
+        net.say(id, || format!("{conn:?} is closed: {how:?}"));
+        net.checks.that(Invariant::Bodies, how == CloseKind::Abort || written, || {
+            format!("{id} closes {conn:?} ({how:?}) before everything is written")
+        })?;
+        net.checks.that(Invariant::Drains, !twice, || format!("{id} ends {conn:?} twice"))?;
+        if how == CloseKind::Half {
+            net.fin(link, side);
+            return Ok(());
+        }
+        self.sockets[conn.index()] = None;
+        self.bury(conn);
+        if connecting {
+            net.links[link as usize].ends[NEAR].closed = true;
+            let since = net.links[link as usize].since;
+            return self.check_connect(net, since);
+        }
+        match how {
+            CloseKind::Abort => {
+                let hard = net.mix.has(Fault::LinkReset) && net.choose.flip();
+                net.reset(link, side, hard);
+            }
+            _ => net.close(link, side),
+        }
+        Ok(())
+    }
+
+    /// A connect was given up: not later than its deadline.
+    pub(super) fn check_connect(&self, net: &mut Net<'_>, since: Time) -> Check {
+        let due = since + self.config.timeouts.connect + net.mix.slack();
+        net.checks.that(Invariant::Deadlines, net.now <= due, || {
+            format!("{} gives up a connect at {:?} that was due at {due:?}", self.id, net.now)
+        })
+    }
+
+    pub(super) fn bury(&mut self, conn: ConnId) {
+        self.dead.push_back(conn);
+        if self.dead.len() > 8 {
+            self.dead.pop_front();
+        }
+    }
+}
