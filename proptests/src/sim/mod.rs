@@ -1,13 +1,13 @@
 //! The mesh simulator: a whole mesh in one thread, from one number.
 //!
-//! A [`World`](world) has virtual time, one ordered heap of events, links and hosts: clients,
+//! A `World` has virtual time, one ordered heap of events, links and hosts: clients,
 //! outbound and inbound engines, apps and a discovery source. Everything that could go one way or
 //! another is a [choice](crate::choose): of a seed, of a fuzzer's bytes, of an exhaustive
 //! enumeration, or of a list that was shrunk. The same choices make the same world, on every
 //! machine.
 //!
-//! A run draws its own mix of [faults](mix), plays until its clients are done, heals, and must then
-//! drain to nothing. A [model](self::model) that shares nothing with the engine says what may happen
+//! A run draws its own mix of [faults](Fault), plays until its clients are done, heals, and must then
+//! drain to nothing. A model that shares nothing with the engine says what may happen
 //! to each request; the eleven [invariants](Invariant) are checked while it runs and at the end.
 
 mod golden;
