@@ -115,8 +115,10 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(index) else { return };
         // At the worker's cap, clients that have bytes here send no more of them for now. What
         // endpoints answer goes on: it is how the bytes get fewer.
-        let lingers = matches!(conn.state, State::Linger { .. });
-        if full && conn.endpoint.is_none() && conn.charged > 0 && !lingers {
+        // So do those of HTTP/2: what is held may wait for credit that they have sent, and what they
+        // may send of bodies is bounded by ours.
+        let goes_on = matches!(conn.state, State::Linger { .. } | State::Http2(_));
+        if full && conn.endpoint.is_none() && conn.charged > 0 && !goes_on {
             conn.flags.paused = true;
             if !core::mem::replace(&mut conn.flags.starved, true) {
                 self.starved.push(id);

@@ -21,6 +21,8 @@ pub(super) struct App {
     pub(super) conn: Option<ConnId>,
     pub(super) connected: bool,
     out: VecDeque<u8>,
+    /// It broke off: nothing more goes out.
+    mute: bool,
     /// It closes when everything is sent.
     pub(super) finishing: bool,
     kind: Kind,
@@ -57,6 +59,7 @@ impl App {
             conn: Some(conn),
             connected: false,
             out: VecDeque::new(),
+            mute: false,
             finishing: false,
             kind: Kind::Unknown(Vec::new()),
             served: BTreeMap::new(),
@@ -77,7 +80,9 @@ impl App {
     }
 
     fn flush(&mut self) {
-        if let Kind::Http2(mux) = &mut self.kind {
+        if let Kind::Http2(mux) = &mut self.kind
+            && !self.mute
+        {
             mux.flush(&mut self.out);
         }
     }
@@ -399,6 +404,7 @@ impl World<'_> {
             }
         } else {
             app.out.clear();
+            app.mute = true;
             app.finishing = true;
         }
     }

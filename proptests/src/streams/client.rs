@@ -21,6 +21,8 @@ pub(super) struct Client {
     /// `None`: it is over.
     pub(super) conn: Option<ConnId>,
     out: VecDeque<u8>,
+    /// It broke off: nothing more goes out.
+    mute: bool,
     /// It closes when everything is sent.
     finishing: bool,
     /// It has sent a byte.
@@ -63,6 +65,7 @@ impl Client {
         Client {
             conn: Some(conn),
             out: VecDeque::new(),
+            mute: false,
             finishing: false,
             spoke: false,
             kind,
@@ -103,7 +106,9 @@ impl Client {
     }
 
     fn flush(&mut self) {
-        if let Kind::Http2(mux) = &mut self.kind {
+        if let Kind::Http2(mux) = &mut self.kind
+            && !self.mute
+        {
             mux.flush(&mut self.out);
         }
     }
@@ -285,6 +290,7 @@ impl World<'_> {
             } else {
                 // What it has not sent is lost.
                 client.out.clear();
+                client.mute = true;
             }
             client.finishing = true;
         }

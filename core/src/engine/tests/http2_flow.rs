@@ -53,6 +53,23 @@ fn an_upload_waits_for_the_endpoint_and_then_goes_on() {
 }
 
 #[test]
+fn credit_of_a_client_is_read_also_at_the_workers_cap() {
+    let mut config = http2_config();
+    config.limits.buffer_bytes = 10_000;
+    let mut rig = Rig::with(config);
+    let mut client = Peer::stalled_client(&mut rig);
+    client.ask(&mut rig, GET, true);
+    let mut app = Peer::endpoint(&mut rig);
+    app.answer(&mut rig, 1, OK, false);
+    app.send(&mut rig, 1, &vec![7; 100_000], true);
+    assert!(held(&rig.engine) >= 10_000);
+    assert!(rig.engine.read_budget(client.conn) > 0);
+    client.read_on(&mut rig);
+    run(&mut rig, &mut app, &mut client);
+    assert_eq!((client.on(1).body.len(), client.on(1).end), (100_000, true));
+}
+
+#[test]
 fn an_end_that_finds_the_queue_full_goes_when_it_is_not() {
     let mut config = http2_config();
     config.limits.stream_buffer = 50;
