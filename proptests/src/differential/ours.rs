@@ -165,8 +165,10 @@ fn answered(response: &Response<'_>, body: Decoded, mut out: BytesMut) -> Result
     })
 }
 
-/// What a request with these fields would be refused for.
+/// What a request with these fields would be refused for; not for its body, which is not there.
 fn response_reason(bytes: &[u8]) -> Reason {
+    let head = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    let bytes = &bytes[..head.map_or(bytes.len(), |at| at + 4)];
     let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(0);
     let (line, fields) = bytes.split_at(end);
     let Some(line) = line.strip_suffix(b"\r") else { return Reason::BareLf };
