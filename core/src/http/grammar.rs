@@ -29,6 +29,21 @@ pub(crate) fn is_value_byte(byte: u8) -> bool {
     (byte >= 0x20 && byte != 0x7f) || byte == b'\t'
 }
 
+/// Are these all [`is_value_byte`]? Looks at eight at a time.
+pub(crate) fn is_value(bytes: &[u8]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let plain = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        let del = word ^ (0x7f * EACH);
+        // The highest bit of a byte: it is below SP; it is DEL.
+        let control = word.wrapping_sub(0x20 * EACH) & !word;
+        (control | del.wrapping_sub(EACH) & !del) & (0x80 * EACH) == 0
+    };
+    words.iter().all(|word| plain(word) || word.iter().all(|&byte| is_value_byte(byte)))
+        && rest.iter().all(|&byte| is_value_byte(byte))
+}
+
 /// Without optional whitespace (SP and HTAB, RFC 9110 §5.6.3) at both ends.
 pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {

@@ -104,45 +104,60 @@ pub(crate) fn mark_nominated(
 /// routes a message, is only for one hop, modifies a request, authenticates, controls a response or
 /// says how content is to be read (the list of RFC 7230 §4.1.2).
 pub fn is_forbidden_in_trailers(name: &[u8]) -> bool {
-    const FORBIDDEN: [&[u8]; 37] = [
-        b"host",
-        b"content-length",
-        b"trailer",
-        b"expect",
-        b"max-forwards",
-        b"cache-control",
-        b"pragma",
-        b"range",
-        b"if-match",
-        b"if-none-match",
-        b"if-modified-since",
-        b"if-unmodified-since",
-        b"if-range",
-        b"authorization",
-        b"authentication-info",
-        b"www-authenticate",
-        b"proxy-authorization",
-        b"proxy-authenticate",
-        b"proxy-authentication-info",
-        b"cookie",
-        b"set-cookie",
-        b"age",
-        b"date",
-        b"expires",
-        b"location",
-        b"retry-after",
-        b"vary",
-        b"warning",
-        b"content-encoding",
-        b"content-type",
-        b"content-range",
-        b"forwarded",
-        b"via",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-        b"x-forwarded-port",
-    ];
+    let Some(&first) = name.first() else { return false };
     is_hop_by_hop(Known::of(name))
-        || FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+        || (LIKELY.0 >> name.len().min(63)) & (LIKELY.1 >> (first & 0x1f)) & 1 == 1
+            && FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
 }
+
+/// In lower case.
+const FORBIDDEN: [&[u8]; 37] = [
+    b"host",
+    b"content-length",
+    b"trailer",
+    b"expect",
+    b"max-forwards",
+    b"cache-control",
+    b"pragma",
+    b"range",
+    b"if-match",
+    b"if-none-match",
+    b"if-modified-since",
+    b"if-unmodified-since",
+    b"if-range",
+    b"authorization",
+    b"authentication-info",
+    b"www-authenticate",
+    b"proxy-authorization",
+    b"proxy-authenticate",
+    b"proxy-authentication-info",
+    b"cookie",
+    b"set-cookie",
+    b"age",
+    b"date",
+    b"expires",
+    b"location",
+    b"retry-after",
+    b"vary",
+    b"warning",
+    b"content-encoding",
+    b"content-type",
+    b"content-range",
+    b"forwarded",
+    b"via",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-forwarded-port",
+];
+
+/// Bits for the lengths of these names, and for their first letters: most others lack one of them.
+const LIKELY: (u64, u64) = {
+    let (mut lengths, mut letters, mut index) = (0, 0, 0);
+    while index < FORBIDDEN.len() {
+        lengths |= 1 << FORBIDDEN[index].len();
+        letters |= 1 << (FORBIDDEN[index][0] & 0x1f);
+        index += 1;
+    }
+    (lengths, letters)
+};

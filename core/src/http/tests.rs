@@ -3,7 +3,7 @@ extern crate std;
 use alloc::string::String;
 use std::vec::Vec;
 
-use super::grammar::{Decimal, is_tchar, is_token, is_value_byte, list, number, trim};
+use super::grammar::{Decimal, is_tchar, is_token, is_value, is_value_byte, list, number, trim};
 use super::hop::{is_forbidden_in_trailers, is_hop_by_hop};
 use super::*;
 use crate::error::Reason;
@@ -198,6 +198,15 @@ fn tokens_and_values_hold_what_the_grammar_allows() {
     let expected = b"!#$%&'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz|~";
     assert_eq!(tchars, expected);
     assert!(is_token(b"a-b") && !is_token(b"") && !is_token(b"a b"));
+    for at in 0..20 {
+        for byte in 0..=255 {
+            let mut value = [b'a'; 20];
+            value[at] = byte;
+            assert_eq!(is_value(&value), is_value_byte(byte), "{byte} at {at}");
+            value[(at + 1) % 20] = b'\t';
+            assert_eq!(is_value(&value), is_value_byte(byte), "{byte} at {at}");
+        }
+    }
     let refused: Vec<u8> = (0..=255).filter(|&byte| !is_value_byte(byte)).collect();
     let controls: Vec<u8> = (0..0x20).filter(|&byte| byte != b'\t').chain([0x7f]).collect();
     assert_eq!(refused, controls);

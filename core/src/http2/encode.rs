@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::error::Reason;
 use crate::hpack::Encoder;
-use crate::http::grammar::{Decimal, list};
+use crate::http::grammar::{Decimal, list, trim};
 use crate::http::{
     Fate, Fields, Framing, Known, Request, Response, TargetForm, Version, grpc, hop,
 };
@@ -107,9 +107,12 @@ pub(crate) fn error(hpack: &mut Encoder, out: &mut BytesMut, reason: Reason, is_
 /// Writes the block of trailers, which are a section that [`check_trailers`] let pass.
 pub(crate) fn trailers(hpack: &mut Encoder, out: &mut BytesMut, section: &[u8]) {
     hpack.begin(out);
-    for (name, value) in trailer_lines(section).flatten() {
+    // Every line is known to be a field.
+    for line in lines(section).take_while(|line| !line.is_empty()) {
+        let colon = line.iter().position(|&byte| byte == b':').unwrap_or(line.len());
+        let (name, value) = line.split_at(colon);
         if !hop::is_forbidden_in_trailers(name) {
-            hpack.field(out, name, value, false);
+            hpack.field(out, name, trim(value.get(1..).unwrap_or_default()), false);
         }
     }
 }

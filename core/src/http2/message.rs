@@ -11,7 +11,7 @@ use super::error::Violation;
 use crate::error::Reason;
 use crate::hpack::FieldLine;
 use crate::http::facts::{Expect, Facts};
-use crate::http::grammar::{is_tchar, is_token, is_value_byte};
+use crate::http::grammar::{is_tchar, is_token, is_value};
 use crate::http::hop::is_hop_by_hop;
 use crate::http::{
     self, Fate, Fields, Framing, Known, Request, RequestHead, Response, ResponseHead, Span,
@@ -563,7 +563,7 @@ fn is_field_name(name: &[u8]) -> bool {
 /// at either end.
 fn is_field_value(value: &[u8]) -> bool {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    !blank(value.first()) && !blank(value.last()) && value.iter().all(|&byte| is_value_byte(byte))
+    !blank(value.first()) && !blank(value.last()) && is_value(value)
 }
 
 /// RFC 3986 §3.1.
@@ -578,8 +578,9 @@ fn is_path(method: &[u8], path: &[u8]) -> bool {
     match path {
         b"*" => method == b"OPTIONS",
         [b'/', ..] => {
-            path.iter().all(|&byte| byte > b' ' && byte != 0x7f && byte != b'#')
-                && core::str::from_utf8(path).is_ok()
+            is_value(path)
+                && !path.iter().any(|&byte| matches!(byte, b' ' | b'\t' | b'#'))
+                && (path.is_ascii() || core::str::from_utf8(path).is_ok())
         }
         _ => false,
     }
