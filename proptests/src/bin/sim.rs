@@ -19,7 +19,7 @@ const BATCH: u64 = 32;
 /// So many failures are enough.
 const FAILURES: usize = 5;
 /// Attempts to shrink a failure.
-const SHRINK_RUNS: usize = 3000;
+const SHRINK_RUNS: usize = 10_000;
 /// From here on a run must have seen everything.
 const COVERS: u64 = 10_000;
 

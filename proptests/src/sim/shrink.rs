@@ -46,9 +46,12 @@ pub fn shrink(
     shrinker.shorten();
     loop {
         let before = shrinker.scenario.choices.clone();
-        shrinker.pass(|choices, from, to| drop(choices.drain(from..to)));
+        // What is 0 keeps its place, so that what follows means what it did.
         shrinker.pass(|choices, from, to| choices[from..to].fill(0));
-        shrinker.halve();
+        shrinker.pass(|choices, from, to| drop(choices.drain(from..to)));
+        if shrinker.scenario.choices.len() < shrinker.left {
+            shrinker.halve();
+        }
         if shrinker.scenario.choices == before || shrinker.left == 0 {
             return Some(shrinker.scenario);
         }
@@ -105,10 +108,11 @@ impl Shrinker<'_> {
                     from += size;
                 }
             }
-            if size == 1 || self.left == 0 {
+            size /= 2;
+            // Smaller chunks are left for when there are fewer choices.
+            if size == 0 || self.scenario.choices.len() / size > self.left / 2 {
                 return;
             }
-            size /= 2;
         }
     }
 
