@@ -14,7 +14,7 @@
 //!
 //! | key | meaning |
 //! |---|---|
-//! | `steps` | see [`notation`](super::notation); what the peer sends follows an honest greeting |
+//! | `steps` | see [`notation`]; what the peer sends follows an honest greeting |
 //! | `expect` | `accept`; `stream N CODE label`, one a line in order; `connection CODE label` |
 //! | `events` | everything that is reported, one a line, greeting and end of a broken connection excepted |
 //! | `sends` | every frame that we send, one a line, the answers to the greeting excepted |
