@@ -92,6 +92,7 @@
 //! |---|---|
 //! | [`error`], [`limits`], [`stats`], [`config`], [`time`], [`rng`] | the vocabulary |
 //! | [`sniff`] | what the first bytes of a connection are |
+//! | [`tls`] | whom a TLS client wants to talk to |
 //! | [`http`] | what HTTP/1 and HTTP/2 share |
 //! | [`http1`] | heads, bodies and their encoding |
 //! | [`hpack`], [`http2`] | header compression; frames, streams and windows |
@@ -132,3 +133,4 @@ pub mod rng;
 pub mod sniff;
 pub mod stats;
 pub mod time;
+pub mod tls;
