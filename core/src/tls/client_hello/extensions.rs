@@ -1,17 +1,12 @@
 //! The two extensions that say where a connection goes.
 
 use core::fmt;
-use core::net::IpAddr;
 
 use super::Malformed;
+use crate::tls::name::{self, NotAHost};
 
 /// `NameType.host_name` (RFC 6066 §3).
 const HOST_NAME: u8 = 0;
-/// The longest name that DNS has, without a trailing dot (RFC 1035 §2.3.4).
-const MAX_NAME: usize = 253;
-/// The longest of its labels.
-const MAX_LABEL: usize = 63;
-
 /// Reads a `server_name` extension.
 ///
 /// ```text
@@ -33,29 +28,12 @@ pub(super) fn server_name(body: &[u8]) -> Result<Option<&str>, Malformed> {
         }
         list = rest;
     }
-    host.map_or(Ok(None), host_name)
-}
-
-/// A name as it is matched and logged; `None`: it is an address.
-///
-/// RFC 6066 §3 wants neither a trailing dot nor an address. Clients send both; the dot changes
-/// nothing, and an address says no more than where the connection goes.
-fn host_name(name: &[u8]) -> Result<Option<&str>, Malformed> {
-    let name = str::from_utf8(name).map_err(|_| Malformed::ServerName)?;
-    if name.parse::<IpAddr>().is_ok() {
-        return Ok(None);
-    }
-    let name = name.strip_suffix('.').unwrap_or(name);
-    // An underscore is in no host name, and in many names that hosts have.
-    let is_label = |label: &str| {
-        let mut bytes = label.bytes();
-        (1..=MAX_LABEL).contains(&label.len())
-            && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    if name.len() <= MAX_NAME && name.split('.').all(is_label) {
-        Ok(Some(name))
-    } else {
-        Err(Malformed::ServerName)
+    match host.map(name::host) {
+        None => Ok(None),
+        Some(Ok(name)) => Ok(Some(name)),
+        // It says no more than where the connection goes anyway.
+        Some(Err(NotAHost::Address)) => Ok(None),
+        Some(Err(NotAHost::Malformed)) => Err(Malformed::ServerName),
     }
 }
 

@@ -1,35 +1,9 @@
 //! Why something that began like a ClientHello is none.
 
-use core::fmt;
+faults! {
+    /// Why something that began like a ClientHello is none. It is forwarded as what it is.
+    Malformed:
 
-/// Declares [`Malformed`] as a table: variant, metric label, message.
-macro_rules! malformed {
-    ($($(#[$doc:meta])* $variant:ident = $label:literal, $message:literal;)*) => {
-        /// Why something that began like a ClientHello is none. It is forwarded as what it is.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum Malformed {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl Malformed {
-            /// Every reason, in declaration order: `ALL[reason as usize] == reason`.
-            pub const ALL: &'static [Malformed] = &[$(Malformed::$variant,)*];
-
-            /// The label value in metrics: stable, lower case, `snake_case`.
-            pub const fn label(self) -> &'static str {
-                match self { $(Malformed::$variant => $label,)* }
-            }
-
-            /// One sentence for people.
-            pub const fn message(self) -> &'static str {
-                match self { $(Malformed::$variant => $message,)* }
-            }
-        }
-    };
-}
-
-malformed! {
     /// It ended, or paused for too long, before it was complete.
     Incomplete = "incomplete", "ClientHello not complete";
     /// It ends past the limit.
@@ -72,11 +46,3 @@ malformed! {
     /// A list of protocols that is empty, has an empty name, or whose lengths do not add up.
     ProtocolList = "protocol_list", "malformed list of application protocols";
 }
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message())
-    }
-}
-
-impl core::error::Error for Malformed {}
