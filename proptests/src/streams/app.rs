@@ -220,7 +220,7 @@ impl World<'_> {
         if !app.refused.contains(&stream) && !lost {
             return Err(format!("request {id} is sent again for no reason"));
         }
-        if sent.answered || sent.attempts.len() > 2 {
+        if sent.served || sent.attempts.len() > 2 {
             return Err(format!("request {id} is sent once more: {:?}", sent.attempts));
         }
         Ok(())

@@ -217,6 +217,7 @@ impl World<'_> {
             complete: false,
             attempts: Vec::new(),
             answered: false,
+            served: false,
         });
         request
     }
@@ -414,6 +415,7 @@ impl World<'_> {
         let told = head.get("x-rid").and_then(number);
         if let Some(told) = told.and_then(|id| self.answers.get_mut(id as usize)) {
             asked.answer = From::App(told.answer.id);
+            sent.served = true;
             if told.answer.request != asked.request || std::mem::replace(&mut told.seen, true) {
                 return Err(format!("{:?} answers {:?}", told.answer, sent.request));
             }

@@ -35,8 +35,10 @@ pub(super) struct Sent {
     pub(super) complete: bool,
     /// The apps, and their streams, that saw any of it.
     pub(super) attempts: Vec<(usize, u32)>,
-    /// A final answer began.
+    /// A final answer began …
     pub(super) answered: bool,
+    /// … of an app. One of the proxy may overtake a request whose bytes wait for the app to read.
+    pub(super) served: bool,
 }
 
 /// An answer, and what became of it.

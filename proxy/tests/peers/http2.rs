@@ -1,7 +1,9 @@
 //! HTTP/2 with curl and h2load before the proxy, HAProxy and Python behind it, and WebSockets across
 //! two proxies.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::common::{
     Mesh, Need, PATIENCE, Peer, Proxy, free_port, full, have, program, run, script,
@@ -123,4 +125,33 @@ fn a_websocket_crosses_two_proxies_as_a_stream() {
     assert_eq!(ran.text(), "closed 4001 done here\n");
     // It was a stream: the proxies speak HTTP/2 to each other.
     assert_eq!(inbound.metric("inbound_tcp_detect_http_results_total{result=\"http/2\"}"), 1);
+}
+
+/// HAProxy answers before it has read the request, whose end comes later: what a client that goes by
+/// its answers must not notice.
+#[test]
+fn an_answer_that_overtakes_its_request_arrives() {
+    if !have(&[Need::Program("curl"), Need::Program("haproxy")]) {
+        return;
+    }
+    let (proxy, _apps) = before_haproxy();
+    for (host, answer) in [("h1.test", "one"), ("h2.test", "two")] {
+        let mut curl = program("curl");
+        curl.args(["-sS", "--http2-prior-knowledge", "-T", "-", "-w", " %{http_code}"])
+            .args(["--connect-to", &format!("::{}", proxy.outbound())])
+            .arg(format!("http://{host}/"));
+        // Its body has two parts: the answer is there before the second.
+        let (from, mut to) = std::io::pipe().expect("no pipe");
+        curl.stdin(from);
+        let writer = std::thread::spawn(move || {
+            for part in ["some ", "body"] {
+                to.write_all(part.as_bytes()).expect("curl has closed its input");
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        let ran = run(&mut curl, PATIENCE).ok();
+        writer.join().expect("the body was not written");
+        assert_eq!(ran.text(), format!("{answer} 200"), "{host}");
+    }
+    assert_eq!(violations(&proxy), 0);
 }

@@ -95,21 +95,21 @@ impl Engine {
         grpc: bool,
     ) {
         self.count_refusal(index, reason, None);
+        let now = self.now;
         let Some(down) = self.conns.id(index) else { return };
         self.with_http2(down, |connection, tx| {
             connection.send_error(tx, stream, reason, grpc);
-            connection.abandon(tx, stream);
+            connection.abandon(tx, stream, now);
         });
     }
 
     /// The response of an exchange is complete, and so is the request or it is not wanted.
     pub(in crate::engine) fn finish_stream(&mut self, exchange: &Exchange) {
         let Some(stream) = exchange.down_stream else { return };
+        let now = self.now;
         self.with_http2(exchange.down, |connection, tx| {
             connection.body_added(stream, 0, true);
-            if !connection.recv_done(stream) {
-                connection.abandon(tx, stream);
-            }
+            connection.abandon(tx, stream, now);
         });
         let due = self.now + self.config.timeouts.half_open;
         if self.conns.find(exchange.down).is_some()
@@ -128,7 +128,7 @@ impl Engine {
         stream: StreamKey,
         reason: Reason,
     ) {
-        let (progress, grpc) = (exchange.progress, exchange.traits.grpc);
+        let (progress, grpc, now) = (exchange.progress, exchange.traits.grpc, self.now);
         self.with_http2(exchange.down, |connection, tx| {
             // How the far side ended its stream means the same on this one.
             let code = progress.reset.unwrap_or(match reason {
@@ -143,7 +143,7 @@ impl Engine {
                 connection.reset(tx, stream, code);
             } else {
                 connection.send_error(tx, stream, reason, grpc);
-                connection.abandon(tx, stream);
+                connection.abandon(tx, stream, now);
             }
         });
     }

@@ -232,6 +232,9 @@ pub struct Connection {
     sendable: VecDeque<StreamKey>,
     /// Streams whose queue got shorter.
     progressed: VecDeque<StreamKey>,
+    /// Streams that were abandoned before the peer ended them, some of which may be over, and when
+    /// they are reset.
+    lingering: VecDeque<(Time, StreamKey)>,
     budget: Budget,
     going: Going,
     /// The last stream of ours that the peer will process.
@@ -362,6 +365,7 @@ impl Connection {
             skip: 0,
             sendable: VecDeque::new(),
             progressed: VecDeque::new(),
+            lingering: VecDeque::new(),
             budget: Budget::new(now),
             going: Going::No,
             peer_going: None,
@@ -519,6 +523,7 @@ impl Connection {
             + self.past.heap_bytes()
             + 8 * (self.sendable.capacity() + self.progressed.capacity())
             + 8 * self.unsettled.capacity()
+            + size_of::<(Time, StreamKey)>() * self.lingering.capacity()
             + self.block.as_ref().map_or(0, |block| block.fragments.capacity())
     }
 

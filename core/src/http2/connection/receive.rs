@@ -81,7 +81,7 @@ impl Connection {
             return Ok(if self.skip > 0 { Step::More } else { Step::Next });
         }
         if let Some(data) = self.data {
-            return Ok(self.data_bytes(rx, data));
+            return Ok(self.data_bytes(rx, data, io));
         }
         let Some(header) = FrameHeader::parse(rx) else { return Ok(Step::More) };
         if let Err(fault) = self.check(header) {
@@ -325,7 +325,7 @@ impl Connection {
     }
 
     /// What has come of a DATA frame's content.
-    fn data_bytes(&mut self, rx: &mut BytesMut, mut data: DataFrame) -> Step {
+    fn data_bytes(&mut self, rx: &mut BytesMut, mut data: DataFrame, io: &mut Io<'_>) -> Step {
         let n = data.left.min(rx.len());
         let last = n == data.left;
         if n == 0 && !last {
@@ -340,12 +340,16 @@ impl Connection {
         let Some(key) = data.stream else { return Step::Next };
         let Some(stream) = self.streams.get_mut(key) else { return Step::Next };
         let (token, end) = (stream.token, last && data.end);
+        let unwanted = stream.flags.abandoned;
         if end {
             // Not before: a stream both of whose directions are done is over.
             stream.recv = Half::Done;
             self.drop_if_over(key);
         }
-        if content.is_empty() && !end {
+        if unwanted {
+            self.release(io.tx, key, n, false);
+        }
+        if unwanted || content.is_empty() && !end {
             return Step::Next;
         }
         Step::Event(Event::Data { stream: key, token, data: content, end })

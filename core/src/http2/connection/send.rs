@@ -12,6 +12,7 @@ use super::super::settings::MAX_WINDOW;
 use super::super::stream::{Half, Part, StreamKey};
 use super::{Body, Connection, Going, Ping, opaque};
 use crate::buf::OutQueue;
+use crate::config::Timeouts;
 use crate::error::Reason;
 use crate::hpack::Encoder;
 use crate::http::{Request, Response};
@@ -65,7 +66,7 @@ impl Connection {
             self.headers_frame(tx, key.id, end, |hpack, out| {
                 encode::response(hpack, out, response);
             });
-            self.after_end(tx, key);
+            self.drop_if_over(key);
         }
     }
 
@@ -85,7 +86,7 @@ impl Connection {
             self.headers_frame(tx, key.id, true, |hpack, out| {
                 encode::error(hpack, out, reason, grpc);
             });
-            self.after_end(tx, key);
+            self.drop_if_over(key);
         }
     }
 
@@ -213,23 +214,35 @@ impl Connection {
         !self.unsettled.is_empty()
     }
 
-    /// What still comes on a stream is not wanted: once our answer is out, the peer is told
-    /// (RFC 9113 §8.1).
-    pub fn abandon(&mut self, tx: &mut OutQueue, key: StreamKey) {
+    /// What still comes on a stream is not wanted: it is dropped. A peer that has not ended the
+    /// stream some time after our answer is out is told so (RFC 9113 §8.1). Not at once: there are
+    /// clients that drop an answer which a RST_STREAM follows, NO_ERROR or not (curl 7.88), and most
+    /// are about to end their request anyway.
+    pub fn abandon(&mut self, tx: &mut OutQueue, key: StreamKey, now: Time) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        stream.flags.abandoned = true;
-        if stream.send == Half::Done {
-            self.reset(tx, key, ErrorCode::NO_ERROR);
+        if stream.recv == Half::Done {
+            return;
         }
+        stream.flags.abandoned = true;
+        let held = stream.held as usize;
+        self.release(tx, key, held, false);
+        if self.lingering.len() > 2 * self.streams.len() + 16 {
+            let streams = &self.streams;
+            self.lingering.retain(|&(_, key)| streams.get(key).is_some());
+        }
+        self.lingering.push_back((now + Timeouts::LINGER, key));
     }
 
-    /// After our side of a stream ended.
-    fn after_end(&mut self, tx: &mut OutQueue, key: StreamKey) {
-        let Some(stream) = self.streams.get(key) else { return };
-        if stream.is_over() {
-            self.drop_if_over(key);
-        } else if stream.flags.abandoned && stream.send == Half::Done {
-            self.reset(tx, key, ErrorCode::NO_ERROR);
+    /// Resets the abandoned streams that have had their time.
+    pub(super) fn end_lingering(&mut self, tx: &mut OutQueue, now: Time) {
+        while let Some((_, key)) = self.lingering.pop_front_if(|&mut (due, _)| due <= now) {
+            let Some(stream) = self.streams.get(key) else { continue };
+            if stream.send == Half::Done {
+                self.reset(tx, key, ErrorCode::NO_ERROR);
+            } else {
+                // The answer waits for the peer to read it. A slow reader is no dead one.
+                self.lingering.push_back((now + Timeouts::LINGER, key));
+            }
         }
     }
 
@@ -328,7 +341,7 @@ impl Connection {
         }
         if end {
             stream.send = Half::Done;
-            self.after_end(tx, key);
+            self.drop_if_over(key);
         } else if last && stream.flags.ending {
             self.end_body(tx, key);
         } else {
@@ -356,7 +369,7 @@ impl Connection {
                 FrameHeader { length: 0, kind: Kind::Data, flags, stream: key.id }.write(out);
             }),
         }
-        self.after_end(tx, key);
+        self.drop_if_over(key);
     }
 
     // ---- Credit ----

@@ -6,6 +6,7 @@ use std::vec::Vec;
 use bytes::BytesMut;
 
 use super::*;
+use crate::config::Timeouts;
 use crate::http::{Framing, Scratch as Http1Scratch};
 use crate::http1::parse_request;
 use crate::http2::Scratch;
@@ -269,7 +270,7 @@ fn an_idle_connection_holds_little() {
         let bytes = size_of::<Connection>() + end.connection.heap_bytes();
         assert!(bytes <= 4096, "{bytes}");
     }
-    assert!(size_of::<Connection>() <= 800, "{}", size_of::<Connection>());
+    assert!(size_of::<Connection>() <= 832, "{}", size_of::<Connection>());
 }
 
 #[test]
@@ -303,6 +304,89 @@ fn a_stream_is_not_over_while_its_last_frame_is_coming_in() {
     server.rx.extend_from_slice(&bytes[bytes.len() - 1..]);
     assert_eq!(server.events(), ["data 1 1 true"]);
     assert_eq!(server.connection.open_streams(), 0);
+}
+
+/// A server that has answered a request whose body is still coming.
+fn answered_early() -> (End, End, StreamKey, StreamKey) {
+    let (mut client, mut server) = pair();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let up = ask(&mut client, head, false, 1);
+    put(&mut client, up, &[0; 9000], false);
+    shuttle(&mut client, &mut server);
+    let down = server.key(1);
+    server.connection.send_error(&mut server.tx, down, Reason::UnknownAuthority, false);
+    server.connection.abandon(&mut server.tx, down, NOW);
+    (client, server, up, down)
+}
+
+#[test]
+fn a_request_whose_end_is_under_way_is_not_reset_by_an_early_answer() {
+    let (mut client, mut server, up, _) = answered_early();
+    put(&mut client, up, b"the rest", true);
+    let (at_client, at_server) = shuttle(&mut client, &mut server);
+    assert!(at_client[0].starts_with("response 1 1 true"), "{at_client:?}");
+    assert_eq!((at_client.len(), at_server.len()), (1, 0), "{at_client:?} {at_server:?}");
+    for end in [&client, &server] {
+        assert_eq!((end.connection.open_streams(), end.connection.held()), (0, 0));
+        assert_eq!(end.connection.check_invariants(), Ok(()));
+    }
+}
+
+#[test]
+fn a_request_that_goes_on_after_an_early_answer_is_reset_in_the_end() {
+    let (mut client, mut server, up, _) = answered_early();
+    // Many times its window: none of it is held, and all of it may come.
+    (0..20).for_each(|_| put(&mut client, up, &[0; 10_000], false));
+    let (_, at_server) = shuttle(&mut client, &mut server);
+    assert_eq!((at_server.len(), client.connection.queued()), (0, 0), "{at_server:?}");
+    assert_eq!((server.connection.held(), server.connection.open_streams()), (0, 1));
+    let due = server.connection.deadline().unwrap();
+    server.connection.handle_timeout(&mut server.tx, NOW).unwrap();
+    assert_eq!((shuttle(&mut client, &mut server).0.len(), due), (0, NOW + Timeouts::LINGER));
+    server.connection.handle_timeout(&mut server.tx, due).unwrap();
+    let (at_client, _) = shuttle(&mut client, &mut server);
+    assert!(at_client[0].contains("NO_ERROR"), "{at_client:?}");
+    assert_eq!((server.connection.open_streams(), server.connection.deadline()), (0, None));
+    assert_eq!(server.connection.check_invariants(), Ok(()));
+}
+
+#[test]
+fn an_early_answer_that_is_read_slowly_is_not_cut_short() {
+    let (mut client, mut server) = pair();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    ask(&mut client, head, false, 1);
+    shuttle(&mut client, &mut server);
+    let key = server.key(1);
+    server.connection.accept_tunnel(&mut server.tx, key);
+    server.connection.send_window = 10;
+    put(&mut server, key, &[0; 30], true);
+    server.connection.abandon(&mut server.tx, key, NOW);
+    let (at_client, _) = shuttle(&mut client, &mut server);
+    assert_eq!(at_client[1..], ["data 1 10 false"]);
+    let later = NOW + Timeouts::LINGER;
+    server.connection.handle_timeout(&mut server.tx, later).unwrap();
+    server.connection.send_window = 100;
+    let (at_client, _) = shuttle(&mut client, &mut server);
+    assert_eq!(at_client, ["data 1 20 true"]);
+    server.connection.handle_timeout(&mut server.tx, later + Timeouts::LINGER).unwrap();
+    let (at_client, _) = shuttle(&mut client, &mut server);
+    assert!(at_client[0].contains("NO_ERROR"), "{at_client:?}");
+}
+
+#[test]
+fn what_is_remembered_of_early_answers_is_bounded() {
+    let (mut client, mut server) = pair();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for _ in 0..1000 {
+        let up = ask(&mut client, head, false, 1);
+        shuttle(&mut client, &mut server);
+        let down = server.key(up.id);
+        server.connection.send_error(&mut server.tx, down, Reason::UnknownAuthority, false);
+        server.connection.abandon(&mut server.tx, down, NOW);
+        put(&mut client, up, b"x", true);
+        shuttle(&mut client, &mut server);
+    }
+    assert!(server.connection.lingering.len() <= 20, "{}", server.connection.lingering.len());
 }
 
 #[test]

@@ -12,7 +12,11 @@ impl Connection {
             Going::Announced(due) => Some(due),
             Going::No | Going::Last(_) => None,
         };
-        [self.settings_due, self.block_due(), self.ping_due(), farewell].into_iter().flatten().min()
+        let linger = self.lingering.front().map(|&(due, _)| due);
+        [self.settings_due, self.block_due(), self.ping_due(), farewell, linger]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due.
@@ -37,6 +41,7 @@ impl Connection {
             {
                 self.say_last(tx);
             }
+            self.end_lingering(tx, now);
             return Ok(());
         };
         self.die(violation, tx);
