@@ -59,6 +59,8 @@ pub(crate) struct Exchange {
     pub(crate) attempt: Time,
     /// When the request was complete: the response-headers timeout counts from here.
     pub(crate) sent: Time,
+    /// When the client gives up, as a gRPC client says; `Time::MAX`: it does not.
+    pub(crate) deadline: Time,
     /// When bytes last moved.
     pub(crate) last: Time,
     pub(crate) traits: Traits,
@@ -103,6 +105,8 @@ pub(crate) struct Traits {
     pub(crate) speaks: Speaks,
     /// A field of it must never be indexed (RFC 7541 §7.1.3).
     pub(crate) sensitive: bool,
+    /// It was HTTP/1 before another mesh proxy made it HTTP/2, and so shall be its response.
+    pub(crate) marked: bool,
 }
 
 /// What a request goes on as.
@@ -128,6 +132,7 @@ impl Traits {
         grpc: false,
         speaks: Speaks::Http1,
         sensitive: false,
+        marked: false,
     };
 }
 
@@ -203,6 +208,7 @@ impl Exchanges {
             started: now,
             attempt: now,
             sent: Time::MAX,
+            deadline: Time::MAX,
             last: now,
             traits,
             progress: Progress::default(),

@@ -5,6 +5,7 @@ mod drain;
 mod http;
 mod http2_ends;
 mod http2_flow;
+mod http2_mesh;
 mod http2_messages;
 mod http2_rig;
 mod limits;
