@@ -17,6 +17,7 @@ mod drain;
 mod grpc;
 mod http2;
 mod hyper;
+mod mtls;
 mod redirect;
 mod reload;
 mod smol;
