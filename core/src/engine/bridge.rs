@@ -148,16 +148,44 @@ impl Engine {
         }
     }
 
-    /// Ends a tunnel: `None` when both directions have ended, else how its streams are reset.
-    pub(super) fn end_bridge(&mut self, id: ExchangeId, code: Option<ErrorCode>) {
+    /// One side is gone. If it had ended its direction before, it only says that it reads no more, as
+    /// HAProxy does when an app has closed its connection: what it sent arrives all the same.
+    pub(super) fn break_bridge(&mut self, id: ExchangeId, side: Side, code: ErrorCode) {
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        if !exchange.progress.ended[side as usize] {
+            return self.end_bridge(id, Some(code));
+        }
+        let (gone, (other, stream)) = (exchange.end_of(side), exchange.end_of(side.other()));
+        self.remove_bridge(id, false);
+        if let (Some(conn), None) = gone
+            && self.conns.find(conn).is_some()
+        {
+            self.end_conn(conn.index, CloseKind::Abort);
+        }
+        match (other, stream) {
+            (Some(conn), Some(stream)) => self.leave_stream(conn, stream),
+            (Some(conn), None) if self.conns.find(conn).is_some() => self.linger(conn.index),
+            _ => {}
+        }
+    }
+
+    /// The end of the exchange, but not of what it went over.
+    fn remove_bridge(&mut self, id: ExchangeId, failed: bool) -> Option<Exchange> {
         self.end_attempt(id, None);
-        let Some(exchange) = self.remove_exchange(id) else { return };
+        let exchange = self.remove_exchange(id)?;
         if let Some(service) = self.mesh.services.get_mut(exchange.service as usize) {
             if exchange.progress.status != 0 {
                 service.stats.responded(exchange.progress.status);
             }
-            service.stats.failures += u64::from(code.is_some());
+            service.stats.failures += u64::from(failed);
         }
+        self.release_service(exchange.service);
+        Some(exchange)
+    }
+
+    /// Ends a tunnel: `None` when both directions have ended, else how its streams are reset.
+    pub(super) fn end_bridge(&mut self, id: ExchangeId, code: Option<ErrorCode>) {
+        let Some(exchange) = self.remove_bridge(id, code.is_some()) else { return };
         for side in [Side::Down, Side::Up] {
             let (Some(conn), stream) = exchange.end_of(side) else { continue };
             match (stream, code) {
@@ -174,7 +202,6 @@ impl Engine {
                 (None, _) => {}
             }
         }
-        self.release_service(exchange.service);
     }
 }
 

@@ -10,6 +10,7 @@ use super::contract::{CloseKind, Event, Output};
 use super::exchange::{Exchange, ExchangeId, Kind, Traits};
 use super::mesh::ServiceKind;
 use crate::balance::Outcome;
+use crate::config::Timeouts;
 use crate::error::Reason;
 use crate::http::Version;
 use crate::http1::{self, ErrorAnswer, Framing};
@@ -85,9 +86,14 @@ impl Engine {
     pub(super) fn linger(&mut self, index: u32) {
         let Some(conn) = self.conns.get_mut(index) else { return };
         conn.state = State::Linger { left: Limits::LINGER_BYTES };
-        conn.flags.fin = Fin::Wanted;
         // The time to read it all begins with our FIN; until then a peer that reads is waited for.
-        self.timers.conns.set(index, self.now + self.config.timeouts.half_open);
+        let wait = if conn.flags.fin == Fin::Sent {
+            Timeouts::LINGER
+        } else {
+            conn.flags.fin = Fin::Wanted;
+            self.config.timeouts.half_open
+        };
+        self.timers.conns.set(index, self.now + wait);
         self.touch(index);
     }
 
@@ -403,8 +409,7 @@ fn outcome_of(reason: Reason, took: crate::time::Duration) -> Outcome {
         | Reason::UpstreamReset
         | Reason::BadResponse
         | Reason::ResponseTruncated => Outcome::Failure,
-        // The client's time was up, whether it says so itself or not.
-        Reason::ClientGone | Reason::GrpcTimeout | Reason::Drained => Outcome::Cancelled(took),
+        Reason::ClientGone | Reason::Drained => Outcome::Cancelled(took),
         _ => Outcome::Unsent,
     }
 }

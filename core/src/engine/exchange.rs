@@ -59,8 +59,6 @@ pub(crate) struct Exchange {
     pub(crate) attempt: Time,
     /// When the request was complete: the response-headers timeout counts from here.
     pub(crate) sent: Time,
-    /// When the client gives up, as a gRPC client says; `Time::MAX`: it does not.
-    pub(crate) deadline: Time,
     /// When bytes last moved.
     pub(crate) last: Time,
     pub(crate) traits: Traits,
@@ -105,8 +103,8 @@ pub(crate) struct Traits {
     pub(crate) speaks: Speaks,
     /// A field of it must never be indexed (RFC 7541 §7.1.3).
     pub(crate) sensitive: bool,
-    /// It was HTTP/1 before another mesh proxy made it HTTP/2, and so shall be its response.
-    pub(crate) marked: bool,
+    /// It asks for a WebSocket over HTTP/2 and has no key: the endpoint gets one of ours.
+    pub(crate) keyless: bool,
 }
 
 /// What a request goes on as.
@@ -132,7 +130,7 @@ impl Traits {
         grpc: false,
         speaks: Speaks::Http1,
         sensitive: false,
-        marked: false,
+        keyless: false,
     };
 }
 
@@ -208,7 +206,6 @@ impl Exchanges {
             started: now,
             attempt: now,
             sent: Time::MAX,
-            deadline: Time::MAX,
             last: now,
             traits,
             progress: Progress::default(),

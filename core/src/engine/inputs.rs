@@ -184,7 +184,10 @@ impl Engine {
             State::Tunnel(tunnel) => self.abort_tunnel(tunnel.exchange, None),
             State::Client(_) => self.client_lost(id.index, reason),
             State::Http2(_) => self.http2_lost(id.index, reason),
-            State::Bridge(id) => self.end_bridge(id, Some(ErrorCode::CONNECT_ERROR)),
+            State::Bridge(exchange) => {
+                let side = if conn.endpoint.is_none() { Side::Down } else { Side::Up };
+                self.break_bridge(exchange, side, ErrorCode::CONNECT_ERROR);
+            }
             // The adapter says `Connected` before anything else; if not, the connect failed.
             State::Connecting(waiting) => {
                 self.give_up_connect(id.index, waiting, Reason::ConnectFailed);
@@ -228,7 +231,7 @@ impl Engine {
         let Some(id) = self.conns.id(index) else { return };
         let traits = *request.unwrap_or(&Traits::OPAQUE);
         let kind = Kind::Tunnel { answer: request.is_some() };
-        let exchange = match (self.begin_exchange(kind, id, service, traits, None), request) {
+        let exchange = match (self.begin_exchange(kind, id, service, traits), request) {
             (Ok(exchange), _) => exchange,
             (Err(reason), request) => {
                 self.collect_service(service);

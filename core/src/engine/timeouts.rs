@@ -104,20 +104,20 @@ impl Engine {
     // ---- Exchanges ----
 
     /// The deadlines of an exchange, with what their passing means.
-    fn deadlines(&self, id: ExchangeId) -> [(Time, Reason); 4] {
+    fn deadlines(&self, id: ExchangeId) -> [(Time, Reason); 3] {
         let never = (Time::MAX, Reason::IdleTimeout);
         // A tunnel's connections have a timer of their own.
         let exchange = self.exchanges.get(id);
         if let Some(exchange) = exchange.filter(|exchange| exchange.progress.tunnelled) {
             return if exchange.has_stream() {
-                [self.bridge_deadline(exchange), never, never, never]
+                [self.bridge_deadline(exchange), never, never]
             } else {
-                [never; 4]
+                [never; 3]
             };
         }
         let service = exchange.and_then(|e| self.mesh.services.get(e.service as usize));
         let (Some(exchange), Some(service)) = (exchange, service) else {
-            return [never; 4];
+            return [never; 3];
         };
         let times = &service.times;
         let after = |from: Time, limit: Option<_>, reason| {
@@ -134,7 +134,6 @@ impl Engine {
             ),
             after(exchange.sent, headers, Reason::ResponseTimeout),
             after(exchange.last, times.idle, Reason::IdleTimeout),
-            (exchange.deadline, Reason::GrpcTimeout),
         ]
     }
 

@@ -1,6 +1,6 @@
 //! The handshake of WebSockets in HTTP/1 (RFC 6455 §4), which HTTP/2 does without.
 
-use super::{Known, Request};
+use super::{Framing, Known, Request};
 use crate::rng::Rng;
 
 /// The GUID of RFC 6455 §1.3.
@@ -22,10 +22,17 @@ pub(crate) fn key(rng: &mut Rng) -> [u8; 24] {
     base64(bytes)
 }
 
-/// Does this request ask for a WebSocket without saying a key: over HTTP/2 (RFC 8441 §5)?
+/// Does this request ask for a WebSocket without saying a key, as is right over HTTP/2 (RFC 8441 §5)?
 pub(crate) fn lacks_key(request: &Request<'_>) -> bool {
     let protocol = request.head.fields.get(Known::Upgrade).unwrap_or_default();
     protocol.eq_ignore_ascii_case(b"websocket") && find_key(request).is_none()
+}
+
+/// Can an upgrade be asked for by extended CONNECT, which knows no other method than GET, no body, and
+/// no WebSocket without a key (RFC 8441 §5)?
+pub(crate) fn fits_stream(request: &Request<'_>) -> bool {
+    let bare = matches!(request.framing, Framing::None | Framing::Length(0));
+    bare && request.head.method == b"GET" && !lacks_key(request)
 }
 
 /// The key of a request.

@@ -121,7 +121,7 @@ pub(crate) fn encode_websocket_key(out: &mut BytesMut, key: &[u8]) {
 }
 
 /// Writes the 101 of a tunnel that came to be over HTTP/2: `response` is its 2xx, `protocol` what was
-/// asked for, `accept` what a WebSocket client wants to see.
+/// asked for, `accept` what a WebSocket client wants to see, whatever the endpoint says of it.
 pub(crate) fn encode_switch(
     out: &mut BytesMut,
     response: &Response<'_>,
@@ -129,7 +129,15 @@ pub(crate) fn encode_switch(
     accept: Option<&[u8]>,
 ) {
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
-    let mut copy = Copy::new(response.head.fields, None);
+    let mut fields = response.head.fields;
+    let mut spans = fields.spans.to_vec();
+    if accept.is_some() {
+        let theirs =
+            |span: &&mut Span| span.name(fields.buf).eq_ignore_ascii_case(b"sec-websocket-accept");
+        spans.iter_mut().filter(theirs).for_each(|span| span.fate = Fate::Dropped);
+        fields.spans = &spans;
+    }
+    let mut copy = Copy::new(fields, None);
     copy.fields(out, Framing::None, |_| Action::Default);
     copy.finish(out, b"Connection: upgrade\r\n");
     out.truncate(out.len() - 2);

@@ -118,7 +118,6 @@ fn understand<'a>(
         keep_alive: persistent && !tunnel && !ambiguous && framing != Framing::UntilClose,
         upgrade: facts.options.upgrade && facts.upgrade,
         grpc_status: facts.grpc_status,
-        origin: None,
     })
 }
 

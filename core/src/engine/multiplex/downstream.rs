@@ -3,11 +3,11 @@
 use crate::config::Protocol;
 use crate::engine::Engine;
 use crate::engine::conn::{State, Unread};
-use crate::engine::contract::Direction;
+use crate::engine::contract::{ConnId, Direction};
 use crate::engine::exchange::{Exchange, Kind, Speaks, Traits};
 use crate::engine::relay::Side;
 use crate::error::Reason;
-use crate::http::{Fate, Framing, Request, Version, grpc};
+use crate::http::{Fate, Framing, Request, Version};
 use crate::http2::{ErrorCode, StreamKey};
 
 impl Engine {
@@ -24,8 +24,6 @@ impl Engine {
         self.direction(direction).requests += 1;
         let Some(down) = self.conns.id(index) else { return };
         let to_us = request.is_connect && !redirected;
-        // Apps do not mark what they send: only another proxy's mark means anything.
-        let origin = request.origin.filter(|_| direction == Direction::Inbound && !to_us);
         let service = if to_us {
             self.tunnel_service(index, request.authority)
         } else {
@@ -47,17 +45,16 @@ impl Engine {
             expect_continue: request.expect_continue,
             idempotent: request.idempotent,
             grpc: request.grpc,
-            speaks: match origin {
+            speaks: match request.origin {
                 _ if to_us => Speaks::Http1,
-                Some(_) => Speaks::Http1,
-                None => self.speaks(service, Speaks::Http2),
+                Some(_) if direction == Direction::Inbound => Speaks::Http1,
+                _ => self.speaks(service, Speaks::Http2),
             },
-            marked: origin.is_some(),
             sensitive: is_sensitive(request),
+            keyless: false,
         };
         let kind = if to_us { Kind::Tunnel { answer: true } } else { Kind::Http };
-        let time = request.grpc.then(|| grpc::timeout(request.head.fields)).flatten();
-        let id = match self.begin_exchange(kind, down, service, traits, time) {
+        let id = match self.begin_exchange(kind, down, service, traits) {
             Ok(id) => id,
             Err(reason) => {
                 self.collect_service(service);
@@ -76,7 +73,7 @@ impl Engine {
         if end && tunnel {
             self.bridge_end(id, Side::Down);
         }
-        self.encode(id, request, redirected || origin.is_some());
+        self.encode(id, request, redirected);
         self.dispatch_head(id, Some(request));
     }
 
@@ -109,15 +106,21 @@ impl Engine {
 
     /// The response of an exchange is complete, and so is the request or it is not wanted.
     pub(in crate::engine) fn finish_stream(&mut self, exchange: &Exchange) {
-        let Some(stream) = exchange.down_stream else { return };
+        if let Some(stream) = exchange.down_stream {
+            self.leave_stream(exchange.down, stream);
+        }
+    }
+
+    /// Everything that goes on a stream is there, and nobody wants what still comes.
+    pub(in crate::engine) fn leave_stream(&mut self, conn: ConnId, stream: StreamKey) {
         let now = self.now;
-        self.with_http2(exchange.down, |connection, tx| {
+        self.with_http2(conn, |connection, tx| {
             connection.body_added(stream, 0, true);
             connection.abandon(tx, stream, now);
         });
         let due = self.now + self.config.timeouts.half_open;
-        if self.conns.find(exchange.down).is_some()
-            && let Some(conn) = self.conns.get_mut(exchange.down.index)
+        if self.conns.find(conn).is_some()
+            && let Some(conn) = self.conns.get_mut(conn.index)
             && let State::Http2(http2) = &mut conn.state
             && let queued @ 1.. = http2.connection.stream_queued(stream)
         {
@@ -136,10 +139,9 @@ impl Engine {
         self.with_http2(exchange.down, |connection, tx| {
             // How the far side ended its stream means the same on this one.
             let code = progress.reset.unwrap_or(match reason {
-                Reason::ClientGone
-                | Reason::RequestTimeout
-                | Reason::GrpcTimeout
-                | Reason::IdleTimeout => ErrorCode::CANCEL,
+                Reason::ClientGone | Reason::RequestTimeout | Reason::IdleTimeout => {
+                    ErrorCode::CANCEL
+                }
                 Reason::StreamStalled => ErrorCode::ENHANCE_YOUR_CALM,
                 _ => ErrorCode::INTERNAL_ERROR,
             });

@@ -1,6 +1,7 @@
 //! Streams to endpoints: which connection carries them, and what waits for one.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -10,7 +11,7 @@ use crate::engine::contract::ConnId;
 use crate::engine::exchange::{ExchangeId, Speaks, Switch};
 use crate::engine::mesh::{Endpoint, Health};
 use crate::error::Reason;
-use crate::http::{Fate, Fields, Known, Request, Span, TargetForm, websocket};
+use crate::http::{Fate, Fields, Known, Request, Span, websocket};
 use crate::http1;
 use crate::http2::{Connection, ErrorCode};
 use crate::limits::Limits;
@@ -161,13 +162,10 @@ impl Engine {
     /// A connection that HTTP/2 will be spoken on is connected.
     pub(in crate::engine) fn http2_connected(&mut self, index: u32) {
         let (config, now) = (Arc::clone(&self.http2), self.now);
-        let age = self.config.timeouts.connection_age;
-        // Those that were opened together do not all end together.
-        let retires = now + age / 1024 * (1024 - self.rng.below(205) as u32);
         let Some(conn) = self.conns.get_mut(index) else { return };
         conn.tx.furnish(&mut self.spare);
         let connection = Connection::client(config, &mut conn.tx, now);
-        conn.state = State::Http2(Box::new(Http2::new(connection, retires)));
+        conn.state = State::Http2(Box::new(Http2::new(connection)));
         conn.flags.dirty = true;
         let endpoint = conn.endpoint;
         self.touch(index);
@@ -196,6 +194,29 @@ impl Engine {
         }
         for id in core::mem::take(&mut target.waiting) {
             self.not_connected(id, reason, false);
+        }
+    }
+
+    /// A connection ended before its endpoint said a word of HTTP/2. Those that wait for SETTINGS
+    /// would wait for those of one connection after another: what is to become another protocol is
+    /// asked for in HTTP/1, what was sent before fails.
+    pub(super) fn give_up_settings(&mut self, endpoint: u32, index: u32, reason: Reason) {
+        if self.conns.get(index).and_then(Conn::http2).is_none_or(Connection::is_ready) {
+            return;
+        }
+        let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
+        let waiting = core::mem::take(&mut target.waiting);
+        let (settings, others): (VecDeque<_>, VecDeque<_>) =
+            waiting.into_iter().partition(|&id| self.needs_settings(id));
+        if let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) {
+            target.waiting = others;
+        }
+        for id in settings {
+            match self.exchanges.get(id) {
+                Some(exchange) if exchange.endpoint != Some(endpoint) => {}
+                Some(exchange) if exchange.traits.upgrade => self.upgrade_apart(id, None),
+                _ => self.fail(id, reason),
+            }
         }
     }
 
@@ -325,12 +346,6 @@ impl Engine {
             Speaks::Mesh if exchange.down_stream.is_none() => Some(exchange.traits.client),
             _ => None,
         };
-        let redirected =
-            self.conns.find(exchange.down).is_some_and(|down| down.original_dst.is_some());
-        if request.form == TargetForm::Absolute && !redirected {
-            // It meant us: see `Engine::encode`.
-            request.form = TargetForm::Origin;
-        }
         if request.upgrade && exchange.down_stream.is_none() {
             let protocol = request.head.fields.get(Known::Upgrade).unwrap_or_default();
             let accept = websocket::find_key(&request).map(websocket::accept);

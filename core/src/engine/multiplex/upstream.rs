@@ -65,7 +65,12 @@ impl Engine {
         code: ErrorCode,
     ) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        if self.conns.get(index).is_some_and(|conn| conn.endpoint.is_none()) {
+        let is_client = self.conns.get(index).is_some_and(|conn| conn.endpoint.is_none());
+        let side = if is_client { Side::Down } else { Side::Up };
+        if exchange.progress.tunnelled && exchange.progress.ended[side as usize] {
+            return self.break_bridge(id, side, code);
+        }
+        if is_client {
             return self.fail(id, Reason::ClientGone);
         }
         let started = exchange.progress.response_started;
@@ -172,6 +177,7 @@ impl Engine {
         if let Some(endpoint) = endpoint {
             // What is sent again must not come back here.
             self.forget_multiplexed(endpoint, index);
+            self.give_up_settings(endpoint, index, reason);
         }
         for (stream, id) in self.exchanges_of(index) {
             let connection = self.conns.get(index).and_then(|conn| conn.http2());

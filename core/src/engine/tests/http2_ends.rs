@@ -473,3 +473,16 @@ fn timeouts_end_streams_and_not_connections() {
         assert!(client.head(3).starts_with("HTTP/1.1 200"));
     }
 }
+
+#[test]
+fn what_was_refused_is_not_sent_to_one_connection_after_another() {
+    let (mut rig, mut client, mut app) = exchange(GET, true);
+    app.shut_down(&mut rig);
+    app.reset(&mut rig, 1, ErrorCode::REFUSED_STREAM);
+    let up = rig.connect();
+    rig.eof(up);
+    client.run(&mut rig);
+    assert!(client.head(1).starts_with("HTTP/1.1 502 "), "{:?}", client.on(1));
+    assert!(rig.connects.is_empty());
+    assert_eq!(rig.engine.gauges().exchanges, 0);
+}
