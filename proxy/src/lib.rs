@@ -1,6 +1,3 @@
-//! What of the sidecar others use: the reader of its mesh file, its certificate authority, and the
-//! key that it has certified.
+//! What of the sidecar others use: the reader of its mesh file.
 
-pub mod ca;
-pub mod identity;
 pub mod mesh;

@@ -24,7 +24,6 @@ use toml::de::DeTable;
 
 pub use read::Problem;
 use read::{Item, Reader, Table};
-pub use value::parse_duration;
 
 /// A mesh file that was read and found good.
 #[derive(Clone, Debug, PartialEq)]
@@ -254,7 +253,6 @@ fn read_timeouts(reader: &mut Reader<'_>, mut table: Table<'_>) -> Timeouts {
         request,
         idle,
         pool_idle,
-        connection_age,
         failfast,
         backoff_min,
         backoff_max,
@@ -271,12 +269,9 @@ fn read_timeouts(reader: &mut Reader<'_>, mut table: Table<'_>) -> Timeouts {
     ] {
         table.set(reader, key, slot, value::duration);
     }
-    for (key, slot) in [
-        ("keep_alive", keep_alive),
-        ("connection_age", connection_age),
-        ("tcp_idle", tcp_idle),
-        ("half_open", half_open),
-    ] {
+    for (key, slot) in
+        [("keep_alive", keep_alive), ("tcp_idle", tcp_idle), ("half_open", half_open)]
+    {
         table.set(reader, key, slot, value::duration_or_endless);
     }
     for (key, slot) in [("pool_idle", pool_idle), ("failfast", failfast), ("grace", grace)] {

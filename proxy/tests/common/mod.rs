@@ -6,6 +6,7 @@ mod peer;
 mod ports;
 mod program;
 mod proxy;
+mod servers;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

@@ -1,13 +1,13 @@
 //! Servers that are processes of their own.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command};
 
 use tempfile::TempDir;
 
-use super::{PATIENCE, eventually, program};
+use super::{PATIENCE, eventually};
 
 /// A server process. It is killed when this is dropped.
 pub(crate) struct Peer {
@@ -29,25 +29,17 @@ impl Peer {
         Peer { child, folder, addr }
     }
 
-    /// Starts haproxy as an HTTP server that answers everything with `name`: quick, and not ours.
-    pub(crate) fn haproxy(name: &str, port: u16) -> Self {
-        Self::haproxy_on(name, port, "")
-    }
-
-    /// The same, with more words behind `bind`: `proto h2`.
-    pub(crate) fn haproxy_on(name: &str, port: u16, bind: &str) -> Self {
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let config = format!(
-            "global\n  nbthread 1\n\
-             defaults\n  mode http\n  timeout client 60s\n  timeout server 60s\n  timeout connect 5s\n\
-             frontend app\n  bind {addr} {bind}\n  \
-             http-request return status 200 content-type text/plain string {name}\n"
-        );
-        let file = tempfile::NamedTempFile::new().expect("cannot make a temporary file");
-        std::fs::write(file.path(), config).expect("cannot write");
-        let (child, folder) = spawn(program("haproxy").args(["-db", "-f"]).arg(file.path()));
-        eventually("haproxy listens", PATIENCE, || std::net::TcpStream::connect(addr).ok());
-        Peer { child, folder, addr }
+    /// Starts a server that was told to listen on `addr`, and waits until it does.
+    pub(super) fn listening(command: &mut Command, addr: SocketAddr) -> Self {
+        let (child, folder) = spawn(command);
+        let mut peer = Peer { child, folder, addr };
+        eventually("the server listens", PATIENCE, || {
+            if let Some(status) = peer.child.try_wait().expect("cannot wait") {
+                panic!("{command:?}: {status}");
+            }
+            std::net::TcpStream::connect(addr).ok()
+        });
+        peer
     }
 
     /// Everything it printed.

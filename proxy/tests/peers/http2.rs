@@ -1,8 +1,6 @@
-//! HTTP/2 with curl and h2load before the proxy, HAProxy and Python behind it, and WebSockets across
-//! two proxies.
+//! HTTP/2 with curl before the proxy, HAProxy and Python behind it.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::common::{
@@ -56,29 +54,6 @@ fn every_version_of_a_client_reaches_every_version_of_an_app() {
     }
 }
 
-#[test]
-fn h2load_meets_no_error() {
-    if !have(&[Need::Program("h2load"), Need::Program("haproxy")]) {
-        return;
-    }
-    let (proxy, _apps) = before_haproxy();
-    let requests = if full() { "100000" } else { "10000" };
-    for host in ["h1.test", "h2.test"] {
-        let ran = run(
-            program("h2load")
-                .args(["-n", requests, "-c", "8", "-m", "32"])
-                .arg(format!("--header=:authority: {host}"))
-                .arg(format!("http://{}/", proxy.outbound())),
-            PATIENCE,
-        )
-        .ok();
-        let expected = format!("{requests} succeeded, 0 failed, 0 errored, 0 timeout");
-        assert!(ran.text().contains(&expected), "{host}: {}", ran.text());
-        assert!(ran.text().contains(&format!("status codes: {requests} 2xx")), "{}", ran.text());
-    }
-    assert_eq!(violations(&proxy), 0);
-}
-
 /// Large bodies of a client of HTTP/2 to an app of HTTP/1 and back, with hashes.
 #[test]
 fn large_bodies_arrive_whole_and_memory_stays_flat() {
@@ -107,24 +82,6 @@ fn large_bodies_arrive_whole_and_memory_stays_flat() {
     for proxy in [&outbound, &inbound] {
         assert!(proxy.memory("VmHWM") < 20 << 20, "{} bytes", proxy.memory("VmHWM"));
     }
-}
-
-#[test]
-fn a_websocket_crosses_two_proxies_as_a_stream() {
-    if !have(&[Need::Program("python3"), Need::Python("websockets.asyncio.client")]) {
-        return;
-    }
-    let server = Peer::start(&mut script("websocket_server.py"));
-    let inbound = Mesh::new().proxy(format!("app = \"{}\"", server.addr)).start();
-    let to: SocketAddr = inbound.inbound();
-    let outbound = Mesh::new().service("ws.test", &[to]).speaks("mesh").start();
-    let port = outbound.outbound().port().to_string();
-    let mut client = script("websocket_client.py");
-    client.args(["127.0.0.1", &port, "ws://ws.test/chat"]);
-    let ran = run(&mut client, PATIENCE).ok();
-    assert_eq!(ran.text(), "closed 4001 done here\n");
-    // It was a stream: the proxies speak HTTP/2 to each other.
-    assert_eq!(inbound.metric("inbound_tcp_detect_http_results_total{result=\"http/2\"}"), 1);
 }
 
 /// HAProxy answers before it has read the request, whose end comes later: what a client that goes by

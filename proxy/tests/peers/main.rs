@@ -1,5 +1,6 @@
-//! The binary between programs that none of us wrote: curl, wrk, ncat, hyper, haproxy, Python's
-//! `websockets`, grpcio, http.server and socketserver, h2load, and the kernel's redirects.
+//! The binary between programs that none of us wrote: curl, wrk, h2load, nghttp, nghttpd, ncat,
+//! HAProxy, nginx, hyper, tonic, grpcio, Python's `websockets`, h2, wsproto, http.server and
+//! socketserver, and the kernel's redirects.
 //!
 //! A test that misses a program or a privilege says so and passes; with `SELVEDGE_REQUIRE_PEERS=1`
 //! it fails. `SELVEDGE_FULL=1` runs the full sizes.
@@ -15,12 +16,14 @@ mod curl;
 mod cut;
 mod drain;
 mod grpc;
+mod h2load;
 mod http2;
 mod hyper;
-mod mtls;
+mod nghttp;
 mod redirect;
 mod reload;
 mod smol;
 mod tcp;
 mod websocket;
+mod websocket_streams;
 mod wrk;

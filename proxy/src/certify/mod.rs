@@ -1,3 +1,0 @@
-//! An authority that serves on this machine.
-
-pub(crate) mod server;
