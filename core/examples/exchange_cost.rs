@@ -68,7 +68,11 @@ impl Bench {
 
 fn main() {
     let count: usize = env::args().nth(1).map_or(10, |count| count.parse().expect("a count"));
-    let target = |last| Endpoint { target: Target::Addr(([10, 0, 0, last], 80).into()), weight: 1 };
+    let target = |last| Endpoint {
+        target: Target::Addr(([10, 0, 0, last], 80).into()),
+        weight: 1,
+        mesh: None,
+    };
     let config = Config {
         listeners: vec![Listener {
             addr: ([127, 0, 0, 1], 4140).into(),

@@ -51,7 +51,7 @@ impl Adapter {
                     self.pipes.entry(conn).or_default().closed = Some(how);
                 }
                 // Our pipes are always readable and writable, and we have no names.
-                Output::ReadReady(_) | Output::Resolve { .. } => {}
+                Output::ReadReady(_) | Output::Resolve { .. } | Output::Certify => {}
                 Output::Event(event) => println!("event: {event:?}"),
             }
         }
@@ -85,6 +85,7 @@ fn main() {
             endpoints: vec![Endpoint {
                 target: Target::Addr(([10, 0, 0, 1], 8080).into()),
                 weight: 1,
+                mesh: None,
             }],
             ..Service::default()
         }],

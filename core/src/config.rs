@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use crate::identity::{self, NameError};
 use crate::limits::Limits;
 
 /// The configuration of an engine. Replaced as a whole by [`Command::Reload`]
@@ -22,12 +23,72 @@ pub struct Config {
     pub app: Option<SocketAddr>,
     /// Ports (of original destinations) that are forwarded without protocol detection.
     pub opaque_ports: Vec<u16>,
+    /// Who this workload is; `None`: nothing is meshed.
+    pub identity: Option<Identity>,
+    /// Who may reach which port of the app. Ports that are not listed are open to everybody.
+    pub inbound: Vec<InboundPort>,
     /// Services, by distinct [`Service::name`].
     pub services: Vec<Service>,
     /// Bounds.
     pub limits: Limits,
     /// Times.
     pub timeouts: Timeouts,
+}
+
+/// Who this workload is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// What its certificate has to say.
+    pub name: identity::Name,
+    /// The server name (SNI) by which clients ask for it: TLS with this name ends here, any other
+    /// is passed through. The name itself, unless that is a SPIFFE ID.
+    pub server_name: Arc<str>,
+}
+
+impl Identity {
+    /// One whose server name is its name.
+    pub fn new(name: identity::Name) -> Self {
+        Identity { server_name: name.as_str().into(), name }
+    }
+}
+
+/// Who may reach one port of the app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboundPort {
+    /// The app's port.
+    pub port: u16,
+    /// Whoever one of these means. None: nobody.
+    pub allow: Vec<Allow>,
+}
+
+/// Whom a port is open to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// Everybody, with or without a certificate.
+    Unauthenticated,
+    /// Clients that have proven to be one of these.
+    Identity(identity::Pattern),
+}
+
+impl Allow {
+    /// Reads `unauthenticated`, `*`, `*.suffix`, a DNS-like name or a SPIFFE ID.
+    ///
+    /// # Errors
+    /// It is none of these.
+    pub fn parse(text: &str) -> Result<Allow, NameError> {
+        if text == "unauthenticated" {
+            return Ok(Allow::Unauthenticated);
+        }
+        identity::Pattern::parse(text).map(Allow::Identity)
+    }
+
+    /// Does it let a client of that identity in?
+    pub fn admits(&self, client: Option<&identity::Name>) -> bool {
+        match self {
+            Allow::Unauthenticated => true,
+            Allow::Identity(pattern) => client.is_some_and(|client| pattern.matches(client)),
+        }
+    }
 }
 
 /// Index of a listener in [`Config::listeners`].
@@ -116,6 +177,27 @@ pub struct Endpoint {
     pub target: Target,
     /// Share of the traffic relative to the others; at least 1.
     pub weight: u32,
+    /// It is a mesh proxy: spoken to in mutual TLS only.
+    pub mesh: Option<Meshed>,
+}
+
+/// An endpoint that is a mesh proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Meshed {
+    /// Whom its certificate has to name.
+    pub identity: identity::Name,
+    /// The server name (SNI) that it is asked for.
+    pub server_name: Arc<str>,
+    /// The endpoint is the proxy's own inbound port, and this is the app's, which a transport header
+    /// names. `None`: the endpoint is the app's port, and the proxy knows that.
+    pub port: Option<u16>,
+}
+
+impl Meshed {
+    /// One whose server name is its identity.
+    pub fn new(identity: identity::Name, port: Option<u16>) -> Self {
+        Meshed { server_name: identity.as_str().into(), identity, port }
+    }
 }
 
 /// Where an endpoint is.
@@ -140,6 +222,9 @@ pub struct Timeouts {
     pub detect: Duration,
     /// How long an undecided beginning is waited for after its last byte.
     pub detect_prefix: Duration,
+    /// From the first byte of a TLS handshake with us, or from the connect of one of ours, to its
+    /// end; also what a transport header may take.
+    pub handshake: Duration,
     /// From the first byte of a request head to its last: 408.
     pub header: Duration,
     /// How long a keep-alive connection may be without a request.
@@ -188,6 +273,8 @@ impl Default for Timeouts {
             // linkerd2-proxy: DETECT_TIMEOUT.
             detect: Duration::from_secs(10),
             detect_prefix: Duration::from_secs(1),
+            // linkerd2-proxy: DETECT_TIMEOUT covers it.
+            handshake: Duration::from_secs(10),
             header: Duration::from_secs(30),
             keep_alive: Duration::from_mins(10),
             // linkerd2-proxy: OUTBOUND_CONNECT_TIMEOUT.

@@ -123,6 +123,13 @@ reasons! {
     /// The connection ended before its protocol was known.
     DetectEof = 400, "detect_eof", "connection closed during protocol detection";
 
+    /// The client is not who may reach this port.
+    Unauthorized = 403, "unauthorized", "client is not authorized";
+    /// No valid transport header came first, or one that asks for what this proxy is not.
+    TransportHeader = 400, "transport_header", "malformed or unusable transport header";
+    /// This proxy has no valid certificate.
+    NotCertified = 503, "not_certified", "this proxy has no valid certificate";
+
     // ---- The far side ----
     /// No endpoint was ready for `failfast`.
     Failfast = 504, "failfast", "no endpoint ready: service in fail-fast";
@@ -130,6 +137,10 @@ reasons! {
     ConnectFailed = 502, "connect_failed", "connection to the endpoint failed";
     /// No connection within the connect timeout.
     ConnectTimeout = 504, "connect_timeout", "connect timed out";
+    /// The endpoint is not who it should be, or its TLS handshake failed for another reason.
+    HandshakeFailed = 502, "tls_handshake", "TLS handshake with the endpoint failed";
+    /// The peer of a TLS session closed without close_notify: there may have been more.
+    TlsTruncated = 502, "tls_truncated", "TLS connection closed without close_notify";
     /// The endpoint closed before a complete response head.
     UpstreamClosed = 502, "upstream_closed", "endpoint closed the connection without an answer";
     /// The endpoint reset the connection.

@@ -62,6 +62,8 @@
 //!             Output::Close { conn, how } => sockets.close(conn, how),
 //!             // Answered later with `Input::Resolved`.
 //!             Output::Resolve { query, name } => sockets.resolve(query, &name),
+//!             // Answered later with `Input::Identity`.
+//!             Output::Certify => {}
 //!             Output::Event(event) => println!("{event:?}"),
 //!         }
 //!     }
@@ -91,6 +93,7 @@
 //! | | |
 //! |---|---|
 //! | [`error`], [`limits`], [`stats`], [`config`], [`time`], [`rng`] | the vocabulary |
+//! | [`tls`], [`identity`] | sessions at the edge; who is who, and when a certificate is asked for |
 //! | [`sniff`] | what the first bytes of a connection are |
 //! | [`tls`] | whom a TLS client wants to talk to |
 //! | [`http`] | what HTTP/1 and HTTP/2 share |
@@ -128,6 +131,7 @@ pub mod hpack;
 pub mod http;
 pub mod http1;
 pub mod http2;
+pub mod identity;
 pub mod limits;
 pub mod rng;
 pub mod sniff;

@@ -6,6 +6,9 @@ pub struct Limits {
     /// Connections that one worker holds, both directions. Past it, accepted ones are closed. A
     /// quarter is kept for endpoints.
     pub connections: usize,
+    /// TLS handshakes that clients have begun and not ended. Past it, their connections are closed:
+    /// each costs a signature, and half-open ones are free for who attacks.
+    pub handshakes: usize,
     /// Exchanges in flight on one worker. Past it, requests are answered 503.
     pub in_flight: usize,
     /// Exchanges that wait for one service while none of its endpoints is ready. Past it: 503.
@@ -53,6 +56,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 100_000,
+            handshakes: 1_000,
             // linkerd2-proxy: 100 000 per side.
             in_flight: 100_000,
             // linkerd2-proxy: QUEUE_CAPACITY.

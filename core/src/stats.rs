@@ -10,6 +10,9 @@ use core::time::Duration;
 use crate::config::Direction;
 use crate::error::Reason;
 use crate::http2::Violation;
+use crate::identity::Name;
+use crate::time::UnixTime;
+use crate::tls::Failure;
 
 /// A latency histogram with linkerd2-proxy's `response_latency_ms` buckets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +115,65 @@ pub struct DetectStats {
     pub duration: Histogram,
 }
 
+/// TLS sessions of one side of the proxy: with clients inbound, with endpoints outbound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsStats {
+    /// Handshakes that were completed.
+    pub handshakes: u64,
+    /// Of them: with a peer that showed a certificate.
+    pub authenticated: u64,
+    /// Handshakes that failed and sessions that broke, by `failure as usize`.
+    pub failures: Box<[u64]>,
+    /// Sessions that ended without close_notify where there may have been more.
+    pub truncated: u64,
+    /// From the first byte, or the connect, to the end of the handshake.
+    pub duration: Histogram,
+}
+
+impl TlsStats {
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &TlsStats) {
+        self.handshakes += other.handshakes;
+        self.authenticated += other.authenticated;
+        for (mine, theirs) in self.failures.iter_mut().zip(&other.failures) {
+            *mine += theirs;
+        }
+        self.truncated += other.truncated;
+        self.duration.merge(&other.duration);
+    }
+}
+
+impl Default for TlsStats {
+    fn default() -> Self {
+        TlsStats {
+            handshakes: 0,
+            authenticated: 0,
+            failures: alloc::vec![0; Failure::ALL.len()].into_boxed_slice(),
+            truncated: 0,
+            duration: Histogram::default(),
+        }
+    }
+}
+
+/// Our certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentitySnapshot {
+    /// Whose.
+    pub name: Name,
+    /// Is there one that is valid now? If not, nothing meshed is served.
+    pub certified: bool,
+    /// From when to when the last one is valid.
+    pub validity: Option<(UnixTime, UnixTime)>,
+    /// How long it is still valid.
+    pub expires_in: Duration,
+    /// When the next one is asked for.
+    pub renews_in: Duration,
+    /// Certificates that came.
+    pub certifications: u64,
+    /// Failures to get one.
+    pub failures: u64,
+}
+
 /// One side of the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectionStats {
@@ -119,6 +181,8 @@ pub struct DirectionStats {
     pub accepted: TcpStats,
     /// What detection found on them.
     pub detect: DetectStats,
+    /// TLS that begins or ends here.
+    pub tls: TlsStats,
     /// Refusals and failures, by `reason as usize`.
     pub refused: Box<[u64]>,
     /// Exchanges answered or given up.
@@ -134,6 +198,7 @@ impl Default for DirectionStats {
         DirectionStats {
             accepted: TcpStats::default(),
             detect: DetectStats::default(),
+            tls: TlsStats::default(),
             refused: alloc::vec![0; Reason::ALL.len()].into_boxed_slice(),
             requests: 0,
             violations: alloc::vec![0; Violation::ALL.len()].into_boxed_slice(),
@@ -186,6 +251,8 @@ pub struct Snapshot {
     pub directions: [DirectionStats; 2],
     /// Services in the order of the configuration, then the app and the original destinations.
     pub services: Vec<ServiceSnapshot>,
+    /// Our certificate, if we are somebody.
+    pub identity: Option<IdentitySnapshot>,
     /// What is held now.
     pub gauges: Gauges,
 }
@@ -231,6 +298,8 @@ pub struct Gauges {
     pub accepted: usize,
     /// Exchanges in flight.
     pub exchanges: usize,
+    /// TLS handshakes that clients have begun and not ended.
+    pub handshakes: usize,
     /// Bytes received and not yet written on.
     pub buffered_bytes: usize,
 }

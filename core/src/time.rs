@@ -70,6 +70,53 @@ impl fmt::Debug for Time {
     }
 }
 
+/// A point of the wall clock: milliseconds since 1970-01-01 00:00 UTC. Certificates end by it.
+///
+/// It comes in as an input, at the start and whenever the clock was set.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct UnixTime(u64);
+
+impl UnixTime {
+    /// `secs` seconds after the epoch.
+    pub const fn from_secs(secs: u64) -> Self {
+        UnixTime(secs.saturating_mul(1000))
+    }
+
+    /// `millis` milliseconds after the epoch.
+    pub const fn from_millis(millis: u64) -> Self {
+        UnixTime(millis)
+    }
+
+    /// Whole seconds since the epoch.
+    pub const fn as_secs(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// Milliseconds since the epoch.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    pub const fn saturating_since(self, earlier: UnixTime) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for UnixTime {
+    type Output = UnixTime;
+    fn add(self, rhs: Duration) -> UnixTime {
+        let millis = u64::try_from(rhs.as_millis()).unwrap_or(u64::MAX);
+        UnixTime(self.0.saturating_add(millis))
+    }
+}
+
+impl fmt::Debug for UnixTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{}.{:03}", self.0 / 1000, self.0 % 1000)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

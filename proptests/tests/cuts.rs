@@ -56,8 +56,11 @@ impl Display for Outcome {
 }
 
 fn config() -> Config {
-    let endpoint =
-        |octet: u8| Endpoint { target: Target::Addr(([10, 0, 0, octet], 80).into()), weight: 1 };
+    let endpoint = |octet: u8| Endpoint {
+        target: Target::Addr(([10, 0, 0, octet], 80).into()),
+        weight: 1,
+        mesh: None,
+    };
     let service = |name: &str, octet| Service {
         name: name.into(),
         endpoints: vec![endpoint(octet)],

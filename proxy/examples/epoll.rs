@@ -278,6 +278,8 @@ impl<E: FnMut(Event)> Worker<E> {
                     remote.send(move |engine, now| engine.handle_input(now, input));
                 });
             }
+            // It has no authority to ask.
+            Output::Certify => {}
             Output::Event(event) => {
                 if event == Event::Draining {
                     self.listeners.clear();

@@ -292,6 +292,20 @@ fn line(event: &Event) {
         Event::ResolveFailed { name, error, retry_in } => {
             warn!(%name, ?error, ?retry_in, "cannot resolve; the last good answer stays");
         }
+        Event::TlsFailed { conn, direction, side, peer, name, problem } => {
+            let (failure, direction) = (problem.failure.label(), direction.label());
+            let (side, name) = (side.label(), name.as_deref());
+            warn!(failure, side, name, direction, %peer, ?conn, "TLS: {problem}");
+        }
+        Event::Certified { name, not_after, renew_in } => {
+            info!(%name, not_after = not_after.as_secs(), ?renew_in, "certified");
+        }
+        Event::CertifyFailed { error, retry_in } => {
+            warn!(?retry_in, "no certificate: {error}");
+        }
+        Event::Uncertified { name } => {
+            warn!(%name, "no valid certificate: nothing meshed is served");
+        }
         // The control thread says these once, and not for every worker.
         Event::Reloaded { services } => debug!(services, "worker: new configuration in effect"),
         Event::Draining => debug!("worker: draining"),

@@ -12,6 +12,9 @@ pub use crate::config::Direction;
 use crate::config::{Config, ListenerId};
 use crate::error::{ConnectError, DnsError, IoError, Reason};
 use crate::http2::Violation;
+use crate::identity;
+use crate::time::UnixTime;
+use crate::tls;
 
 /// Names a connection. Only the engine makes ids; each carries a generation, so an input for a
 /// connection that is gone is ignored, even when its slot is in use again.
@@ -100,6 +103,12 @@ pub enum Input {
         /// The addresses and how long they are good for.
         result: Result<(Vec<IpAddr>, Duration), DnsError>,
     },
+    /// An [`Output::Certify`] is done, or the certificate or the trust anchors were replaced for
+    /// another reason. On `Err`, which is for the log, it is asked again after a while.
+    Identity(Result<identity::Update, Arc<str>>),
+    /// What the wall clock shows: at the start, and whenever it was set. Until then no certificate
+    /// is valid.
+    WallClock(UnixTime),
     /// The operator wants something.
     Command(Command),
     /// The time of [`Engine::next_timeout`](super::Engine::next_timeout) has come. Early and late
@@ -148,6 +157,9 @@ pub enum Output {
         /// What to look up.
         name: Arc<str>,
     },
+    /// A certificate for [`Config::identity`] is wanted; answer with [`Input::Identity`]. One that
+    /// has not come for a minute is asked for again.
+    Certify,
     /// Something worth a log line.
     Event(Event),
 }
@@ -241,6 +253,43 @@ pub enum Event {
         /// When it is tried again.
         retry_in: Duration,
     },
+    /// A TLS handshake failed, or a session broke.
+    TlsFailed {
+        /// The connection.
+        conn: ConnId,
+        /// Which side of the proxy.
+        direction: Direction,
+        /// Which end of the session we are.
+        side: tls::Side,
+        /// The peer.
+        peer: SocketAddr,
+        /// Whom the peer was asked to be, or asked for.
+        name: Option<Arc<str>>,
+        /// What went wrong.
+        problem: tls::Problem,
+    },
+    /// There is a valid certificate.
+    Certified {
+        /// Whose.
+        name: identity::Name,
+        /// Until when it is valid.
+        not_after: UnixTime,
+        /// When the next one is asked for.
+        renew_in: Duration,
+    },
+    /// No certificate was issued; what there is stays.
+    CertifyFailed {
+        /// What the issuer said.
+        error: Arc<str>,
+        /// When it is asked again.
+        retry_in: Duration,
+    },
+    /// The certificate has expired, or the clock was set to before it begins: nothing meshed is
+    /// served until there is another.
+    Uncertified {
+        /// Whose.
+        name: identity::Name,
+    },
     /// A reload took effect.
     Reloaded {
         /// How many services there are now.
@@ -266,6 +315,10 @@ pub enum TimerKind {
     Service,
     /// A name's time to live.
     Resolve,
+    /// Our certificate: its renewal, its beginning, its end.
+    Identity,
+    /// TLS handshakes that wait for their turn.
+    Handshake,
     /// The grace of a drain.
     Drain,
 }

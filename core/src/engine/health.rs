@@ -45,10 +45,16 @@ impl Engine {
 
     /// The backoff is over: a connect without a request finds out.
     pub(super) fn probe(&mut self, index: u32) {
+        let certified = self.is_certified();
         let Some(endpoint) = self.mesh.endpoints.get_mut(index as usize) else { return };
         if let Health::Down { failures, probing: false } = endpoint.health
             && !endpoint.removed
         {
+            if endpoint.mesh.is_some() && !certified {
+                // It cannot be spoken to; the wait begins anew.
+                self.arm_backoff(index, failures);
+                return;
+            }
             endpoint.health = Health::Down { failures, probing: true };
             self.connect(index, None);
         }
@@ -56,17 +62,20 @@ impl Engine {
 
     /// A connection to an endpoint was made.
     pub(super) fn endpoint_up(&mut self, index: u32) {
-        let now = self.now;
+        let (now, certified) = (self.now, self.is_certified());
         let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
         let Health::Down { failures, .. } = endpoint.health else { return };
         if endpoint.removed {
             return;
         }
         endpoint.health = Health::Up { failures };
-        service.balancer.set_ready(endpoint.member, true, now);
+        let ready = endpoint.mesh.is_none() || certified;
+        service.balancer.set_ready(endpoint.member, ready, now);
         let (name, addr, owner) = (Arc::clone(&service.name), endpoint.addr, endpoint.service);
         self.timers.endpoints.clear(index);
         self.emit(Event::EndpointUp { service: name, addr });
-        self.service_ready(owner);
+        if ready {
+            self.service_ready(owner);
+        }
     }
 }

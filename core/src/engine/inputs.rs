@@ -66,6 +66,8 @@ impl Engine {
             Input::Connected { conn, result: Ok(_) } => self.connected(conn),
             Input::Connected { conn, result: Err(error) } => self.connect_failed(conn, error),
             Input::Resolved { query, result } => self.resolved(query, result),
+            Input::Identity(result) => self.identity_arrived(result),
+            Input::WallClock(wall) => self.wall_clock(wall),
             Input::Command(Command::Reload(config)) => self.reload(&config),
             Input::Command(Command::Drain) => self.begin_drain(),
             Input::Timeout => self.fire_timeouts(),

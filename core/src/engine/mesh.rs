@@ -12,7 +12,7 @@ use slab::Slab;
 use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
 use crate::balance::{Balancer, MemberId, Params};
-use crate::config::{self, Protocol, Timeouts};
+use crate::config::{self, Meshed, Protocol, Timeouts};
 use crate::rng::{KeyedState, Rng};
 use crate::stats::RequestStats;
 use crate::time::Time;
@@ -125,6 +125,8 @@ pub(crate) struct Endpoint {
     pub(crate) addr: SocketAddr,
     /// It is one of our own listeners: never connected to.
     pub(crate) is_self: bool,
+    /// It is a mesh proxy.
+    pub(crate) mesh: Option<Meshed>,
     /// No longer a member; goes with its last connection.
     pub(crate) removed: bool,
     pub(crate) health: Health,
@@ -239,6 +241,7 @@ impl Mesh {
             member,
             addr,
             is_self,
+            mesh: None,
             removed: false,
             health: Health::Up { failures: 0 },
             idle: VecDeque::new(),

@@ -10,6 +10,7 @@ mod downstream;
 mod ending;
 mod exchange;
 mod health;
+mod identity;
 mod inputs;
 mod invariants;
 mod mesh;
@@ -44,6 +45,7 @@ use crate::time::Time;
 use conn::Conns;
 use deadlines::Deadlines;
 use exchange::Exchanges;
+use identity::Identity;
 use mesh::Mesh;
 
 /// The proxy of one worker: sniffing, HTTP/1, tunnels, balancing, pools and timeouts, as one state
@@ -61,6 +63,7 @@ pub struct Engine {
     exchanges: Exchanges,
     mesh: Mesh,
     timers: Timers,
+    identity: Identity,
     /// Connections with something to do.
     ready: VecDeque<u32>,
     /// Connections whose queues hold slices of read buffers at the end of a turn.
@@ -127,6 +130,7 @@ impl Engine {
             exchanges: Exchanges::default(),
             mesh: Mesh::new(&mut keys),
             timers: Timers::default(),
+            identity: Identity::default(),
             ready: VecDeque::new(),
             unsettled: Vec::new(),
             starved: Vec::new(),
@@ -170,6 +174,7 @@ impl Engine {
             (timers.endpoints.next(), TimerKind::Endpoint),
             (timers.services.next(), TimerKind::Service),
             (timers.names.next(), TimerKind::Resolve),
+            (self.identity.due(), TimerKind::Identity),
             (drain, TimerKind::Drain),
         ]
         .into_iter()

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 use super::Engine;
 use super::contract::{Direction, Event};
@@ -21,7 +22,7 @@ impl Engine {
 
     /// Makes services, endpoints and times those of `config`.
     pub(super) fn apply(&mut self, config: &Arc<Config>) {
-        self.config = Arc::clone(config);
+        let before = core::mem::replace(&mut self.config, Arc::clone(config));
         self.http2 = Arc::new(http2_config(config));
         self.opaque_ports.clone_from(&config.opaque_ports);
         self.opaque_ports.sort_unstable();
@@ -50,6 +51,7 @@ impl Engine {
             self.rearm(id);
         }
         self.serve_waiting_of_removed();
+        self.apply_identity(&before, config);
     }
 
     fn apply_app(&mut self, config: &Config) {
@@ -69,7 +71,7 @@ impl Engine {
         let name = alloc::format!("{addr}").into();
         let index = self.mesh.add_service(name, Direction::Inbound, ServiceKind::App, times);
         self.mesh.app = Some(index);
-        let endpoint = config::Endpoint { target: Target::Addr(addr), weight: 1 };
+        let endpoint = config::Endpoint { target: Target::Addr(addr), weight: 1, mesh: None };
         self.add_target(index, endpoint);
     }
 
@@ -99,7 +101,10 @@ impl Engine {
         let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
         let mut old = core::mem::take(&mut service.targets);
         for endpoint in new {
-            match old.iter().position(|target| target.config.target == endpoint.target) {
+            let same = |target: &TargetState| {
+                target.config.target == endpoint.target && target.config.mesh == endpoint.mesh
+            };
+            match old.iter().position(same) {
                 Some(at) => {
                     let mut target = old.swap_remove(at);
                     target.config.weight = endpoint.weight;
@@ -125,13 +130,32 @@ impl Engine {
         let name = self.begin_name(service, &endpoint.target);
         let mut endpoints = Vec::new();
         if let Target::Addr(addr) = endpoint.target {
-            let is_self = self.is_self(addr);
-            let weight = endpoint.weight;
-            endpoints.push(self.mesh.add_endpoint(service, addr, weight, is_self, self.now));
+            endpoints.push(self.add_endpoint(service, addr, &endpoint));
         }
         if let Some(service) = self.mesh.services.get_mut(service as usize) {
             service.targets.push(TargetState { config: endpoint, name, endpoints });
         }
+    }
+
+    /// Adds an address of a target to its service.
+    pub(super) fn add_endpoint(
+        &mut self,
+        service: u32,
+        addr: SocketAddr,
+        config: &config::Endpoint,
+    ) -> u32 {
+        let is_self = self.is_self(addr);
+        let index = self.mesh.add_endpoint(service, addr, config.weight, is_self, self.now);
+        let (certified, now) = (self.is_certified(), self.now);
+        if config.mesh.is_some()
+            && let Some((service, endpoint)) = self.mesh.service_of(index)
+        {
+            endpoint.mesh.clone_from(&config.mesh);
+            if !certified {
+                service.balancer.set_ready(endpoint.member, false, now);
+            }
+        }
+        index
     }
 
     fn remove_target(&mut self, target: TargetState) {

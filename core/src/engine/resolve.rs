@@ -61,7 +61,7 @@ impl Engine {
         let Some(at) = owner.targets.iter().position(|target| target.name == Some(name)) else {
             return;
         };
-        let weight = owner.targets[at].config.weight;
+        let config = owner.targets[at].config.clone();
         let old = core::mem::take(&mut owner.targets[at].endpoints);
         let mut current = Vec::with_capacity(addrs.len());
         let mut gone = Vec::new();
@@ -79,8 +79,7 @@ impl Engine {
         }
         for (&ip, _) in addrs.iter().zip(known).filter(|(_, known)| !known) {
             let addr = SocketAddr::new(ip, port);
-            let is_self = self.is_self(addr);
-            current.push(self.mesh.add_endpoint(service, addr, weight, is_self, self.now));
+            current.push(self.add_endpoint(service, addr, &config));
         }
         if let Some(owner) = self.mesh.services.get_mut(service as usize) {
             owner.targets[at].endpoints = current;

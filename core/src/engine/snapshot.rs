@@ -37,7 +37,12 @@ impl Engine {
                 });
             }
         }
-        Snapshot { directions: self.directions.clone(), services, gauges: self.gauges() }
+        Snapshot {
+            directions: self.directions.clone(),
+            services,
+            identity: self.identity_snapshot(),
+            gauges: self.gauges(),
+        }
     }
 
     /// What is held now.
@@ -46,6 +51,7 @@ impl Engine {
             connections: self.conns.len(),
             accepted: self.accepted,
             exchanges: self.exchanges.len(),
+            handshakes: 0,
             buffered_bytes: self.buffered,
         }
     }

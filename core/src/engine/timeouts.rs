@@ -35,6 +35,9 @@ impl Engine {
         while let Some(index) = self.timers.names.pop(self.now) {
             self.look_up(index);
         }
+        if self.identity.due().is_some_and(|due| due <= self.now) {
+            self.look_at_identity();
+        }
         if let Drain::Until(grace) = self.drain
             && grace <= self.now
         {

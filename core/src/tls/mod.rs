@@ -3,6 +3,11 @@
 //! What a connection wants is told from its ClientHello alone ([`client_hello`]), which is read in
 //! place: a hello that is somebody else's is passed on with every byte that it came with. Between
 //! proxies, a [`transport_header`] in front of a connection says what it is for.
+//!
+//! The engine sees TLS through two traits of ours ([`session`]): a [`Provider`] makes a [`Session`]
+//! for a connection, and a session turns records into plaintext and back. In production they are
+//! rustls's (`rustls`, behind the feature of that name); in most tests and simulations [`null`]'s,
+//! which has no cryptography, no randomness and no clock.
 
 /// Declares what can be wrong with something as a table: variant, metric label, message.
 macro_rules! faults {
@@ -44,7 +49,13 @@ macro_rules! faults {
 
 pub mod client_hello;
 mod name;
+pub mod null;
+pub mod session;
 pub mod transport_header;
 
 pub use client_hello::{ClientHello, HelloScanner, Malformed};
+pub use session::{Expected, Failure, Peer, Problem, Provider, Session, Side};
 pub use transport_header::TransportHeader;
+
+/// What a server agrees to, best first: HTTP inside is detected, whatever a client asked for.
+pub const SERVER_PROTOCOLS: [&[u8]; 3] = [transport_header::PROTOCOL, b"h2", b"http/1.1"];

@@ -247,6 +247,7 @@ impl Harness {
                 }
             }
             Output::Resolve { name, .. } => panic!("tests use addresses, not {name}"),
+            Output::Certify => panic!("tests have no identity"),
             Output::Event(event) => self.events.push(event),
         }
     }

@@ -99,6 +99,8 @@ impl Mesh {
     pub(super) fn new(choose: &mut dyn Choose, faults: bool) -> Self {
         let listener = |addr, kind| Listener { addr: self::addr(addr), kind };
         let config = Config {
+            identity: None,
+            inbound: Vec::new(),
             listeners: vec![
                 listener("127.0.0.1:4140", ListenerKind::Outbound),
                 listener("0.0.0.0:4143", ListenerKind::Inbound),
@@ -248,7 +250,7 @@ fn service(name: &str, endpoints: Vec<Endpoint>) -> Service {
 }
 
 fn name(host: &str) -> Endpoint {
-    Endpoint { target: Target::Name { host: host.into(), port: NAME_PORT }, weight: 1 }
+    Endpoint { target: Target::Name { host: host.into(), port: NAME_PORT }, weight: 1, mesh: None }
 }
 
 /// At least one of the addresses that end in 1 to `count`.
@@ -258,6 +260,7 @@ fn subset(choose: &mut dyn Choose, net: &str, port: u16, count: usize) -> Vec<En
     let endpoint = |n: usize| Endpoint {
         target: Target::Addr(addr(&format!("{net}{}:{port}", n + 1))),
         weight: choose.within(1, 3) as u32,
+        mesh: None,
     };
     chosen.into_iter().map(endpoint).collect()
 }

@@ -264,6 +264,7 @@ impl Net {
             },
             Output::Close { conn, how } => self.close(conn, how)?,
             Output::Resolve { query, name } => self.resolves.push((query, name)),
+            Output::Certify => return Err("nobody has an identity here".into()),
             Output::Event(event) => self.events.push(event),
         }
         Ok(false)

@@ -73,6 +73,8 @@ impl Coverage {
             Output::Close { how: CloseKind::Full, .. } => 4,
             Output::Close { how: CloseKind::Abort, .. } => 5,
             Output::Resolve { .. } => 6,
+            // Nobody has an identity here yet.
+            Output::Certify => return,
             Output::Event(event) => return self.event(event),
         };
         self.outputs[index] += 1;
@@ -94,8 +96,12 @@ impl Coverage {
             Event::FailfastLeft { .. } => 5,
             Event::ResolveFailed { .. } => 6,
             Event::Reloaded { .. } => 7,
-            // Nobody speaks HTTP/2 here yet.
-            Event::Violation { .. } => return,
+            // Nobody speaks HTTP/2 or has an identity here yet.
+            Event::Violation { .. }
+            | Event::TlsFailed { .. }
+            | Event::Certified { .. }
+            | Event::CertifyFailed { .. }
+            | Event::Uncertified { .. } => return,
             Event::Draining => 8,
             Event::Drained => 9,
         };
@@ -111,6 +117,7 @@ impl Coverage {
             TimerKind::Service => 3,
             TimerKind::Resolve => 4,
             TimerKind::Drain => 5,
+            TimerKind::Identity | TimerKind::Handshake => return,
         };
         self.timers[index] += 1;
     }

@@ -90,6 +90,8 @@ impl Topology {
         let limits = limits(choose, mix);
         let timeouts = timeouts(choose, mix);
         let config = |listeners, services, app| Config {
+            identity: None,
+            inbound: Vec::new(),
             listeners,
             own: Vec::new(),
             app,
@@ -214,8 +216,11 @@ fn services(choose: &mut dyn Choose, mix: &Mix, inbound: usize, direct: usize) -
     let web: Vec<Endpoint> = (0..inbound).map(|n| endpoint(behind(n).into())).collect();
     let apps: Vec<Endpoint> =
         (0..direct).map(|n| endpoint((direct_ip(n), DIRECT).into())).collect();
-    let name =
-        Endpoint { target: Target::Name { host: "app.test".into(), port: DIRECT }, weight: 1 };
+    let name = Endpoint {
+        target: Target::Name { host: "app.test".into(), port: DIRECT },
+        weight: 1,
+        mesh: None,
+    };
     let mut mixed = web.clone();
     mixed.push(apps[0].clone());
     if choose.flip() {
@@ -251,7 +256,7 @@ pub(super) fn service(name: &str, endpoints: Vec<Endpoint>) -> Service {
 }
 
 pub(super) fn endpoint(addr: SocketAddr) -> Endpoint {
-    Endpoint { target: Target::Addr(addr), weight: 1 }
+    Endpoint { target: Target::Addr(addr), weight: 1, mesh: None }
 }
 
 fn limits(choose: &mut dyn Choose, mix: &Mix) -> Limits {

@@ -462,8 +462,11 @@ fn config(choose: &mut dyn Choose, faults: bool) -> Config {
     let services = SERVICES.map(|(name, net)| {
         let protocols = [Protocol::Http1, Protocol::Http2, Protocol::Mesh, Protocol::Auto];
         let count = choose.within(1, 3) as u8;
-        let endpoint =
-            |n: u8| Endpoint { target: Target::Addr(([10, net, 0, n], 80).into()), weight: 1 };
+        let endpoint = |n: u8| Endpoint {
+            target: Target::Addr(([10, net, 0, n], 80).into()),
+            weight: 1,
+            mesh: None,
+        };
         Service {
             name: name.into(),
             protocol: if choose.one_in(6) {

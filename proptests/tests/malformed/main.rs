@@ -29,6 +29,7 @@ static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
         endpoints: vec![Endpoint {
             target: Target::Addr(SocketAddr::from(([198, 51, 100, number as u8], 80))),
             weight: 1,
+            mesh: None,
         }],
         ..Service::default()
     };

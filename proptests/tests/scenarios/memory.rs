@@ -141,7 +141,7 @@ impl Memory {
                 self.drained |= event == Event::Drained;
                 self.events.push_back(event);
             }
-            Output::ReadReady(_) | Output::Resolve { .. } => {}
+            Output::ReadReady(_) | Output::Resolve { .. } | Output::Certify => {}
         }
     }
 

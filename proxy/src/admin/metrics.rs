@@ -17,6 +17,7 @@ use selvedge_core::http2::Violation;
 use selvedge_core::stats::{
     DirectionStats, EndpointSnapshot, Gauges, RequestStats, ServiceSnapshot, TcpStats,
 };
+use selvedge_core::tls::Failure;
 
 use super::families::Families;
 use super::process::Process;
@@ -171,6 +172,25 @@ impl Page {
             }),
         )?;
         families.counters(
+            "proxy_tls_handshakes",
+            "TLS handshakes completed: with clients inbound, with endpoints outbound.",
+            self.directions().map(|(labels, stats)| (labels, stats.tls.handshakes)),
+        )?;
+        families.counters(
+            "proxy_tls_failures",
+            "TLS handshakes that failed and sessions that broke.",
+            self.directions().flat_map(|([direction], stats)| {
+                Failure::ALL.iter().zip(&stats.tls.failures).map(move |(failure, count)| {
+                    ([direction, ("failure", failure.label())], *count)
+                })
+            }),
+        )?;
+        families.counters(
+            "proxy_tls_truncated",
+            "TLS sessions that ended without close_notify where there may have been more.",
+            self.directions().map(|(labels, stats)| (labels, stats.tls.truncated)),
+        )?;
+        families.counters(
             "proxy_requests",
             "Requests answered or given up, whether a service was found or not.",
             self.directions().map(|(labels, stats)| (labels, stats.requests)),
@@ -276,11 +296,13 @@ impl Page {
     }
 
     fn proxy(&self, families: &mut Families<'_>) -> fmt::Result {
-        let Gauges { connections, accepted, exchanges, buffered_bytes } = self.totals.gauges;
+        let Gauges { connections, accepted, exchanges, handshakes, buffered_bytes } =
+            self.totals.gauges;
         for (name, help, value) in [
             ("proxy_connections", "Connections held.", connections),
             ("proxy_accepted_connections", "Of them: accepted ones.", accepted),
             ("proxy_requests_in_flight", "Requests in flight.", exchanges),
+            ("proxy_tls_handshaking", "TLS handshakes that clients have begun.", handshakes),
             ("proxy_buffered_bytes", "Bytes received and not yet written on.", buffered_bytes),
             ("proxy_ready", "1 while serving, 0 once draining.", usize::from(self.ready)),
         ] {

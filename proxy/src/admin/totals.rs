@@ -31,10 +31,12 @@ impl Totals {
                     None => drop(totals.services.insert(key, service)),
                 }
             }
-            let Gauges { connections, accepted, exchanges, buffered_bytes } = snapshot.gauges;
+            let Gauges { connections, accepted, exchanges, handshakes, buffered_bytes } =
+                snapshot.gauges;
             totals.gauges.connections += connections;
             totals.gauges.accepted += accepted;
             totals.gauges.exchanges += exchanges;
+            totals.gauges.handshakes += handshakes;
             totals.gauges.buffered_bytes += buffered_bytes;
         }
         for service in totals.services.values_mut() {
@@ -45,7 +47,9 @@ impl Totals {
 }
 
 fn add_direction(sum: &mut DirectionStats, part: &DirectionStats) {
-    let DirectionStats { accepted, detect, refused, requests, violations, trailers_dropped } = part;
+    let DirectionStats { accepted, detect, tls, refused, requests, violations, trailers_dropped } =
+        part;
+    sum.tls.merge(tls);
     sum.accepted.merge(accepted);
     let DetectStats { http1, http2, tls, opaque, timeout, skipped, duration } = detect;
     sum.detect.http1 += http1;

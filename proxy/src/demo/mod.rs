@@ -179,7 +179,7 @@ async fn stage(plan: &Plan, progress: &ProgressBar) -> io::Result<Report> {
 
 /// As a mesh file would say it: one service with three endpoints, everything else at its default.
 fn config(apps: [SocketAddr; 3]) -> Config {
-    let endpoint = |addr| Endpoint { target: Target::Addr(addr), weight: 1 };
+    let endpoint = |addr| Endpoint { target: Target::Addr(addr), weight: 1, mesh: None };
     Config {
         listeners: vec![Listener {
             addr: (Ipv4Addr::LOCALHOST, 0).into(),

@@ -3,8 +3,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use selvedge_core::config::{Config, Listener, ListenerKind};
 use selvedge_core::engine::{Accepted, ConnId, Direction, Engine};
 use selvedge_core::error::{DnsError, Reason};
+use selvedge_core::identity::Name;
 use selvedge_core::rng::Seed;
-use selvedge_core::time::Time;
+use selvedge_core::time::{Time, UnixTime};
+use selvedge_core::tls::{Failure, Side};
 
 use super::*;
 
@@ -79,6 +81,7 @@ fn every_other_event_is_one_line() {
     let addr = ([10, 0, 0, 1], 80).into();
     let retry_in = Duration::from_millis(100);
     let reason = Reason::ConnectFailed;
+    let (name, not_after) = (Name::parse("web.ns").unwrap(), UnixTime::from_secs(9));
     let (direction, conn) = (Direction::Inbound, conn());
     for (event, expected) in [
         (
@@ -101,6 +104,29 @@ fn every_other_event_is_one_line() {
         (
             Event::ResolveFailed { name: "web.local".into(), error: DnsError::NotFound, retry_in },
             "WARN selvedge::log: cannot resolve; the last good answer stays name=web.local error=NotFound retry_in=100ms",
+        ),
+        (
+            Event::TlsFailed {
+                conn,
+                direction,
+                side: Side::Server,
+                peer: addr,
+                name: Some("web.ns".into()),
+                problem: Failure::UnknownIssuer.into(),
+            },
+            r#"WARN selvedge::log: TLS: certificate is not from a trusted issuer failure="unknown_issuer" side="server" name="web.ns" direction="inbound" peer=10.0.0.1:80 conn=CONN"#,
+        ),
+        (
+            Event::Certified { name: name.clone(), not_after, renew_in: retry_in },
+            "INFO selvedge::log: certified name=web.ns not_after=9 renew_in=100ms",
+        ),
+        (
+            Event::CertifyFailed { error: "no".into(), retry_in },
+            "WARN selvedge::log: no certificate: no retry_in=100ms",
+        ),
+        (
+            Event::Uncertified { name },
+            "WARN selvedge::log: no valid certificate: nothing meshed is served name=web.ns",
         ),
         (
             Event::Reloaded { services: 2 },

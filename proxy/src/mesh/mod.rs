@@ -209,6 +209,7 @@ fn read_limits(reader: &mut Reader<'_>, mut table: Table<'_>) -> Limits {
     // Without `..`: a limit that the core gains is missed here at compile time.
     let Limits {
         connections,
+        handshakes,
         in_flight,
         queue,
         header_count,
@@ -223,6 +224,7 @@ fn read_limits(reader: &mut Reader<'_>, mut table: Table<'_>) -> Limits {
     const BYTES: u64 = 1 << 40;
     for (key, slot, min, max) in [
         ("connections", connections, 1, COUNT),
+        ("handshakes", handshakes, 1, COUNT),
         ("in_flight", in_flight, 1, COUNT),
         ("queue", queue, 0, COUNT),
         ("header_count", header_count, 1, Limits::MAX_HEADER_COUNT as u64),
@@ -246,6 +248,7 @@ fn read_timeouts(reader: &mut Reader<'_>, mut table: Table<'_>) -> Timeouts {
     let Timeouts {
         detect,
         detect_prefix,
+        handshake,
         header,
         keep_alive,
         connect,
@@ -263,6 +266,7 @@ fn read_timeouts(reader: &mut Reader<'_>, mut table: Table<'_>) -> Timeouts {
     for (key, slot) in [
         ("detect", detect),
         ("detect_prefix", detect_prefix),
+        ("handshake", handshake),
         ("header", header),
         ("connect", connect),
         ("backoff_min", &mut *backoff_min),
@@ -398,7 +402,7 @@ fn read_endpoints(
 fn read_endpoint(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<(read::Site, Endpoint)> {
     let Some(mut table) = item.as_table() else {
         let target = item.read(reader, value::target)?;
-        return Some((item.site.clone(), Endpoint { target, weight: 1 }));
+        return Some((item.site.clone(), Endpoint { target, weight: 1, mesh: None }));
     };
     let mut weight = 1;
     // A bound that keeps the sum of any mesh's weights in 32 bits.
@@ -407,5 +411,5 @@ fn read_endpoint(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<(read::Site
     table.finish(reader);
     let addr = addr?;
     let target = addr.read(reader, value::target)?;
-    Some((addr.site, Endpoint { target, weight }))
+    Some((addr.site, Endpoint { target, weight, mesh: None }))
 }

@@ -152,8 +152,12 @@ fn services_arrive_in_the_configuration() {
     assert_eq!(
         web.endpoints,
         [
-            Endpoint { target: Target::Addr("10.0.0.1:80".parse().unwrap()), weight: 1 },
-            Endpoint { target, weight: 3 },
+            Endpoint {
+                target: Target::Addr("10.0.0.1:80".parse().unwrap()),
+                weight: 1,
+                mesh: None
+            },
+            Endpoint { target, weight: 3, mesh: None },
         ]
     );
     assert_eq!(

@@ -6,11 +6,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_channel::oneshot;
 use selvedge_core::config::{Config, ListenerId};
 use selvedge_core::engine::{Accepted, CloseKind, Command, ConnId, Engine, Event, Input, Output};
 use selvedge_core::time::Time;
 
 use crate::accept::Acceptor;
+use crate::clock::WallClock;
 use crate::inbox::{Inbox, Message};
 use crate::resolve::Names;
 use crate::socket::{Socket, Visit};
@@ -40,6 +42,8 @@ pub(crate) struct Driver<R: Runtime, E> {
     /// By [`ListenerId`]; none after a drain.
     acceptors: Vec<Acceptor<R>>,
     names: Names<R>,
+    certify: Certify,
+    clock: WallClock,
     timer: Timer<R>,
     /// The clock reading of this poll.
     now: Time,
@@ -72,6 +76,8 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
             events,
             options,
             names: Names::new(&inbox, NAMES),
+            certify: Certify::default(),
+            clock: WallClock::default(),
             inbox,
             sockets: Vec::new(),
             acceptors,
@@ -81,7 +87,8 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
             block: Block::default(),
             ended: false,
         };
-        // What the configuration wants at once: names to resolve.
+        driver.read_wall_clock();
+        // What the configuration wants at once: names to resolve, a certificate.
         driver.settle();
         Ok(driver)
     }
@@ -89,6 +96,9 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
     /// One turn of the worker. Ready when the engine was drained, or when it was told to stop.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.now = self.timer.now();
+        if self.clock.is_due(self.now) {
+            self.read_wall_clock();
+        }
         for message in self.inbox.collect(cx.waker(), &mut self.ready) {
             self.handle(message);
         }
@@ -112,6 +122,10 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
         match message {
             Message::Input(Input::Command(Command::Drain)) => self.drain(),
             Message::Input(input) => self.input(input),
+            Message::AwaitCertify(reply) => {
+                self.certify.waiting.push(reply);
+                self.certify.tell();
+            }
             // Whoever asked may have gone.
             Message::Snapshot(reply) => drop(reply.send(self.engine.snapshot())),
             Message::Stop => self.ended = true,
@@ -231,12 +245,23 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
             },
             Output::Close { conn, how } => self.close(conn, how),
             Output::Resolve { query, name } => self.names.resolve(query, name),
+            Output::Certify => {
+                self.certify.wanted = true;
+                self.certify.tell();
+            }
             Output::Event(event) => {
                 self.ended |= event == Event::Drained;
                 (self.events)(event);
             }
         }
         false
+    }
+
+    /// Tells the engine what the wall clock shows, if that is not what it expects.
+    fn read_wall_clock(&mut self) {
+        if let Some(wall) = self.clock.read(self.now) {
+            self.engine.handle_input(self.now, Input::WallClock(wall));
+        }
     }
 
     fn start_connect(&self, addr: SocketAddr) -> io::Result<R::Stream> {
@@ -268,10 +293,29 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
     fn arm_timer(&mut self) {
         let timeout = self.engine.next_timeout().map(|(at, _)| at);
         let retries = self.acceptors.iter().filter_map(Acceptor::retry_at);
-        if let Some(deadline) = retries.chain(timeout).min()
+        let clock = self.engine.has_identity().then(|| self.clock.due());
+        if let Some(deadline) = retries.chain(timeout).chain(clock).min()
             && self.timer.arm(deadline, self.now)
         {
             self.timer.source.queue(&mut self.ready);
+        }
+    }
+}
+
+/// Those who wait until a certificate is wanted.
+#[derive(Default)]
+struct Certify {
+    wanted: bool,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Certify {
+    /// Tells one that is still there.
+    fn tell(&mut self) {
+        while self.wanted
+            && let Some(waiting) = self.waiting.pop()
+        {
+            self.wanted = waiting.send(()).is_err();
         }
     }
 }

@@ -14,6 +14,8 @@ use selvedge_core::stats::Snapshot;
 pub(crate) enum Message {
     /// For the engine, as it is.
     Input(Input),
+    /// Somebody waits until a certificate is wanted.
+    AwaitCertify(oneshot::Sender<()>),
     /// Somebody wants the counters.
     Snapshot(oneshot::Sender<Snapshot>),
     /// End at once.

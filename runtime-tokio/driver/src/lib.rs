@@ -22,6 +22,7 @@ mod accept;
 mod background;
 mod bind;
 mod block;
+mod clock;
 mod driver;
 mod inbox;
 pub mod os;

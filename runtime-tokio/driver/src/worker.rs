@@ -11,6 +11,7 @@ use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
 use selvedge_core::config::Config;
 use selvedge_core::engine::{Command, Event, Input};
+use selvedge_core::identity;
 use selvedge_core::stats::Snapshot;
 
 use crate::driver::Driver;
@@ -47,6 +48,19 @@ impl Worker {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Message::Snapshot(reply));
         answer.await.ok()
+    }
+
+    /// Waits until the worker wants a certificate: at once if it does already, and nobody was told.
+    /// False when it has ended. The answer is [`Worker::identify`].
+    pub async fn wants_certificate(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::AwaitCertify(reply));
+        answer.await.is_ok()
+    }
+
+    /// Gives it a certificate, or says why there is none; new trust anchors may come unasked.
+    pub fn identify(&self, result: Result<identity::Update, Arc<str>>) {
+        self.inbox.send(Message::Input(Input::Identity(result)));
     }
 
     /// How often `accept` failed, for want of descriptors for example.

@@ -68,6 +68,7 @@ impl Engine {
 
     /// `settled`: only where SETTINGS have come.
     fn choose(&mut self, endpoint: u32, settled: bool) -> Choice {
+        let certified = self.is_certified();
         let conns = &self.conns;
         let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else {
             return Choice::Refuse(Reason::ConnectFailed);
@@ -97,7 +98,8 @@ impl Engine {
         if target.waiting.len() < connecting * STREAMS {
             return Choice::Wait;
         }
-        if target.removed || matches!(target.health, Health::Down { .. }) {
+        let unreachable = target.mesh.is_some() && !certified;
+        if target.removed || unreachable || matches!(target.health, Health::Down { .. }) {
             return Choice::Elsewhere;
         }
         if live < CONNECTIONS && self.conns.len() < self.config.limits.connections {

@@ -96,8 +96,12 @@ fn a_reload_takes_endpoints_away_without_losing_a_request() {
 #[test]
 fn names_are_resolved_again_and_the_last_good_answer_stays() {
     let mut config = config();
-    config.services[0].endpoints =
-        [Endpoint { target: Target::Name { host: "app.test".into(), port: 81 }, weight: 1 }].into();
+    config.services[0].endpoints = [Endpoint {
+        target: Target::Name { host: "app.test".into(), port: 81 },
+        weight: 1,
+        mesh: None,
+    }]
+    .into();
     let mut rig = Rig::with(config);
     let (query, name) = rig.resolves.remove(0);
     assert_eq!(name, "app.test");

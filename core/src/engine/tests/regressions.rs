@@ -115,8 +115,12 @@ fn a_request_that_kills_its_server_is_sent_again_once() {
 fn requests_that_wait_are_charged() {
     let mut config = config();
     config.limits.buffer_bytes = 1 << 20;
-    config.services[1].endpoints =
-        [Endpoint { target: Target::Name { host: "app.test".into(), port: 81 }, weight: 1 }].into();
+    config.services[1].endpoints = [Endpoint {
+        target: Target::Name { host: "app.test".into(), port: 81 },
+        weight: 1,
+        mesh: None,
+    }]
+    .into();
     let mut rig = Rig::with(config);
     let fill = "x".repeat(30_000);
     let mut refused = 0;
@@ -281,8 +285,12 @@ fn stale_deadlines_do_not_pile_up() {
 #[test]
 fn a_query_without_an_answer_is_repeated() {
     let mut config = config();
-    config.services[1].endpoints =
-        [Endpoint { target: Target::Name { host: "app.test".into(), port: 81 }, weight: 1 }].into();
+    config.services[1].endpoints = [Endpoint {
+        target: Target::Name { host: "app.test".into(), port: 81 },
+        weight: 1,
+        mesh: None,
+    }]
+    .into();
     let mut rig = Rig::with(config);
     rig.pass(Duration::from_hours(24));
     assert!(rig.resolves.len() > 1);

@@ -27,7 +27,7 @@ pub(super) fn service(name: &str, endpoints: &[&str]) -> Service {
         name: name.into(),
         endpoints: endpoints
             .iter()
-            .map(|text| Endpoint { target: Target::Addr(addr(text)), weight: 1 })
+            .map(|text| Endpoint { target: Target::Addr(addr(text)), weight: 1, mesh: None })
             .collect(),
         ..Service::default()
     }
@@ -65,6 +65,8 @@ pub(super) struct Rig {
     pub(super) events: Vec<Event>,
     pub(super) resolves: Vec<(crate::engine::QueryId, String)>,
     pub(super) read_ready: Vec<ConnId>,
+    /// How often a certificate was asked for.
+    pub(super) certify: u32,
     written: BTreeMap<ConnId, Vec<u8>>,
     /// Connections whose socket takes nothing for now.
     pub(super) blocked: Vec<ConnId>,
@@ -85,6 +87,7 @@ impl Rig {
             events: Vec::new(),
             resolves: Vec::new(),
             read_ready: Vec::new(),
+            certify: 0,
             written: BTreeMap::new(),
             blocked: Vec::new(),
         };
@@ -102,6 +105,7 @@ impl Rig {
                     self.connects.retain(|&(other, _)| other != conn);
                     self.closes.push((conn, how));
                 }
+                Output::Certify => self.certify += 1,
                 Output::Event(event) => self.events.push(event),
                 Output::Resolve { query, name } => self.resolves.push((query, name.to_string())),
                 Output::ReadReady(conn) => self.read_ready.push(conn),

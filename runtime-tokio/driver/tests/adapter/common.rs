@@ -80,7 +80,12 @@ pub(crate) fn forward(target: Target) -> Config {
 }
 
 pub(crate) fn service(name: Arc<str>, target: Target, opaque: bool) -> Service {
-    Service { name, endpoints: vec![Endpoint { target, weight: 1 }], opaque, ..Service::default() }
+    Service {
+        name,
+        endpoints: vec![Endpoint { target, weight: 1, mesh: None }],
+        opaque,
+        ..Service::default()
+    }
 }
 
 /// A server that handles each connection on a thread, for as long as the test runs.

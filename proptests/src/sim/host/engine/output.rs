@@ -72,6 +72,7 @@ impl EngineHost {
             Output::Connect { conn, addr } => self.connect(net, conn, addr)?,
             Output::Close { conn, how } => self.close(net, conn, how)?,
             Output::Resolve { query, name } => self.resolve(net, query, &name),
+            Output::Certify => {}
             Output::Event(event) => {
                 net.say(self.id, || format!("says {event:?}"));
                 if event == Told::Drained {
