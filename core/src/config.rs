@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::identity::{self, NameError};
 use crate::limits::Limits;
+use crate::tls::Nameless;
 
 /// The configuration of an engine. Replaced as a whole by [`Command::Reload`]
 /// (listeners excepted: they belong to the adapter).
@@ -27,6 +28,8 @@ pub struct Config {
     pub identity: Option<Identity>,
     /// Who may reach which port of the app. Ports that are not listed are open to everybody.
     pub inbound: Vec<InboundPort>,
+    /// What becomes of TLS that names no server.
+    pub nameless_tls: Nameless,
     /// Services, by distinct [`Service::name`].
     pub services: Vec<Service>,
     /// Bounds.

@@ -120,6 +120,10 @@ reasons! {
     Loopback = 502, "loopback", "original destination is loopback";
     /// Not HTTP, and no original destination or target to forward it to.
     OpaqueNowhere = 502, "opaque_nowhere", "opaque connection with nowhere to go";
+    /// TLS for a name that no service has, and no original destination.
+    UnknownServerName = 404, "unknown_server_name", "no service has this TLS server name";
+    /// TLS that names no server, where that is not served.
+    ServerNameMissing = 400, "server_name_missing", "TLS without a server name";
     /// The connection ended before its protocol was known.
     DetectEof = 400, "detect_eof", "connection closed during protocol detection";
 

@@ -19,6 +19,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Bytes of a request target. Past it: 414.
     pub target_bytes: usize,
+    /// Bytes of a TLS ClientHello, record headers included. Past it, it is opaque.
+    pub client_hello_bytes: usize,
     /// Idle upstream connections kept per endpoint. Past it, the one idle longest is closed.
     pub pool_idle: usize,
     /// Bytes of one request that are kept so that it can be sent again when a pooled connection
@@ -66,6 +68,8 @@ impl Default for Limits {
             // Twice what any common server accepts, so that the app decides and not the proxy.
             header_bytes: 64 * 1024,
             target_bytes: 32 * 1024,
+            // Browsers' are 2 KiB with a post-quantum key share. linkerd2-proxy: 8 KiB in one record.
+            client_hello_bytes: 64 * 1024,
             // linkerd2-proxy: MAX_IDLE_CONNS_PER_ENDPOINT.
             pool_idle: 10_000,
             replay_bytes: 64 * 1024,

@@ -13,6 +13,7 @@ use crate::http2::Violation;
 use crate::identity::Name;
 use crate::time::UnixTime;
 use crate::tls::Failure;
+use crate::tls::Malformed;
 
 /// A latency histogram with linkerd2-proxy's `response_latency_ms` buckets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +104,7 @@ pub struct DetectStats {
     pub http1: u64,
     /// HTTP/2.
     pub http2: u64,
-    /// A TLS ClientHello (carried as opaque).
+    /// TLS, by a complete ClientHello.
     pub tls: u64,
     /// Anything else.
     pub opaque: u64,
@@ -174,6 +175,44 @@ pub struct IdentitySnapshot {
     pub failures: u64,
 }
 
+/// What became of connections that began like TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HelloStats {
+    /// For this proxy.
+    pub terminated: u64,
+    /// Named somebody else: passed on to their original destination, or to the service of that name.
+    pub passed: u64,
+    /// Named nobody: passed on to where they wanted to go, if that is known.
+    pub nameless: u64,
+    /// Named what no service is called, and had no original destination: closed.
+    pub unknown: u64,
+    /// Named nobody, where that is not served: closed.
+    pub closed: u64,
+    /// Opaque after all, by `malformed as usize`.
+    pub malformed: Box<[u64]>,
+}
+
+impl HelloStats {
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &HelloStats) {
+        self.terminated += other.terminated;
+        self.passed += other.passed;
+        self.nameless += other.nameless;
+        self.unknown += other.unknown;
+        self.closed += other.closed;
+        for (mine, theirs) in self.malformed.iter_mut().zip(&other.malformed) {
+            *mine += theirs;
+        }
+    }
+}
+
+impl Default for HelloStats {
+    fn default() -> Self {
+        let malformed = alloc::vec![0; Malformed::ALL.len()].into_boxed_slice();
+        HelloStats { terminated: 0, passed: 0, nameless: 0, unknown: 0, closed: 0, malformed }
+    }
+}
+
 /// One side of the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectionStats {
@@ -183,6 +222,8 @@ pub struct DirectionStats {
     pub detect: DetectStats,
     /// TLS that begins or ends here.
     pub tls: TlsStats,
+    /// What became of TLS among them.
+    pub hellos: HelloStats,
     /// Refusals and failures, by `reason as usize`.
     pub refused: Box<[u64]>,
     /// Exchanges answered or given up.
@@ -199,6 +240,7 @@ impl Default for DirectionStats {
             accepted: TcpStats::default(),
             detect: DetectStats::default(),
             tls: TlsStats::default(),
+            hellos: HelloStats::default(),
             refused: alloc::vec![0; Reason::ALL.len()].into_boxed_slice(),
             requests: 0,
             violations: alloc::vec![0; Violation::ALL.len()].into_boxed_slice(),

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use selvedge_core::engine::Event;
+use selvedge_core::error::Reason;
 use tracing::{Subscriber, debug, error, info, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::{self, MakeWriter};
@@ -216,7 +217,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 /// A peer decides how often these happen.
 fn is_caused_by_a_peer(event: &Event) -> bool {
-    matches!(event, Event::Refused { .. } | Event::Closed { .. })
+    matches!(event, Event::Refused { .. } | Event::Closed { .. } | Event::UnknownServerName { .. })
 }
 
 /// So many lines in each second; the rest is counted and summed up in one line afterwards.
@@ -276,6 +277,11 @@ fn line(event: &Event) {
         Event::Closed { conn, direction, peer, reason } => {
             let (label, direction) = (reason.label(), direction.label());
             info!(reason = label, direction, %peer, ?conn, "closed: {reason}");
+        }
+        Event::UnknownServerName { conn, direction, peer, name } => {
+            let (reason, direction) = (Reason::UnknownServerName, direction.label());
+            let label = reason.label();
+            warn!(reason = label, direction, %peer, server_name = %name, ?conn, "closed: {reason}");
         }
         Event::Violation { conn, direction, peer, violation } => {
             let (label, direction) = (violation.label(), direction.label());

@@ -15,6 +15,7 @@ use crate::http1::{BodyDecoder, HeadScanner};
 use crate::http2::{Connection, StreamKey};
 use crate::sniff::Sniffer;
 use crate::time::Time;
+use crate::tls::HelloScanner;
 
 /// One connection, of either side.
 #[derive(Debug)]
@@ -103,9 +104,11 @@ pub(crate) enum State {
 }
 
 /// A connection whose protocol is not known yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Detect {
     pub(crate) sniffer: Sniffer,
+    /// Reads the ClientHello of what is TLS.
+    pub(crate) hello: Option<Box<HelloScanner>>,
     /// When it was accepted.
     pub(crate) accepted: Time,
     /// When its first byte came.

@@ -203,6 +203,17 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
+    /// A TLS connection was closed: it had no original destination, and no service has its name.
+    UnknownServerName {
+        /// Which.
+        conn: ConnId,
+        /// Which side of the proxy.
+        direction: Direction,
+        /// The client.
+        peer: SocketAddr,
+        /// The name that it asked for.
+        name: Arc<str>,
+    },
     /// A peer broke a rule of HTTP/2 that costs it a stream or the connection.
     Violation {
         /// Its connection.

@@ -49,36 +49,45 @@ impl Engine {
             }
             return;
         }
-        let timeouts = &self.config.timeouts;
         let since = *detect.since.get_or_insert(now);
         let stats = &mut self.directions[conn.direction as usize].detect;
-        let Some(protocol) = detect.sniffer.sniff(&conn.rx) else {
-            if conn.flags.eof {
-                // What came is all there will be: no allowed continuation is left.
-                stats.opaque += 1;
-                stats.duration.record(now - detect.accepted);
-                return self.begin_opaque(index);
-            }
-            // A beginning that could become HTTP is waited for briefly, and not for ever by drips.
-            let due = (now + timeouts.detect_prefix).min(since + timeouts.header);
-            return self.timers.conns.set(index, due);
+        let protocol = match detect.sniffer.sniff(&conn.rx) {
+            None => return self.await_beginning(index),
+            Some(Protocol::Tls) => return self.drive_hello(index),
+            Some(protocol) => protocol,
         };
         stats.duration.record(now - detect.accepted);
         match protocol {
-            Protocol::Http1 => stats.http1 += 1,
-            Protocol::Http2 => stats.http2 += 1,
-            Protocol::Tls => stats.tls += 1,
-            Protocol::Opaque => stats.opaque += 1,
-        }
-        match protocol {
             Protocol::Http1 => {
+                stats.http1 += 1;
                 conn.state = State::Server(Server::default());
                 self.timers.conns.set(index, since + self.config.timeouts.header);
                 self.drive_server(index);
             }
-            Protocol::Http2 => self.begin_http2(index),
-            Protocol::Tls | Protocol::Opaque => self.begin_opaque(index),
+            Protocol::Http2 => {
+                stats.http2 += 1;
+                self.begin_http2(index);
+            }
+            Protocol::Tls | Protocol::Opaque => {
+                stats.opaque += 1;
+                self.begin_opaque(index);
+            }
         }
+    }
+
+    /// What came could become more than one thing.
+    pub(super) fn await_beginning(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index) else { return };
+        let State::Detect(detect) = &conn.state else { return };
+        if conn.flags.eof {
+            // What came is all there will be: no allowed continuation is left.
+            return self.give_up_detection(index);
+        }
+        // A beginning that could become HTTP or TLS is waited for briefly, and not for ever by drips.
+        let timeouts = &self.config.timeouts;
+        let since = detect.since.unwrap_or(self.now);
+        let due = (self.now + timeouts.detect_prefix).min(since + timeouts.header);
+        self.timers.conns.set(index, due);
     }
 
     /// Forwards a connection untouched, to wherever it wanted to go.

@@ -32,7 +32,8 @@ impl Engine {
             return None;
         }
         let original_dst = accepted.original_dst.filter(|&dst| dst != accepted.local);
-        let detect = Detect { sniffer: Sniffer::default(), accepted: self.now, since: None };
+        let sniffer = Sniffer::default();
+        let detect = Detect { sniffer, hello: None, accepted: self.now, since: None };
         let mut conn = Conn::new(direction, State::Detect(detect), accepted.peer, self.now);
         conn.original_dst = original_dst;
         let id = self.conns.insert(conn);

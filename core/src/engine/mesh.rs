@@ -1,6 +1,8 @@
 //! Services, their endpoints, and the names that endpoints come from.
 
-use alloc::collections::VecDeque;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -30,6 +32,8 @@ pub(crate) struct Mesh {
     pub(crate) past_originals: [RequestStats; 2],
     /// Addresses of services that are marked opaque.
     pub(crate) opaque: HashSet<SocketAddr, KeyedState>,
+    /// Named services by their host alone, for TLS. Lower case.
+    pub(crate) hosts: BTreeMap<Box<str>, Host>,
     /// The service of the local app.
     pub(crate) app: Option<u32>,
     pub(crate) generation: u32,
@@ -65,6 +69,17 @@ pub(crate) struct Service {
     /// No longer configured: goes when nothing refers to it.
     pub(crate) removed: bool,
     pub(crate) stats: RequestStats,
+}
+
+/// Which service TLS for a host means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// The one on port 443.
+    Https(u32),
+    /// The only one.
+    Only(u32),
+    /// None on port 443, and several others: its name does not say which.
+    Several,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +198,7 @@ impl Mesh {
             by_name: HashMap::with_hasher(KeyedState::new(rng)),
             originals: HashMap::with_hasher(KeyedState::new(rng)),
             opaque: HashSet::with_hasher(KeyedState::new(rng)),
+            hosts: BTreeMap::new(),
             past_originals: [RequestStats::default(), RequestStats::default()],
             app: None,
             generation: 0,
@@ -289,6 +305,35 @@ impl Mesh {
     /// The endpoint that `query` was for, unless it is gone.
     pub(crate) fn name_mut(&mut self, index: u32, generation: u32) -> Option<&mut Name> {
         self.names.get_mut(index as usize).filter(|name| name.generation == generation)
+    }
+
+    /// The service that TLS with this server name means. `buffer`: for the name in lower case.
+    pub(crate) fn host(&self, name: &str, buffer: &mut String) -> Option<u32> {
+        buffer.clear();
+        buffer.push_str(name);
+        buffer.make_ascii_lowercase();
+        match *self.hosts.get(buffer.as_str())? {
+            Host::Https(service) | Host::Only(service) => Some(service),
+            Host::Several => None,
+        }
+    }
+
+    /// Collects the hosts of services, after every change of them.
+    pub(crate) fn note_hosts(&mut self, services: &[config::Service]) {
+        self.hosts.clear();
+        for service in services {
+            let Some((host, port)) = service.name.rsplit_once(':') else { continue };
+            let Some(&index) = self.by_name.get(&service.name) else { continue };
+            let https = port == "443";
+            let known = self.hosts.get(host);
+            let host_means = match known {
+                _ if https => Host::Https(index),
+                None => Host::Only(index),
+                Some(&Host::Https(other)) => Host::Https(other),
+                Some(_) => Host::Several,
+            };
+            self.hosts.insert(host.into(), host_means);
+        }
     }
 
     /// Collects the addresses of services that are marked opaque. After every change of either.

@@ -10,6 +10,7 @@ mod downstream;
 mod ending;
 mod exchange;
 mod health;
+mod hello;
 mod identity;
 mod inputs;
 mod invariants;

@@ -59,16 +59,7 @@ impl Engine {
         let Some(conn) = self.conns.get(index) else { return };
         match &conn.state {
             State::Detect(_) if conn.rx.is_empty() && draining => self.close_when_flushed(index),
-            State::Detect(detect) => {
-                let stats = &mut self.directions[conn.direction as usize].detect;
-                stats.duration.record(self.now - detect.accepted);
-                if conn.rx.is_empty() {
-                    stats.timeout += 1;
-                } else {
-                    stats.opaque += 1;
-                }
-                self.begin_opaque(index);
-            }
+            State::Detect(_) => self.give_up_detection(index),
             State::Server(server) => {
                 if let ServerPhase::Head(scanner) = &server.phase {
                     if conn.rx.is_empty() || !scanner.started() {

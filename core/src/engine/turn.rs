@@ -188,7 +188,7 @@ impl Engine {
         // A trailer section is held until it is complete.
         let body = limits.stream_buffer.max(limits.header_bytes + 1);
         match &conn.state {
-            State::Detect { .. } => upto(limits.header_bytes + 1),
+            State::Detect { .. } => upto(limits.header_bytes.max(limits.client_hello_bytes) + 1),
             State::Server(server) => match server.phase {
                 ServerPhase::Head(_) if conn.tx.unsent() > limits.stream_buffer => 0,
                 ServerPhase::Head(_) => upto(limits.header_bytes + Limits::PIPELINE_BYTES),

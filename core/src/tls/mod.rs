@@ -1,8 +1,9 @@
 //! TLS at the edge of the engine.
 //!
 //! What a connection wants is told from its ClientHello alone ([`client_hello`]), which is read in
-//! place: a hello that is somebody else's is passed on with every byte that it came with. Between
-//! proxies, a [`transport_header`] in front of a connection says what it is for.
+//! place, and decides what becomes of it ([`Decision`]): what is somebody else's is passed on with
+//! every byte that it came with. Between proxies, a [`transport_header`] in front of a connection
+//! says what it is for.
 //!
 //! The engine sees TLS through two traits of ours ([`session`]): a [`Provider`] makes a [`Session`]
 //! for a connection, and a session turns records into plaintext and back. In production they are
@@ -48,12 +49,14 @@ macro_rules! faults {
 }
 
 pub mod client_hello;
+mod decision;
 mod name;
 pub mod null;
 pub mod session;
 pub mod transport_header;
 
 pub use client_hello::{ClientHello, HelloScanner, Malformed};
+pub use decision::{Decision, Nameless};
 pub use session::{Expected, Failure, Peer, Problem, Provider, Session, Side};
 pub use transport_header::TransportHeader;
 

@@ -160,7 +160,7 @@ impl World<'_> {
             let prelude = match client.place.speaks {
                 Speaks::Opaque => pick(self.choose, &PRELUDES),
                 // Detection must not take it for HTTP, and cannot if it is not.
-                _ => pick(self.choose, &PRELUDES[..4]),
+                _ => pick(self.choose, &PRELUDES[..5]),
             };
             self.clients[at].end = Some(self.open_end(Owner::Client(at), prelude));
             if self.choose.one_in(4) {

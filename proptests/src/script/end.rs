@@ -2,7 +2,7 @@
 
 use super::net::Check;
 use super::world::{Owner, World};
-use crate::traffic::content::{Stream, token};
+use crate::traffic::content::{CLIENT_HELLO, Stream, token};
 use crate::traffic::wire::show;
 
 /// What one end of a tunnel has sent and got.
@@ -23,8 +23,14 @@ pub(super) struct End {
 }
 
 /// What goes before the header of a stream, so that detection takes it for one thing or another.
-pub(super) const PRELUDES: [&[u8]; 5] =
-    [b"", b"HELO mail.example\r\n", b"\x16\x03\x01\x00\x90\x01", b"\r\n\x00", b"BREW /\r\n"];
+pub(super) const PRELUDES: [&[u8]; 6] = [
+    b"",
+    b"HELO mail.example\r\n",
+    b"\x16\x03\x01\x00\x90\x01",
+    b"\r\n\x00",
+    CLIENT_HELLO,
+    b"BREW /\r\n",
+];
 
 impl End {
     /// More bytes of its stream.

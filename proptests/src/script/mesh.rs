@@ -9,6 +9,7 @@ use selvedge_core::config::{
     Timeouts,
 };
 use selvedge_core::limits::Limits;
+use selvedge_core::tls::Nameless;
 
 use crate::choose::{Choose, pick};
 
@@ -109,6 +110,7 @@ impl Mesh {
             app: Some(addr(APP)),
             own: Vec::new(),
             opaque_ports: vec![3306],
+            nameless_tls: Nameless::default(),
             services: Vec::new(),
             limits: if faults { limits(choose) } else { Limits::default() },
             timeouts: if faults { timeouts(choose) } else { Timeouts::default() },

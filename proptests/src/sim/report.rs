@@ -96,8 +96,9 @@ impl Coverage {
             Event::FailfastLeft { .. } => 5,
             Event::ResolveFailed { .. } => 6,
             Event::Reloaded { .. } => 7,
-            // Nobody speaks HTTP/2 or has an identity here yet.
+            // Nobody speaks HTTP/2 or has an identity here yet, and TLS only goes where it wanted to.
             Event::Violation { .. }
+            | Event::UnknownServerName { .. }
             | Event::TlsFailed { .. }
             | Event::Certified { .. }
             | Event::CertifyFailed { .. }

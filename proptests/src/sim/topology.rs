@@ -7,6 +7,7 @@ use selvedge_core::config::{
     Config, Endpoint, Listener, ListenerKind, Protocol, Service, ServiceTimeouts, Target, Timeouts,
 };
 use selvedge_core::limits::Limits;
+use selvedge_core::tls::Nameless;
 
 use super::host::client::{Place, Speaks};
 use super::mix::{Fault, Mix};
@@ -96,6 +97,7 @@ impl Topology {
             own: Vec::new(),
             app,
             opaque_ports: vec![TCP],
+            nameless_tls: Nameless::default(),
             services,
             limits: limits.clone(),
             timeouts: timeouts.clone(),

@@ -70,6 +70,12 @@ pub(crate) struct Stream {
     key: u32,
 }
 
+/// What a stream may begin with, so that detection takes it for TLS: a ClientHello for the server
+/// name `tls`, as short as it can be.
+pub(crate) const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x00\x3b\x01\x00\x00\x37\
+    \x03\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+    \x00\x00\x02\x13\x01\x01\x00\x00\x0c\x00\x00\x00\x08\x00\x06\x00\x00\x03tls";
+
 const MARK: &[u8] = b"\x01T:";
 
 impl Stream {
@@ -111,6 +117,8 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
+    use selvedge_core::tls::HelloScanner;
+
     use super::*;
 
     #[test]
@@ -121,6 +129,15 @@ mod tests {
         assert!(!is_content(5, 3999, &whole[4000..4010]));
         assert!(!is_content(6, 0, &whole[..10]));
         assert_eq!(content(5, 4090, 20), whole[4090..4110]);
+    }
+
+    #[test]
+    fn the_client_hello_is_one_and_fits_the_head() {
+        let mut scratch = Vec::new();
+        let hello = HelloScanner::default().scan(CLIENT_HELLO, &mut scratch, 1000);
+        let hello = hello.expect("a hello").expect("a complete one");
+        assert_eq!(hello.server_name, Some("tls"));
+        assert!(Stream::new(u32::MAX - 1, CLIENT_HELLO).head.len() <= Stream::HEAD_MAX);
     }
 
     #[test]

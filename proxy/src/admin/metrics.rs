@@ -15,9 +15,9 @@ use selvedge_core::engine::Direction;
 use selvedge_core::error::Reason;
 use selvedge_core::http2::Violation;
 use selvedge_core::stats::{
-    DirectionStats, EndpointSnapshot, Gauges, RequestStats, ServiceSnapshot, TcpStats,
+    DirectionStats, EndpointSnapshot, Gauges, HelloStats, RequestStats, ServiceSnapshot, TcpStats,
 };
-use selvedge_core::tls::Failure;
+use selvedge_core::tls::{Failure, Malformed};
 
 use super::families::Families;
 use super::process::Process;
@@ -63,6 +63,7 @@ impl Collector for Page {
         self.requests(&mut families)?;
         self.connections(&mut families)?;
         self.refusals(&mut families)?;
+        self.hellos(&mut families)?;
         self.balancers(&mut families)?;
         self.endpoints(&mut families)?;
         self.proxy(&mut families)?;
@@ -231,6 +232,35 @@ impl Page {
             )?;
         }
         Ok(())
+    }
+
+    /// What became of connections that began like TLS.
+    fn hellos(&self, families: &mut Families<'_>) -> fmt::Result {
+        families.counters(
+            "proxy_tls_client_hellos",
+            "Complete ClientHellos, by what became of the connection.",
+            self.directions().flat_map(|([direction], stats)| {
+                let HelloStats { terminated, passed, nameless, unknown, closed, .. } = stats.hellos;
+                [
+                    ("terminate", terminated),
+                    ("passthrough", passed),
+                    ("passthrough_nameless", nameless),
+                    ("close_unknown", unknown),
+                    ("close_nameless", closed),
+                ]
+                .map(|(decision, count)| ([direction, ("decision", decision)], count))
+            }),
+        )?;
+        families.counters(
+            "proxy_tls_malformed_hellos",
+            "Connections that began like TLS and were none: forwarded as opaque.",
+            self.directions().flat_map(|([direction], stats)| {
+                Malformed::ALL
+                    .iter()
+                    .zip(&stats.hellos.malformed)
+                    .map(move |(reason, count)| ([direction, ("reason", reason.label())], *count))
+            }),
+        )
     }
 
     fn balancers(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use selvedge_core::engine::Direction;
 use selvedge_core::error::Reason;
 use selvedge_core::stats::{EndpointSnapshot, RequestStats, ServiceSnapshot};
+use selvedge_core::tls::Malformed;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -18,6 +19,8 @@ fn snapshot() -> Snapshot {
     outbound.accepted.write_bytes = 200;
     outbound.detect.http1 = 4;
     outbound.detect.timeout = 1;
+    outbound.hellos.passed = 3;
+    outbound.hellos.malformed[Malformed::Trailing as usize] = 2;
     outbound.detect.duration.record(Duration::from_millis(4));
     outbound.detect.duration.record(Duration::from_secs(10));
     outbound.refused[Reason::BareLf as usize] = 3;
@@ -139,6 +142,10 @@ proxy_trailers_dropped_total{direction="outbound"} 1
 outbound_tcp_detect_http_results_total{result="http/1"} 4
 outbound_tcp_detect_http_results_total{result="read_timeout"} 1
 inbound_tcp_detect_http_results_total{result="skipped"} 0
+proxy_tls_client_hellos_total{direction="outbound",decision="passthrough"} 3
+proxy_tls_client_hellos_total{direction="inbound",decision="close_unknown"} 0
+proxy_tls_malformed_hellos_total{direction="outbound",reason="trailing"} 2
+proxy_tls_malformed_hellos_total{direction="inbound",reason="incomplete"} 0
 outbound_tcp_detect_http_duration_seconds_sum 10.004
 outbound_tcp_detect_http_duration_seconds_count 2
 outbound_tcp_detect_http_duration_seconds_bucket{le="0.003"} 0

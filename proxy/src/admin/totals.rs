@@ -47,8 +47,16 @@ impl Totals {
 }
 
 fn add_direction(sum: &mut DirectionStats, part: &DirectionStats) {
-    let DirectionStats { accepted, detect, tls, refused, requests, violations, trailers_dropped } =
-        part;
+    let DirectionStats {
+        accepted,
+        detect,
+        hellos,
+        tls,
+        refused,
+        requests,
+        violations,
+        trailers_dropped,
+    } = part;
     sum.tls.merge(tls);
     sum.accepted.merge(accepted);
     let DetectStats { http1, http2, tls, opaque, timeout, skipped, duration } = detect;
@@ -59,6 +67,7 @@ fn add_direction(sum: &mut DirectionStats, part: &DirectionStats) {
     sum.detect.timeout += timeout;
     sum.detect.skipped += skipped;
     sum.detect.duration.merge(duration);
+    sum.hellos.merge(hellos);
     for (sum, part) in sum.refused.iter_mut().zip(refused) {
         *sum += part;
     }

@@ -89,6 +89,10 @@ fn every_other_event_is_one_line() {
             r#"INFO selvedge::log: closed: TCP connection idle for too long reason="tcp_idle" direction="inbound" peer=10.0.0.1:80 conn=CONN"#,
         ),
         (
+            Event::UnknownServerName { conn, direction, peer: addr, name: "db.example".into() },
+            r#"WARN selvedge::log: closed: no service has this TLS server name reason="unknown_server_name" direction="inbound" peer=10.0.0.1:80 server_name=db.example conn=CONN"#,
+        ),
+        (
             Event::EndpointDown { service: service.clone(), addr, reason, retry_in },
             r#"WARN selvedge::log: endpoint down: connection to the endpoint failed service=web:80 addr=10.0.0.1:80 reason="connect_failed" retry_in=100ms"#,
         ),

@@ -180,6 +180,7 @@ fn read_proxy(
     if let Some(item) = table.get(reader, "opaque_ports") {
         mesh.config.opaque_ports = read_ports(reader, &item);
     }
+    table.set(reader, "nameless_tls", &mut mesh.config.nameless_tls, value::nameless_tls);
     table.set(reader, "workers", &mut mesh.workers, |v| {
         value::integer(v, 1, MAX_WORKERS).map(|n| Some(n as usize))
     });
@@ -215,6 +216,7 @@ fn read_limits(reader: &mut Reader<'_>, mut table: Table<'_>) -> Limits {
         header_count,
         header_bytes,
         target_bytes,
+        client_hello_bytes,
         pool_idle,
         replay_bytes,
         stream_buffer,
@@ -230,6 +232,7 @@ fn read_limits(reader: &mut Reader<'_>, mut table: Table<'_>) -> Limits {
         ("header_count", header_count, 1, Limits::MAX_HEADER_COUNT as u64),
         ("header_bytes", header_bytes, 256, 1 << 30),
         ("target_bytes", target_bytes, 16, 1 << 30),
+        ("client_hello_bytes", client_hello_bytes, 512, 1 << 24),
         ("pool_idle", pool_idle, 0, COUNT),
         ("replay_bytes", replay_bytes, 0, 1 << 30),
         ("stream_buffer", stream_buffer, 1024, 1 << 30),

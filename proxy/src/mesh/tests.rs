@@ -4,6 +4,7 @@ mod reload;
 use std::time::Duration;
 
 use selvedge_core::config::{ListenerKind, Target};
+use selvedge_core::tls::Nameless;
 
 use super::*;
 
@@ -78,6 +79,7 @@ fn everything_arrives_in_the_configuration() {
         admin = "127.0.0.1:0"
         app = "10.1.2.3:8080"
         opaque_ports = [5432, "3000-3002", 3001, "65535-65535"]
+        nameless_tls = "close"
         workers = 2
         backlog = 7
         keepalive = 0
@@ -112,6 +114,7 @@ fn everything_arrives_in_the_configuration() {
     assert_eq!(config.listeners[1].addr, "[::1]:0".parse().unwrap());
     assert_eq!(config.app, Some("10.1.2.3:8080".parse().unwrap()));
     assert_eq!(config.opaque_ports, [3000, 3001, 3002, 5432, 65535]);
+    assert_eq!(config.nameless_tls, Nameless::Close);
     assert_eq!(mesh.workers, Some(2));
     assert_eq!(
         mesh.sockets,
@@ -235,7 +238,7 @@ header_count = 257
         lines,
         [
             r#"2: timeouts.connect = "soon": expected a duration like "300ms", "10s", "5m", "1h" or "2d", more than 0"#,
-            r#"4: proxy.outbund = "127.0.0.1:4140": unknown key, expected one of admin, app, backlog, inbound, keepalive, opaque_ports, outbound, user_timeout, workers"#,
+            r#"4: proxy.outbund = "127.0.0.1:4140": unknown key, expected one of admin, app, backlog, inbound, keepalive, nameless_tls, opaque_ports, outbound, user_timeout, workers"#,
             r#"5: proxy.app = "127.0.0.1:4143": expected a target other than this proxy, but proxy.inbound is 127.0.0.1:4143"#,
             r"8: service[0].endpoints = []: expected a list of at least one endpoint",
             r#"10: service[1].authority = "web:80": expected an authority of its own, but service[0].authority is web:80 too"#,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use selvedge_core::config::{Protocol, Target};
 use selvedge_core::http::authority::normalize;
+use selvedge_core::tls::Nameless;
 use toml::de::DeValue;
 
 /// Result of reading one value; the error says what was expected.
@@ -34,6 +35,16 @@ pub(super) fn protocol(value: &DeValue<'_>) -> Read<Protocol> {
         Some("h2") => Ok(Protocol::Http2),
         Some("mesh") => Ok(Protocol::Mesh),
         _ => Err(r#"expected "auto", "http1", "h2" or "mesh""#.into()),
+    }
+}
+
+/// What becomes of TLS that names no server.
+pub(super) fn nameless_tls(value: &DeValue<'_>) -> Read<Nameless> {
+    match value.as_str() {
+        Some("passthrough") => Ok(Nameless::Passthrough),
+        Some("terminate") => Ok(Nameless::Terminate),
+        Some("close") => Ok(Nameless::Close),
+        _ => Err(r#"expected "passthrough", "terminate" or "close""#.into()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod balancing;
 mod drain;
+mod hello;
 mod http;
 mod http2_ends;
 mod http2_flow;

@@ -20,7 +20,7 @@
 mod extensions;
 mod malformed;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use alloc::vec::Vec;
 use core::ops::Range;

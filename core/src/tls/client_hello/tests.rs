@@ -45,7 +45,7 @@ fn vector(body: &[u8]) -> Vec<u8> {
     [&(body.len() as u16).to_be_bytes(), body].concat()
 }
 
-fn extension(kind: u16, body: &[u8]) -> Vec<u8> {
+pub(crate) fn extension(kind: u16, body: &[u8]) -> Vec<u8> {
     [&kind.to_be_bytes()[..], &vector(body)].concat()
 }
 
@@ -53,11 +53,11 @@ fn host(name: &[u8]) -> Vec<u8> {
     [&[0], &vector(name)[..]].concat()
 }
 
-fn sni(name: &[u8]) -> Vec<u8> {
+pub(crate) fn sni(name: &[u8]) -> Vec<u8> {
     extension(0, &vector(&host(name)))
 }
 
-fn alpn(names: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn alpn(names: &[&[u8]]) -> Vec<u8> {
     let list: Vec<u8> =
         names.iter().flat_map(|name| [&[name.len() as u8], *name].concat()).collect();
     extension(16, &vector(&list))
@@ -75,7 +75,7 @@ fn fixed() -> Vec<u8> {
 }
 
 /// A handshake message with these extensions.
-fn message(extensions: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn message(extensions: &[Vec<u8>]) -> Vec<u8> {
     handshake(&[fixed(), vector(&extensions.concat())].concat())
 }
 
@@ -85,14 +85,14 @@ fn handshake(body: &[u8]) -> Vec<u8> {
 }
 
 /// `message` in records of at most `size` bytes.
-fn records(message: &[u8], size: usize) -> Vec<u8> {
+pub(crate) fn records(message: &[u8], size: usize) -> Vec<u8> {
     message
         .chunks(size)
         .flat_map(|fragment| [&[HANDSHAKE, 3, 1], &vector(fragment)[..]].concat())
         .collect()
 }
 
-fn record(message: &[u8]) -> Vec<u8> {
+pub(crate) fn record(message: &[u8]) -> Vec<u8> {
     records(message, MAX_FRAGMENT)
 }
 

@@ -6,12 +6,12 @@ use super::wire::{Then, Wire};
 use crate::sim::invariant::{Check, Invariant, violated};
 use crate::sim::model::{StreamSent, TUNNEL_BREAKS};
 use crate::sim::net::Net;
-use crate::traffic::content::{Stream, token};
+use crate::traffic::content::{CLIENT_HELLO, Stream, token};
 use crate::traffic::wire::show;
 
 /// What goes before the header of a stream, so that detection takes it for one thing or another.
-pub(super) const PRELUDES: [&[u8]; 4] =
-    [b"", b"HELO mail.example\r\n", b"\x16\x03\x01\x00\x90\x01", b"\r\n\x00"];
+pub(super) const PRELUDES: [&[u8]; 5] =
+    [b"", b"HELO mail.example\r\n", b"\x16\x03\x01\x00\x90\x01", b"\r\n\x00", CLIENT_HELLO];
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -42,6 +42,11 @@ fn the_proxy_section() {
         ),
         ("workers = 0", "workers = 0", "expected an integer from 1 to 256"),
         ("workers = 257", "workers = 257", "expected an integer from 1 to 256"),
+        (
+            r#"nameless_tls = "drop""#,
+            r#"nameless_tls = "drop""#,
+            r#"expected "passthrough", "terminate" or "close""#,
+        ),
         ("backlog = 1.0", "backlog = 1.0", "expected an integer from 1 to 65535"),
     ] {
         refused("[proxy]", line, &format!("proxy.{key_and_value}: {expected}"));
@@ -58,6 +63,7 @@ fn limits() {
         ("header_count = 257", "1 to 256"),
         ("header_bytes = 0", "256 to 1073741824"),
         ("target_bytes = true", "16 to 1073741824"),
+        ("client_hello_bytes = 100", "512 to 16777216"),
         (r#"pool_idle = "many""#, "0 to 100000000"),
         ("replay_bytes = 1e3", "0 to 1073741824"),
         ("stream_buffer = 1", "1024 to 1073741824"),
