@@ -242,6 +242,9 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// How long an upstream connection stays in the pool unused.
     pub pool_idle: Duration,
+    /// How long an HTTP/2 connection to an endpoint takes new streams, or up to a fifth less: names
+    /// and balancers behind an endpoint's address are looked at again.
+    pub connection_age: Duration,
     /// How long a service may be without a ready endpoint before its requests fail at once.
     pub failfast: Duration,
     /// First wait before an endpoint that failed is connected to again; doubles each time …
@@ -288,6 +291,8 @@ impl Default for Timeouts {
             idle: Some(Duration::from_hours(1)),
             // linkerd2-proxy: HTTP1_CONNECTION_POOL_IDLE_TIMEOUT.
             pool_idle: Duration::from_secs(3),
+            // nginx: keepalive_time.
+            connection_age: Duration::from_hours(1),
             failfast: Duration::from_secs(3),
             // linkerd2-proxy: OUTBOUND_CONNECT_EXP_BACKOFF_{MIN,MAX}, but a shorter maximum: a
             // restarted endpoint is back in rotation within 10 s.

@@ -159,6 +159,8 @@ reasons! {
     ResponseTimeout = 504, "response_timeout", "no response head in time";
     /// The exchange was not over within its whole timeout.
     RequestTimeout = 504, "request_timeout", "request timed out";
+    /// The call was not over within its `grpc-timeout`.
+    GrpcTimeout = 504, "grpc_timeout", "deadline of the call exceeded";
     /// Nothing moved on the exchange for the idle timeout.
     IdleTimeout = 504, "idle_timeout", "request idle for too long";
 

@@ -146,6 +146,8 @@ pub(crate) struct Http2 {
     pub(crate) served: bool,
     /// Answers that were complete before the client has read them, by the time they are given up.
     pub(crate) unread: VecDeque<Unread>,
+    /// When it takes no more streams; `Time::MAX`: it takes them as long as it lives.
+    pub(crate) retires: Time,
 }
 
 /// A stream whose exchange is over, and that has something to send.
@@ -158,8 +160,8 @@ pub(crate) struct Unread {
 }
 
 impl Http2 {
-    pub(crate) fn new(connection: Connection) -> Self {
-        Http2 { connection, served: false, unread: VecDeque::new() }
+    pub(crate) fn new(connection: Connection, retires: Time) -> Self {
+        Http2 { connection, served: false, unread: VecDeque::new(), retires }
     }
 }
 

@@ -11,19 +11,21 @@ use crate::balance::Outcome;
 use crate::error::{ConnectError, Reason};
 use crate::http::Request;
 use crate::http1::HeadScanner;
+use crate::time::Duration;
 
 /// How many waiting exchanges find an endpoint in one turn: a service that comes back with a full
 /// queue does not hold up everybody else.
 const QUEUE_BATCH: usize = 128;
 
 impl Engine {
-    /// Makes an exchange, unless there are too many.
+    /// Makes an exchange, unless there are too many. `time`: how long the client gives it.
     pub(super) fn begin_exchange(
         &mut self,
         kind: Kind,
         down: ConnId,
         service: u32,
         traits: Traits,
+        time: Option<Duration>,
     ) -> Result<ExchangeId, Reason> {
         let limits = &self.config.limits;
         if self.exchanges.len() >= limits.in_flight {
@@ -36,6 +38,9 @@ impl Engine {
         owner.exchanges += 1;
         owner.stats.requests += 1;
         let id = self.exchanges.insert(kind, down, service, traits, self.now);
+        if let (Some(time), Some(exchange)) = (time, self.exchanges.get_mut(id)) {
+            exchange.deadline = exchange.started + time;
+        }
         self.rearm(id);
         Ok(id)
     }

@@ -11,8 +11,7 @@ use super::relay;
 use crate::buf::OutQueue;
 use crate::config::Timeouts;
 use crate::error::Reason;
-use crate::http::Known;
-use crate::http::websocket;
+use crate::http::{Known, grpc, websocket};
 use crate::http1::{self, BodyDecoder, Framing, HeadScanner, Request, RequestRewrite, TargetForm};
 use crate::limits::Limits;
 use crate::sniff::Protocol;
@@ -216,6 +215,7 @@ impl Engine {
             speaks: Speaks::Http1,
             sensitive: false,
             keyless: false,
+            marked: false,
         };
         if request.is_connect && !redirected {
             return self.connect_to_us(index, request, traits);
@@ -232,7 +232,8 @@ impl Engine {
         if request.upgrade && !websocket::fits_stream(request) {
             traits.speaks = Speaks::Http1;
         }
-        let id = match self.begin_exchange(Kind::Http, down, service, traits) {
+        let time = request.grpc.then(|| grpc::timeout(request.head.fields)).flatten();
+        let id = match self.begin_exchange(Kind::Http, down, service, traits, time) {
             Ok(id) => id,
             Err(reason) => {
                 self.collect_service(service);
@@ -251,8 +252,9 @@ impl Engine {
         self.dispatch_head(id, Some(request));
     }
 
-    /// Encodes the request as it goes to whatever endpoint will be chosen.
-    pub(super) fn encode(&mut self, id: ExchangeId, request: &Request<'_>, redirected: bool) {
+    /// Encodes the request as it goes to whatever endpoint will be chosen. `absolute`: a target in
+    /// absolute-form stays one.
+    pub(super) fn encode(&mut self, id: ExchangeId, request: &Request<'_>, absolute: bool) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let fallback = self.mesh.services.get(exchange.service as usize);
         let host = match (request.authority, fallback) {
@@ -265,7 +267,7 @@ impl Engine {
             host,
             // A client that meant this proxy gets the form that origin servers expect; one that was
             // redirected to us may well talk to a forward proxy of its own.
-            absolute: redirected && request.form == TargetForm::Absolute,
+            absolute: absolute && request.form == TargetForm::Absolute,
             upgrade: request.upgrade,
         };
         // An HTTP/1 client without one gets what the endpoint thinks of that.

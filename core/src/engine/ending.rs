@@ -409,7 +409,8 @@ fn outcome_of(reason: Reason, took: crate::time::Duration) -> Outcome {
         | Reason::UpstreamReset
         | Reason::BadResponse
         | Reason::ResponseTruncated => Outcome::Failure,
-        Reason::ClientGone | Reason::Drained => Outcome::Cancelled(took),
+        // The client's time was up, whether it says so itself or not.
+        Reason::ClientGone | Reason::GrpcTimeout | Reason::Drained => Outcome::Cancelled(took),
         _ => Outcome::Unsent,
     }
 }

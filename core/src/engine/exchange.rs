@@ -59,6 +59,8 @@ pub(crate) struct Exchange {
     pub(crate) attempt: Time,
     /// When the request was complete: the response-headers timeout counts from here.
     pub(crate) sent: Time,
+    /// When the client gives up, as a gRPC client says; `Time::MAX`: it does not.
+    pub(crate) deadline: Time,
     /// When bytes last moved.
     pub(crate) last: Time,
     pub(crate) traits: Traits,
@@ -105,6 +107,8 @@ pub(crate) struct Traits {
     pub(crate) sensitive: bool,
     /// It asks for a WebSocket over HTTP/2 and has no key: the endpoint gets one of ours.
     pub(crate) keyless: bool,
+    /// It was HTTP/1 before another mesh proxy made it HTTP/2, and so shall be its response.
+    pub(crate) marked: bool,
 }
 
 /// What a request goes on as.
@@ -131,6 +135,7 @@ impl Traits {
         speaks: Speaks::Http1,
         sensitive: false,
         keyless: false,
+        marked: false,
     };
 }
 
@@ -206,6 +211,7 @@ impl Exchanges {
             started: now,
             attempt: now,
             sent: Time::MAX,
+            deadline: Time::MAX,
             last: now,
             traits,
             progress: Progress::default(),

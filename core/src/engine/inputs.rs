@@ -234,7 +234,7 @@ impl Engine {
         let Some(id) = self.conns.id(index) else { return };
         let traits = *request.unwrap_or(&Traits::OPAQUE);
         let kind = Kind::Tunnel { answer: request.is_some() };
-        let exchange = match (self.begin_exchange(kind, id, service, traits), request) {
+        let exchange = match (self.begin_exchange(kind, id, service, traits, None), request) {
             (Ok(exchange), _) => exchange,
             (Err(reason), request) => {
                 self.collect_service(service);

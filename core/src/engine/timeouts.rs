@@ -98,20 +98,20 @@ impl Engine {
     // ---- Exchanges ----
 
     /// The deadlines of an exchange, with what their passing means.
-    fn deadlines(&self, id: ExchangeId) -> [(Time, Reason); 3] {
+    fn deadlines(&self, id: ExchangeId) -> [(Time, Reason); 4] {
         let never = (Time::MAX, Reason::IdleTimeout);
         // A tunnel's connections have a timer of their own.
         let exchange = self.exchanges.get(id);
         if let Some(exchange) = exchange.filter(|exchange| exchange.progress.tunnelled) {
             return if exchange.has_stream() {
-                [self.bridge_deadline(exchange), never, never]
+                [self.bridge_deadline(exchange), never, never, never]
             } else {
-                [never; 3]
+                [never; 4]
             };
         }
         let service = exchange.and_then(|e| self.mesh.services.get(e.service as usize));
         let (Some(exchange), Some(service)) = (exchange, service) else {
-            return [never; 3];
+            return [never; 4];
         };
         let times = &service.times;
         let after = |from: Time, limit: Option<_>, reason| {
@@ -128,6 +128,7 @@ impl Engine {
             ),
             after(exchange.sent, headers, Reason::ResponseTimeout),
             after(exchange.last, times.idle, Reason::IdleTimeout),
+            (exchange.deadline, Reason::GrpcTimeout),
         ]
     }
 

@@ -192,6 +192,8 @@ impl Engine {
             if let (Some((connection, tx)), Some(stream)) = (conn.http2_mut(), stream) {
                 let end = kind == ResponseKind::Final && end;
                 let mut response = *response;
+                let marked = exchange.traits.marked && kind == ResponseKind::Final;
+                response.origin = marked.then_some(response.head.version);
                 if kind == ResponseKind::Tunnel {
                     response.head.status = 200;
                     response.upgrade &= exchange.traits.keyless;

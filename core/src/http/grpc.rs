@@ -2,7 +2,10 @@
 
 use bytes::BytesMut;
 
+use super::Fields;
+use super::grammar::number;
 use crate::error::Reason;
+use crate::time::Duration;
 
 /// `grpc-message` is percent-encoded: everything but visible ASCII, space and no `%`.
 pub(crate) fn put_message(out: &mut BytesMut, message: &str) {
@@ -15,6 +18,25 @@ pub(crate) fn put_message(out: &mut BytesMut, message: &str) {
             out.extend_from_slice(&[b'%', DIGITS[high], DIGITS[low]]);
         }
     }
+}
+
+/// How long a client gives its call: `grpc-timeout`, at most eight digits and a unit. `None`: it does
+/// not say, or says something else.
+pub(crate) fn timeout(fields: Fields<'_>) -> Option<Duration> {
+    const NAME: &[u8] = b"grpc-timeout";
+    let mut fields = fields.iter();
+    let value = fields.find(|field| field.name.eq_ignore_ascii_case(NAME))?.value;
+    let (unit, digits) = value.split_last()?;
+    let count = number(digits).filter(|_| digits.len() <= 8)?;
+    Some(match unit {
+        b'H' => Duration::from_hours(count),
+        b'M' => Duration::from_mins(count),
+        b'S' => Duration::from_secs(count),
+        b'm' => Duration::from_millis(count),
+        b'u' => Duration::from_micros(count),
+        b'n' => Duration::from_nanos(count),
+        _ => return None,
+    })
 }
 
 /// gRPC's status for an error of ours, as linkerd2-proxy maps them.

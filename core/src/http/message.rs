@@ -62,7 +62,7 @@ pub struct Request<'a> {
     /// May it be sent again when nobody knows what became of it?
     pub idempotent: bool,
     /// What it was before a mesh proxy made it HTTP/2: `l5d-orig-proto`, which is read from and
-    /// written to HTTP/2 only.
+    /// written to HTTP/2 only. If the target is absolute, that says so, too.
     pub origin: Option<Version>,
 }
 
@@ -85,4 +85,6 @@ pub struct Response<'a> {
     pub upgrade: bool,
     /// gRPC's status, when it is in the head (a trailers-only response).
     pub grpc_status: Option<u16>,
+    /// See [`Request::origin`].
+    pub origin: Option<Version>,
 }

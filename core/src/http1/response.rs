@@ -118,6 +118,7 @@ fn understand<'a>(
         keep_alive: persistent && !tunnel && !ambiguous && framing != Framing::UntilClose,
         upgrade: facts.options.upgrade && facts.upgrade,
         grpc_status: facts.grpc_status,
+        origin: None,
     })
 }
 

@@ -66,11 +66,20 @@ pub(crate) fn request(hpack: &mut Encoder, out: &mut BytesMut, request: &Request
         hpack.field(out, b"te", b"trailers", false);
     }
     if let Some(version) = request.origin {
-        let version: &[u8] = match version {
-            Version::Http10 => b"HTTP/1.0",
-            Version::Http11 => b"HTTP/1.1",
-        };
-        hpack.field(out, b"l5d-orig-proto", version, false);
+        let absolute = request.form == TargetForm::Absolute;
+        hpack.field(out, MARK, mark(version, absolute), false);
+    }
+}
+
+/// What mesh proxies tell each other of a message that was HTTP/1.
+const MARK: &[u8] = b"l5d-orig-proto";
+
+fn mark(version: Version, absolute: bool) -> &'static [u8] {
+    match (version, absolute) {
+        (Version::Http10, false) => b"HTTP/1.0",
+        (Version::Http11, false) => b"HTTP/1.1",
+        (Version::Http10, true) => b"HTTP/1.0; absolute-form",
+        (Version::Http11, true) => b"HTTP/1.1; absolute-form",
     }
 }
 
@@ -85,6 +94,9 @@ pub(crate) fn response(hpack: &mut Encoder, out: &mut BytesMut, response: &Respo
     // A 101 of HTTP/1 to a key of our own: what it proves is not the client's.
     let keyless = |name: &[u8]| !name.eq_ignore_ascii_case(b"sec-websocket-accept");
     fields(hpack, out, response.head.fields, framing, |_, name| !response.upgrade || keyless(name));
+    if let Some(version) = response.origin {
+        hpack.field(out, MARK, mark(version, false), false);
+    }
 }
 
 /// Writes the block of a response of ours. It has no body.
@@ -150,7 +162,9 @@ fn fields(
     };
     for span in fields.spans {
         let (name, value) = (span.name(fields.buf), span.value(fields.buf));
-        if span.fate == Fate::Dropped || !keep(span.known, name) {
+        // The mark is ours to give, whatever an app believes.
+        let marks = name.len() == MARK.len() && name.eq_ignore_ascii_case(MARK);
+        if span.fate == Fate::Dropped || marks || !keep(span.known, name) {
             continue;
         }
         if span.known == Known::ContentLength {

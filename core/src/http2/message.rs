@@ -64,8 +64,10 @@ pub(crate) struct Reader<'s> {
     /// The first cookie's span.
     cookie: Option<usize>,
     count_max: usize,
-    /// What `l5d-orig-proto` said.
+    /// What `l5d-orig-proto` said …
     origin: Option<Version>,
+    /// … and whether its target was in absolute-form.
+    absolute: bool,
     /// We have said that we understand extended CONNECT.
     extended: bool,
 }
@@ -101,6 +103,7 @@ impl<'s> Reader<'s> {
             cookie: None,
             count_max,
             origin: None,
+            absolute: false,
             extended,
         }
     }
@@ -176,11 +179,13 @@ impl<'s> Reader<'s> {
         // Between mesh proxies only, and never beyond them.
         let mark = known == Known::Other && line.name == b"l5d-orig-proto";
         if mark {
-            self.origin = match line.value {
-                [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0', ..] => Some(Version::Http10),
-                [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', ..] => Some(Version::Http11),
+            let (version, rest) = line.value.split_at_checked(8).unwrap_or_default();
+            self.origin = match version {
+                b"HTTP/1.0" => Some(Version::Http10),
+                b"HTTP/1.1" => Some(Version::Http11),
                 _ => None,
             };
+            self.absolute = self.origin.is_some() && rest == b"; absolute-form";
         }
         let fate = if mark || is_hop_by_hop(known) {
             Fate::Dropped
@@ -245,6 +250,28 @@ impl<'s> Reader<'s> {
             span.name += added;
             span.value += added;
         }
+    }
+
+    /// Gives the target of a request the absolute-form that it had before it was HTTP/2; where that is.
+    fn make_absolute(&mut self) -> Option<Range<usize>> {
+        let Pseudo { method, path, authority, .. } = &self.pseudo;
+        let (method, path, authority) = (method.clone()?, path.clone()?, authority.clone()?);
+        let Scratch { head, fields, pseudo, .. } = &mut *self.scratch;
+        let start = pseudo.len();
+        pseudo.extend_from_slice(b"http://");
+        pseudo.extend_from_within(authority);
+        // RFC 9112 §3.2.4: `*` is what there is without a path.
+        if pseudo[path.clone()] != *b"*" {
+            pseudo.extend_from_within(path.clone());
+        }
+        let target = start..pseudo.len();
+        let at = method.len() + 1;
+        head.splice(at..at + path.len(), pseudo[target.clone()].iter().copied());
+        for span in &mut fields.spans {
+            span.name = span.name + target.len() as u32 - path.len() as u32;
+            span.value = span.value + target.len() as u32 - path.len() as u32;
+        }
+        Some(target)
     }
 
     fn value(&self, range: Option<&Range<usize>>) -> &[u8] {
@@ -396,6 +423,8 @@ impl<'s> Reader<'s> {
             self.scratch.pseudo.extend_from_slice(b"GET");
             method = start..start + 3;
         }
+        let absolute = self.absolute && !is_connect && upgrade.is_none();
+        let absolute = if absolute { self.make_absolute() } else { None };
         let tunnel = is_connect || upgrade.is_some();
         let framing = match length {
             Some(1..) if end => return Err(Violation::ContentMismatch.into()),
@@ -410,7 +439,7 @@ impl<'s> Reader<'s> {
         };
         self.scratch.head.extend_from_slice(b"\r\n");
         let target = self.pseudo.path.clone().or(self.pseudo.authority.clone()).unwrap_or_default();
-        if target.len() > limits.target_bytes {
+        if absolute.as_ref().unwrap_or(&target).len() > limits.target_bytes {
             return Err(Refusal::Answer(Reason::TargetTooLong));
         }
         if expect == Expect::Unknown {
@@ -421,6 +450,7 @@ impl<'s> Reader<'s> {
         Ok(RequestFacts {
             method,
             target,
+            absolute,
             framing,
             is_connect,
             upgrade: upgrade.is_some(),
@@ -456,7 +486,7 @@ impl<'s> Reader<'s> {
             None => (Framing::Chunked, Framing::None),
         };
         self.scratch.head.extend_from_slice(b"\r\n");
-        Ok(ResponseFacts { status, framing, announced, grpc_status })
+        Ok(ResponseFacts { status, framing, announced, grpc_status, origin: self.origin })
     }
 
     /// The trailers, as a section of HTTP/1.
@@ -472,6 +502,8 @@ impl<'s> Reader<'s> {
 pub(crate) struct RequestFacts {
     method: Range<usize>,
     target: Range<usize>,
+    /// The target in absolute-form, if it had that.
+    absolute: Option<Range<usize>>,
     pub(crate) framing: Framing,
     pub(crate) is_connect: bool,
     /// An extended CONNECT.
@@ -489,6 +521,7 @@ pub(crate) struct ResponseFacts {
     pub(crate) framing: Framing,
     announced: Framing,
     grpc_status: Option<u16>,
+    origin: Option<Version>,
 }
 
 impl Scratch {
@@ -498,18 +531,20 @@ impl Scratch {
 
     pub(crate) fn request(&self, facts: RequestFacts) -> Request<'_> {
         let RequestFacts { method, target, framing, is_connect, .. } = facts;
-        let (method, target) = (&self.pseudo[method], &self.pseudo[target]);
+        let (method, path) = (&self.pseudo[method], &self.pseudo[target]);
         let fields = self.fields();
-        let form = match target {
+        let form = match (path, &facts.absolute) {
             _ if is_connect => TargetForm::Authority,
-            b"*" => TargetForm::Asterisk,
+            (_, Some(_)) => TargetForm::Absolute,
+            (b"*", _) => TargetForm::Asterisk,
             _ => TargetForm::Origin,
         };
+        let target = facts.absolute.map_or(path, |absolute| &self.pseudo[absolute]);
         Request {
             head: RequestHead { method, target, version: Version::Http11, fields },
             form,
             authority: fields.get(Known::Host).filter(|host| !host.is_empty()),
-            path: target,
+            path,
             framing,
             keep_alive: true,
             expect_continue: facts.expect_continue,
@@ -526,13 +561,15 @@ impl Scratch {
     pub(crate) fn response(&self, facts: &ResponseFacts) -> Response<'_> {
         let reason = http::status::phrase(facts.status).as_bytes();
         let (status, fields) = (facts.status, self.fields());
+        let version = facts.origin.unwrap_or(Version::Http11);
         Response {
-            head: ResponseHead { status, reason, version: Version::Http11, fields },
+            head: ResponseHead { status, reason, version, fields },
             framing: facts.framing,
             announced: facts.announced,
             keep_alive: true,
             upgrade: false,
             grpc_status: facts.grpc_status,
+            origin: facts.origin,
         }
     }
 }

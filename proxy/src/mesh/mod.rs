@@ -259,6 +259,7 @@ fn read_timeouts(reader: &mut Reader<'_>, mut table: Table<'_>) -> Timeouts {
         request,
         idle,
         pool_idle,
+        connection_age,
         failfast,
         backoff_min,
         backoff_max,
@@ -276,9 +277,12 @@ fn read_timeouts(reader: &mut Reader<'_>, mut table: Table<'_>) -> Timeouts {
     ] {
         table.set(reader, key, slot, value::duration);
     }
-    for (key, slot) in
-        [("keep_alive", keep_alive), ("tcp_idle", tcp_idle), ("half_open", half_open)]
-    {
+    for (key, slot) in [
+        ("keep_alive", keep_alive),
+        ("connection_age", connection_age),
+        ("tcp_idle", tcp_idle),
+        ("half_open", half_open),
+    ] {
         table.set(reader, key, slot, value::duration_or_endless);
     }
     for (key, slot) in [("pool_idle", pool_idle), ("failfast", failfast), ("grace", grace)] {

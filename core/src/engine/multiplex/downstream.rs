@@ -7,7 +7,7 @@ use crate::engine::contract::{ConnId, Direction};
 use crate::engine::exchange::{Exchange, Kind, Speaks, Traits};
 use crate::engine::relay::Side;
 use crate::error::Reason;
-use crate::http::{Fate, Framing, Request, Version};
+use crate::http::{Fate, Framing, Request, Version, grpc};
 use crate::http2::{ErrorCode, StreamKey};
 
 impl Engine {
@@ -24,6 +24,8 @@ impl Engine {
         self.direction(direction).requests += 1;
         let Some(down) = self.conns.id(index) else { return };
         let to_us = request.is_connect && !redirected;
+        // Apps do not mark what they send: only another proxy's mark means anything.
+        let origin = request.origin.filter(|_| direction == Direction::Inbound && !to_us);
         let service = if to_us {
             self.tunnel_service(index, request.authority)
         } else {
@@ -45,16 +47,18 @@ impl Engine {
             expect_continue: request.expect_continue,
             idempotent: request.idempotent,
             grpc: request.grpc,
-            speaks: match request.origin {
+            speaks: match origin {
                 _ if to_us => Speaks::Http1,
-                Some(_) if direction == Direction::Inbound => Speaks::Http1,
-                _ => self.speaks(service, Speaks::Http2),
+                Some(_) => Speaks::Http1,
+                None => self.speaks(service, Speaks::Http2),
             },
+            marked: origin.is_some(),
             sensitive: is_sensitive(request),
             keyless: false,
         };
         let kind = if to_us { Kind::Tunnel { answer: true } } else { Kind::Http };
-        let id = match self.begin_exchange(kind, down, service, traits) {
+        let time = request.grpc.then(|| grpc::timeout(request.head.fields)).flatten();
+        let id = match self.begin_exchange(kind, down, service, traits, time) {
             Ok(id) => id,
             Err(reason) => {
                 self.collect_service(service);
@@ -73,7 +77,7 @@ impl Engine {
         if end && tunnel {
             self.bridge_end(id, Side::Down);
         }
-        self.encode(id, request, redirected);
+        self.encode(id, request, redirected || origin.is_some());
         self.dispatch_head(id, Some(request));
     }
 
@@ -139,9 +143,10 @@ impl Engine {
         self.with_http2(exchange.down, |connection, tx| {
             // How the far side ended its stream means the same on this one.
             let code = progress.reset.unwrap_or(match reason {
-                Reason::ClientGone | Reason::RequestTimeout | Reason::IdleTimeout => {
-                    ErrorCode::CANCEL
-                }
+                Reason::ClientGone
+                | Reason::RequestTimeout
+                | Reason::GrpcTimeout
+                | Reason::IdleTimeout => ErrorCode::CANCEL,
                 Reason::StreamStalled => ErrorCode::ENHANCE_YOUR_CALM,
                 _ => ErrorCode::INTERNAL_ERROR,
             });

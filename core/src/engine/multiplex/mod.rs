@@ -32,7 +32,7 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(index) else { return };
         conn.tx.furnish(&mut self.spare);
         let connection = Connection::server(config, &mut conn.tx, now);
-        conn.state = State::Http2(Box::new(Http2::new(connection)));
+        conn.state = State::Http2(Box::new(Http2::new(connection, Time::MAX)));
         conn.flags.dirty = true;
         self.drive_http2(index);
     }
@@ -177,10 +177,10 @@ impl Engine {
         let Some(connection) = conn.http2() else { return };
         let rest = self.http2_rest(index);
         let mut due = connection.deadline().map_or(rest, |due| due.min(rest));
-        if let State::Http2(http2) = &conn.state
-            && let Some(unread) = http2.unread.front()
-        {
-            due = due.min(unread.due);
+        if let State::Http2(http2) = &conn.state {
+            let unread = http2.unread.front().map_or(Time::MAX, |unread| unread.due);
+            let retires = if connection.is_going() { Time::MAX } else { http2.retires };
+            due = due.min(unread).min(retires);
         }
         if self.awaits_relief(conn) {
             due = due.min(self.now + pool::STALLED);
@@ -256,6 +256,7 @@ impl Engine {
             return self.http2_lost(index, Reason::ClientGone);
         }
         self.give_up_unread(index);
+        self.retire(index);
         let resting = self.http2_rest(index) <= now;
         let Some(conn) = self.conns.get_mut(index) else { return };
         let Some((connection, tx)) = conn.http2_mut() else { return };
@@ -273,6 +274,22 @@ impl Engine {
         }
         self.rearm_http2(index);
         self.touch(index);
+    }
+
+    /// A connection to an endpoint that is old enough takes no more streams; those it has go on.
+    fn retire(&mut self, index: u32) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let (State::Http2(http2), Some(endpoint)) = (&mut conn.state, conn.endpoint) else {
+            return;
+        };
+        if http2.retires > now || http2.connection.is_going() {
+            return;
+        }
+        http2.connection.shut_down(&mut conn.tx, now);
+        conn.flags.dirty = true;
+        self.forget_multiplexed(endpoint, index);
+        self.serve_waiting(endpoint);
     }
 
     // ---- Ends ----

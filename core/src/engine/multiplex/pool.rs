@@ -11,7 +11,7 @@ use crate::engine::contract::ConnId;
 use crate::engine::exchange::{ExchangeId, Speaks, Switch};
 use crate::engine::mesh::{Endpoint, Health};
 use crate::error::Reason;
-use crate::http::{Fate, Fields, Known, Request, Span, websocket};
+use crate::http::{Fate, Fields, Known, Request, Span, TargetForm, websocket};
 use crate::http1;
 use crate::http2::{Connection, ErrorCode};
 use crate::limits::Limits;
@@ -164,10 +164,13 @@ impl Engine {
     /// A connection that HTTP/2 will be spoken on is connected.
     pub(in crate::engine) fn http2_connected(&mut self, index: u32) {
         let (config, now) = (Arc::clone(&self.http2), self.now);
+        let age = self.config.timeouts.connection_age;
+        // Those that were opened together do not all end together.
+        let retires = now + age / 1024 * (1024 - self.rng.below(205) as u32);
         let Some(conn) = self.conns.get_mut(index) else { return };
         conn.tx.furnish(&mut self.spare);
         let connection = Connection::client(config, &mut conn.tx, now);
-        conn.state = State::Http2(Box::new(Http2::new(connection)));
+        conn.state = State::Http2(Box::new(Http2::new(connection, retires)));
         conn.flags.dirty = true;
         let endpoint = conn.endpoint;
         self.touch(index);
@@ -348,6 +351,12 @@ impl Engine {
             Speaks::Mesh if exchange.down_stream.is_none() => Some(exchange.traits.client),
             _ => None,
         };
+        let redirected =
+            self.conns.find(exchange.down).is_some_and(|down| down.original_dst.is_some());
+        if request.form == TargetForm::Absolute && !redirected {
+            // It meant us: see `Engine::encode`.
+            request.form = TargetForm::Origin;
+        }
         if request.upgrade && exchange.down_stream.is_none() {
             let protocol = request.head.fields.get(Known::Upgrade).unwrap_or_default();
             let accept = websocket::find_key(&request).map(websocket::accept);

@@ -191,9 +191,21 @@ impl Peer {
 
     /// Sends a request, written in HTTP/1.
     pub(super) fn ask(&mut self, rig: &mut Rig, head: &str, end: bool) -> u32 {
+        self.ask_as(rig, head, end, None)
+    }
+
+    /// The same, as a proxy that was asked in `origin`.
+    pub(super) fn ask_as(
+        &mut self,
+        rig: &mut Rig,
+        head: &str,
+        end: bool,
+        origin: Option<http::Version>,
+    ) -> u32 {
         let mut scratch = http::Scratch::default();
         let limits = Limits { header_bytes: 1 << 20, ..Limits::default() };
-        let request = http1::parse_request(head.as_bytes(), &mut scratch, &limits).expect(head);
+        let mut request = http1::parse_request(head.as_bytes(), &mut scratch, &limits).expect(head);
+        request.origin = origin;
         let host = request.authority.unwrap_or_default();
         let (connection, tx) = (&mut self.connection, &mut self.tx);
         let key = connection.send_request(tx, &request, host, end, 0, rig.now).expect("a stream");

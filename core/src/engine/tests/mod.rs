@@ -6,6 +6,7 @@ mod hello;
 mod http;
 mod http2_ends;
 mod http2_flow;
+mod http2_mesh;
 mod http2_messages;
 mod http2_rig;
 mod http2_tunnels;
