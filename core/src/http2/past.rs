@@ -9,6 +9,8 @@ pub(crate) struct Past {
     /// Streams that we reset lately: what still comes for them is nobody's fault. First and last of
     /// those that follow one another.
     reset: VecDeque<(u32, u32)>,
+    /// The last of those that are not remembered any more.
+    forgotten: u32,
     /// Identifiers that the peer passed over: they are closed (RFC 9113 §5.1.1).
     passed_over: Vec<(u32, u32)>,
 }
@@ -32,8 +34,10 @@ impl Past {
                 return;
             }
         }
-        if self.reset.len() == Self::RESETS {
-            self.reset.pop_front();
+        if self.reset.len() == Self::RESETS
+            && let Some((_, last)) = self.reset.pop_front()
+        {
+            self.forgotten = self.forgotten.max(last);
         }
         self.reset.push_back((id, id));
     }
@@ -44,6 +48,11 @@ impl Past {
             (first..=last).contains(&id) && (id - first).is_multiple_of(2)
         };
         self.reset.iter().any(among)
+    }
+
+    /// Is it possible that we reset this stream?
+    pub(crate) fn may_have_reset(&self, id: u32) -> bool {
+        id <= self.forgotten || self.was_reset(id)
     }
 
     /// The peer opened `id` next after `last` (0: none).
@@ -83,6 +92,7 @@ mod tests {
         let mut past = Past::default();
         (0..=Past::RESETS as u32).for_each(|n| past.note_reset(4 * n + 1));
         assert!(!past.was_reset(1) && past.was_reset(5));
+        assert!(past.may_have_reset(1) && past.may_have_reset(5) && !past.may_have_reset(7));
         assert!(past.heap_bytes() <= 1024);
     }
 

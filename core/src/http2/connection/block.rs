@@ -171,7 +171,19 @@ impl Connection {
         if self.past.was_passed_over(id) {
             return Err(Fault::Connection(Violation::StreamId));
         }
-        self.late(id).map(|()| Place::Nowhere)
+        self.late_fields(id).map(|()| Place::Nowhere)
+    }
+
+    /// A client's block for a stream that is over. One that we have certainly not reset was ended by
+    /// the client itself: it has lost count of its streams, and the connection ends (RFC 9113
+    /// §5.1).
+    fn late_fields(&self, id: u32) -> Result<(), Fault> {
+        self.late(id).map_err(|fault| match fault {
+            Fault::Stream(_, violation) if !self.past.may_have_reset(id) => {
+                Fault::Connection(violation)
+            }
+            fault => fault,
+        })
     }
 
     fn request(

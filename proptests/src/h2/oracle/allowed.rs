@@ -165,6 +165,12 @@ const STRICTER: &[Allowed] = &[
         "RFC 9113 §5.1: half-closed (remote): a stream error of type STREAM_CLOSED",
     ),
     allow("stream_closed", "stream STREAM_CLOSED", STREAM, "RFC 9113 §5.1: of type STREAM_CLOSED"),
+    allow(
+        "stream_closed",
+        "connection STREAM_CLOSED",
+        CONNECTION,
+        "RFC 9113 §5.1: a connection error of type STREAM_CLOSED",
+    ),
     allow("stream_id", CONNECTION, STREAM, "RFC 9113 §5.1.1: a connection error"),
     allow("stream_id", CONNECTION, "stream STREAM_CLOSED", "RFC 9113 §5.1.1: a connection error"),
     allow(
