@@ -1,16 +1,19 @@
 //! The command line.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use selvedge_core::config::ListenerKind;
 
-use crate::demo;
 use crate::log::Format;
 use crate::run;
-use selvedge::mesh::{MAX_WORKERS, Mesh};
+use crate::{ca_command, demo};
+use selvedge::ca;
+use selvedge::mesh::{self, MAX_WORKERS, Mesh};
 
 /// Bad usage or configuration (sysexits.h `EX_USAGE`, as linkerd2-proxy).
 pub(crate) const BAD_CONFIG: u8 = 64;
@@ -33,6 +36,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         mesh: PathBuf,
     },
+    /// A certificate authority for machines without a control plane
+    #[command(subcommand)]
+    Ca(CaCommand),
     /// Show on loopback what Selvedge does with a slow app and with one that crashes
     Demo {
         /// How many requests to send; up to about 25000 take 15 s
@@ -47,6 +53,53 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `selvedge ca …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Make a new one: DIR/ca.crt, which is to be trusted, and DIR/ca.key, which is to be kept
+    Init {
+        /// The folder. It is made if it is missing; what is in it is not overwritten
+        dir: PathBuf,
+        /// What it signs for: DNS names that end in it, and spiffe://DOMAIN/…
+        #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+        trust_domain: String,
+    },
+    /// Sign for every proxy on this machine that asks, until SIGTERM or SIGINT
+    Serve(ServeArgs),
+}
+
+/// What `selvedge ca serve` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// The folder, as `selvedge ca init` makes it
+    pub dir: PathBuf,
+    /// Where to listen: on loopback, because whoever can ask is given any name
+    #[arg(long, value_name = "IP:PORT", value_parser = loopback)]
+    pub listen: SocketAddr,
+    /// How long what it signs is good for
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = lifetime)]
+    pub lifetime: Duration,
+    /// A level (error, warn, info, debug, trace), or levels by module: warn,selvedge=debug
+    #[arg(long, value_name = "FILTER", env = "SELVEDGE_LOG", default_value = "info")]
+    pub log: String,
+    /// How log lines are written
+    #[arg(long, value_name = "FORMAT", env = "SELVEDGE_LOG_FORMAT", default_value = "plain")]
+    pub log_format: Format,
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let addr: Option<SocketAddr> = text.parse().ok();
+    addr.filter(|addr| addr.ip().is_loopback())
+        .ok_or_else(|| "expected ip:port on loopback, like 127.0.0.1:4190".into())
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let range = ca::MIN_LIFETIME..=ca::MAX_LIFETIME;
+    mesh::parse_duration(text)
+        .filter(|lifetime| range.contains(lifetime))
+        .ok_or_else(|| r#"expected a duration from "20s" to "365d", like "24h""#.into())
 }
 
 /// What `selvedge run` takes.
@@ -80,6 +133,7 @@ pub(crate) fn main() -> ExitCode {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Check { mesh } => check(&mesh),
+        Command::Ca(command) => ca_command::run(&command),
         Command::Demo { requests, json } => demo::run(requests, json),
     }
 }
@@ -152,6 +206,12 @@ mod tests {
         let demo = parse("selvedge demo --requests 1000 --json");
         assert!(matches!(demo, Ok(Command::Demo { requests: 1_000, json: true })));
         assert!(parse("selvedge demo --requests 999").is_err());
+        let serve = parse("selvedge ca serve d --listen 127.0.0.1:0 --lifetime 90s");
+        let Ok(Command::Ca(CaCommand::Serve(args))) = serve else { panic!("{serve:?}") };
+        assert_eq!(args.lifetime, Duration::from_secs(90));
+        for bad in ["--listen 0.0.0.0:1", "--listen 127.0.0.1:0 --lifetime 19s", ""] {
+            assert!(parse(&format!("selvedge ca serve d {bad}")).is_err(), "{bad}");
+        }
     }
 
     #[test]

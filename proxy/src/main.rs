@@ -1,8 +1,11 @@
 //! The Selvedge sidecar.
 
 mod admin;
+mod ca_command;
+mod certify;
 mod cli;
 mod demo;
+mod http_io;
 mod log;
 mod run;
 mod watch;

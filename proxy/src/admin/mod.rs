@@ -1,7 +1,6 @@
 //! The admin server: `/live`, `/ready` and `/metrics` over HTTP/1.
 
 mod families;
-mod io;
 mod metrics;
 mod process;
 mod totals;
@@ -22,6 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
+
+use crate::http_io::Stream;
 
 /// What the admin server tells about the process.
 pub(crate) struct Admin {
@@ -106,7 +107,7 @@ impl Admin {
         let service =
             service_fn(|request| async move { Ok::<_, Infallible>(self.answer(&request).await) });
         let served =
-            http1::Builder::new().keep_alive(false).serve_connection(io::Stream(stream), service);
+            http1::Builder::new().keep_alive(false).serve_connection(Stream(stream), service);
         if let Err(error) = served.await {
             debug!(%error, "admin: connection ended early");
         }

@@ -24,6 +24,7 @@ use toml::de::DeTable;
 
 pub use read::Problem;
 use read::{Item, Reader, Table};
+pub use value::parse_duration;
 
 /// A mesh file that was read and found good.
 #[derive(Clone, Debug, PartialEq)]

@@ -78,9 +78,14 @@ fn expected_duration(zero: &str) -> String {
 
 /// `0`, or an integer with its unit.
 fn any_duration(value: &DeValue<'_>) -> Option<Duration> {
-    let Some(text) = value.as_str() else {
-        return integer(value, 0, 0).ok().map(|_| Duration::ZERO);
-    };
+    match value.as_str() {
+        Some(text) => parse_duration(text),
+        None => integer(value, 0, 0).ok().map(|_| Duration::ZERO),
+    }
+}
+
+/// As a mesh file has it: `300ms`, `10s`, `5m`, `1h` or `2d`; the unit of 0 may be left out.
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit());
     let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
     let number: u64 = number.parse().ok()?;

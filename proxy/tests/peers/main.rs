@@ -19,6 +19,7 @@ mod grpc;
 mod h2load;
 mod http2;
 mod hyper;
+mod mtls;
 mod nghttp;
 mod redirect;
 mod reload;

@@ -8,8 +8,8 @@ use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A connection to the admin server.
-pub(super) struct Stream(pub TcpStream);
+/// A connection that speaks HTTP for the process itself: admin, certificate authority.
+pub(crate) struct Stream(pub TcpStream);
 
 impl hyper::rt::Read for Stream {
     /// By way of a small buffer: requests here are small, and without it this needs `unsafe`.

@@ -1,0 +1,3 @@
+//! An authority that serves on this machine.
+
+pub(crate) mod server;

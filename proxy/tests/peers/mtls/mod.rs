@@ -1,0 +1,3 @@
+//! Mutual TLS between proxies: what others see of it, and what it takes.
+
+mod authority;
