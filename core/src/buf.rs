@@ -118,12 +118,17 @@ impl OutQueue {
 
     /// The same, without taking anything away here.
     fn pass_copy(&mut self, to: &mut OutQueue, n: usize) {
-        if !self.tail.is_empty() {
+        let before_tail = self.len - self.tail.len();
+        let of_tail = (self.sent + n).saturating_sub(before_tail.max(self.sent));
+        if of_tail >= Limits::COALESCE_BELOW {
             self.parts.push_back(self.tail.split().freeze());
         }
         let (mut skip, mut left) = (self.sent, n);
         to.len += n;
         for part in &self.parts {
+            if left == 0 {
+                return;
+            }
             if skip >= part.len() {
                 skip -= part.len();
                 continue;
@@ -136,10 +141,8 @@ impl OutQueue {
             } else {
                 to.push(piece);
             }
-            if left == 0 {
-                break;
-            }
         }
+        to.tail.extend_from_slice(&self.tail[skip..skip + left]);
     }
 
     /// Appends a slice as it is; `len` is the caller's.
