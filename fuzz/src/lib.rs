@@ -11,12 +11,14 @@ use std::{env, fs, io};
 
 use selvedge_proptests::choose::Bytes;
 use selvedge_proptests::sim::{self, Scope};
-use selvedge_proptests::{codec, hpack, script};
+use selvedge_proptests::{codec, hello, hpack, script};
 
 pub use codec::{http1_body, http1_request, http1_response, sniff};
+pub use hello::client_hello;
 pub use hpack::{hpack_decode, hpack_roundtrip};
 pub use mesh_file::mesh_file;
 pub use selvedge_proptests::differential::http1_differential;
+pub use selvedge_proptests::transport_header::transport_header;
 
 /// No script is longer: a fuzzer must not win by being slow.
 const STEPS: usize = 2000;

@@ -73,3 +73,13 @@ fn hpack_decode() {
 fn hpack_roundtrip() {
     replay("hpack_roundtrip", selvedge_fuzz::hpack_roundtrip);
 }
+
+#[test]
+fn client_hello() {
+    replay("client_hello", selvedge_fuzz::client_hello);
+}
+
+#[test]
+fn transport_header() {
+    replay("transport_header", selvedge_fuzz::transport_header);
+}
