@@ -1,4 +1,4 @@
-//! haproxy, nginx and nghttpd: apps that answer at once, and proxies before ours.
+//! haproxy, nginx, nghttpd, openssl and ncat: apps that answer at once, and proxies before ours.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -52,6 +52,23 @@ impl Peer {
     pub(crate) fn nginx_grpc_before(to: SocketAddr) -> Self {
         let rule = "location / { grpc_pass grpc://next; grpc_set_header Host $host; }";
         nginx("http2", &format!("upstream next {{ server {to}; keepalive 16; }}"), rule)
+    }
+
+    /// openssl's server, which says what it got of a session: TLS with a certificate and its key.
+    pub(crate) fn openssl(pem: &str, options: &[&str]) -> Self {
+        let addr = loopback();
+        let mut command = program("openssl");
+        command.args(["s_server", "-naccept", "1000", "-accept", &addr.to_string()]);
+        command.args(["-cert", pem, "-key", pem]).args(options);
+        Peer::listening(&mut command, addr)
+    }
+
+    /// ncat, which sends everything back.
+    pub(crate) fn echo() -> Self {
+        let addr = loopback();
+        let mut command = program("ncat");
+        command.args(["--listen", "--keep-open", "--exec", "/bin/cat", "127.0.0.1"]);
+        Peer::listening(command.arg(addr.port().to_string()), addr)
     }
 
     /// nghttpd with the files of `folder`. A POST is answered with its body.

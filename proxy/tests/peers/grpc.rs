@@ -11,8 +11,13 @@ fn missing() -> bool {
 
 /// Every call, from a client to `server` through `proxy`.
 fn call(proxy: &Proxy, server: &Peer) {
+    call_with(proxy, server, &[]);
+}
+
+/// The same, with more words for the client.
+pub(crate) fn call_with(proxy: &Proxy, server: &Peer, words: &[&str]) {
     let port = proxy.outbound().port().to_string();
-    let ran = run(script("grpc_client.py").args([&port, "grpc.test"]), PATIENCE).ok();
+    let ran = run(script("grpc_client.py").args([&port, "grpc.test"]).args(words), PATIENCE).ok();
     assert_eq!(ran.text(), CALLS);
     // The deadline and the cancel: the server learns of both at once.
     eventually("the server saw that nobody waits", PATIENCE, || {

@@ -1,5 +1,5 @@
 //! The binary between programs that none of us wrote: curl, wrk, h2load, nghttp, nghttpd, ncat,
-//! HAProxy, nginx, hyper, tonic, grpcio, Python's `websockets`, h2, wsproto, http.server and
+//! HAProxy, nginx, openssl, hyper, tonic, grpcio, Python's `websockets`, h2, wsproto, http.server and
 //! socketserver, and the kernel's redirects.
 //!
 //! A test that misses a program or a privilege says so and passes; with `SELVEDGE_REQUIRE_PEERS=1`
@@ -24,6 +24,7 @@ mod nghttp;
 mod redirect;
 mod reload;
 mod smol;
+mod sni;
 mod tcp;
 mod websocket;
 mod websocket_streams;

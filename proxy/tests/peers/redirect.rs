@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::common::{
     App, Mesh, Need, PATIENCE, Peer, Proxy, Ran, eventually, have, program, run, script,
 };
+use crate::sni::{Certificate, passed};
 use crate::tcp::time_to_banner;
 
 /// Whose connections are redirected. The proxy runs as somebody else, so its own are not: as
@@ -164,6 +165,33 @@ fn http_goes_on_to_where_it_wanted() {
     let text = net.curl(&["-i", &format!("http://{}:8001/", FAR[0])]).ok().text();
     assert!(text.starts_with("HTTP/1.1 502 "), "{text}");
     assert!(text.to_lowercase().contains("\r\nl5d-proxy-error: "), "{text}");
+}
+
+#[test]
+fn tls_goes_on_to_where_it_wanted_whatever_its_name() {
+    let Some(net) = prepared("iptables") else {
+        return;
+    };
+    if !have(&[Need::Program("openssl")]) {
+        return;
+    }
+    let pem = Certificate::new();
+    let _far = net.server("echo_address.py", &[FAR[0], "8443", pem.path()]);
+    // The service of that name is not what was dialled.
+    let known = App::start("never reached");
+    let proxy = net.start(Mesh::new().service("web.test:443", &[known.addr]));
+    net.redirect_outbound("iptables", proxy.outbound());
+    for name in ["web.test", "unknown.test"] {
+        let resolve = format!("{name}:8443:{}", FAR[0]);
+        let url = format!("https://{name}:8443/");
+        let ran = net.curl(&["--cacert", pem.path(), "--resolve", &resolve, &url]).ok();
+        assert_eq!(ran.text(), format!("{} port 8443 for {name}:8443\n", FAR[0]));
+    }
+    // An address is no name.
+    let ran = net.curl(&["--insecure", &format!("https://{}:8443/", FAR[0])]).ok();
+    assert_eq!(ran.text(), format!("{0} port 8443 for {0}:8443\n", FAR[0]));
+    assert_eq!(proxy.metric(&passed("passthrough")), 2);
+    assert_eq!(proxy.metric(&passed("passthrough_nameless")), 1);
 }
 
 #[test]

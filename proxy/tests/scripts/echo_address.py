@@ -1,9 +1,10 @@
 """An HTTP server of the standard library that answers with the address it was reached by:
-echo_address.py ADDRESS PORT"""
+echo_address.py ADDRESS PORT [PEM], with TLS if it gets a certificate and its key."""
 
 import http.server
 import socket
 import socketserver
+import ssl
 import sys
 
 
@@ -33,6 +34,12 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 with Server((sys.argv[1], int(sys.argv[2])), Handler) as server:
+    if len(sys.argv) > 3:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(sys.argv[3])
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     # Where it listens, in a form that does not depend on the family.
     print("127.0.0.1:%d" % server.server_address[1])
     server.serve_forever()

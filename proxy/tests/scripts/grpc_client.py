@@ -1,4 +1,5 @@
-"""Calls every kind of method of grpc_server.py: PORT AUTHORITY. Prints a line per call."""
+"""Calls every kind of method of grpc_server.py: PORT AUTHORITY [PEM], with TLS if it gets a
+certificate to trust. Prints a line per call."""
 
 import queue
 import sys
@@ -13,7 +14,13 @@ options = [
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_http_proxy", 0),
 ]
-channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=options)
+if len(sys.argv) > 3:
+    with open(sys.argv[3], "rb") as file:
+        credentials = grpc.ssl_channel_credentials(file.read())
+    options.append(("grpc.ssl_target_name_override", authority))
+    channel = grpc.secure_channel(f"127.0.0.1:{port}", credentials, options=options)
+else:
+    channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=options)
 
 
 def method(kind, name):

@@ -1,5 +1,9 @@
-"""A gRPC server without generated code: bytes in, bytes out. Prints the address it listens on."""
+"""A gRPC server without generated code: bytes in, bytes out. Prints the address it listens on.
 
+grpc_server.py [PEM], with TLS if it gets a certificate and its key.
+"""
+
+import sys
 import time
 from concurrent import futures
 
@@ -55,7 +59,13 @@ handlers = {
 options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 server = grpc.server(futures.ThreadPoolExecutor(16), options=options)
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
-port = server.add_insecure_port("127.0.0.1:0")
+if len(sys.argv) > 1:
+    with open(sys.argv[1], "rb") as file:
+        pem = file.read()
+    credentials = grpc.ssl_server_credentials([(pem, pem)])
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+else:
+    port = server.add_insecure_port("127.0.0.1:0")
 server.start()
 print(f"127.0.0.1:{port}", flush=True)
 server.wait_for_termination()

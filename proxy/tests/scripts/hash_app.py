@@ -1,8 +1,9 @@
 """An HTTP/1.1 server of the standard library: serves the files of a folder, and answers an upload
-with its SHA-256."""
+with its SHA-256: hash_app.py FOLDER [PEM], with TLS if it gets a certificate and its key."""
 
 import hashlib
 import http.server
+import ssl
 import sys
 
 
@@ -42,5 +43,12 @@ def make(*args):
 
 
 with http.server.ThreadingHTTPServer(("127.0.0.1", 0), make) as server:
+    if len(sys.argv) > 2:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(sys.argv[2])
+        # Whoever does not go on with a handshake holds up nobody else.
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     print("%s:%d" % server.server_address)
     server.serve_forever()
