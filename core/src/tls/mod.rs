@@ -52,6 +52,9 @@ pub mod client_hello;
 mod decision;
 mod name;
 pub mod null;
+#[cfg(feature = "rustls")]
+pub mod rustls;
+pub mod san;
 pub mod session;
 pub mod transport_header;
 

@@ -105,6 +105,7 @@ struct NullSession {
     own: Certificate,
     anchors: Vec<u32>,
     now: UnixTime,
+    received: BytesMut,
     /// What is known of the peer; it is told once `done`.
     peer: Peer,
     done: bool,
@@ -127,6 +128,7 @@ impl NullSession {
             own: null.server.clone(),
             anchors: null.anchors.clone(),
             now,
+            received: BytesMut::new(),
             peer: Peer { version: "TLSv1.3", group: "null", suite: "TLS_NULL", ..Peer::default() },
             done: false,
             closed: false,
@@ -160,7 +162,6 @@ impl NullSession {
             self.believe(&certificate)?;
             self.peer.identity = Some(certificate.name);
         }
-        self.peer.server_name = hello.server_name;
         let agreed = super::SERVER_PROTOCOLS
             .into_iter()
             .find(|ours| hello.protocols.iter().any(|theirs| theirs == ours));
@@ -237,7 +238,7 @@ impl NullSession {
 impl Session for NullSession {
     fn open(
         &mut self,
-        sealed: &mut BytesMut,
+        received: BytesMut,
         plain: &mut BytesMut,
         out: &mut BytesMut,
     ) -> Result<(), Problem> {
@@ -249,12 +250,13 @@ impl Session for NullSession {
         {
             record(HANDSHAKE, &hello, out);
         }
-        while let Some(&[kind, _, _, high, low]) = sealed.first_chunk() {
+        self.received.extend_from_slice(&received);
+        while let Some(&[kind, _, _, high, low]) = self.received.first_chunk() {
             let length = usize::from(u16::from_be_bytes([high, low]));
-            if sealed.len() < 5 + length || self.closed {
+            if self.received.len() < 5 + length || self.closed {
                 break;
             }
-            let mut whole = sealed.split_to(5 + length);
+            let mut whole = self.received.split_to(5 + length);
             if let Err(problem) = self.take(kind, &mut whole[5..], plain, out) {
                 self.failed = true;
                 if problem.failure != Failure::Alert {
@@ -287,6 +289,10 @@ impl Session for NullSession {
 
     fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    fn held(&self) -> usize {
+        self.received.capacity()
     }
 
     fn peer(&self) -> Option<&Peer> {
@@ -356,7 +362,6 @@ fn extension(kind: u16, body: &[u8], out: &mut Vec<u8>) {
 /// What this server wants to know of a ClientHello.
 #[derive(Default)]
 struct Hello {
-    server_name: Option<Box<str>>,
     protocols: Vec<Vec<u8>>,
     certificate: Option<Certificate>,
 }
@@ -375,9 +380,6 @@ fn read_hello(body: &[u8]) -> Option<Hello> {
         let (mut body, after) = rest.split_at_checked(length)?;
         rest = after;
         match kind {
-            0 => {
-                hello.server_name = Some(core::str::from_utf8(body.get(5..)?).ok()?.into());
-            }
             16 => {
                 body.advance_checked(2)?;
                 while !body.is_empty() {

@@ -40,18 +40,18 @@ pub struct Expected<'a> {
 
 /// One TLS session, of either side.
 ///
-/// `open` takes what was received, `seal` what is to be sent; `sealed` and `out` are bytes of the
+/// `open` takes what was received, `seal` what is to be sent; `received` and `out` are bytes of the
 /// connection, records of TLS. A session holds no plaintext between two calls.
 pub trait Session: Send + fmt::Debug {
-    /// Takes every complete record from the front of `sealed`, appends what it carries to `plain`
-    /// and what has to be sent at once to `out`. What is left in `sealed` is no complete record.
+    /// Takes what was received, appends what complete records carry to `plain` and what has to be
+    /// sent at once to `out`. The rest is held until more comes.
     ///
     /// # Errors
     /// The session is over: nothing more can be opened or sealed. What `out` got, an alert, is
     /// still to be sent; what `plain` got before is good.
     fn open(
         &mut self,
-        sealed: &mut BytesMut,
+        received: BytesMut,
         plain: &mut BytesMut,
         out: &mut BytesMut,
     ) -> Result<(), Problem>;
@@ -68,6 +68,10 @@ pub trait Session: Send + fmt::Debug {
 
     /// Has the peer said that it will send no more?
     fn is_closed(&self) -> bool;
+
+    /// Bytes of memory that hold what was received and not opened: less than a record, but in a
+    /// handshake.
+    fn held(&self) -> usize;
 
     /// Whom the session is with, once the handshake is over on this side.
     fn peer(&self) -> Option<&Peer>;
@@ -86,8 +90,6 @@ pub struct Peer {
     pub identity: Option<Name>,
     /// The protocol that was agreed on (RFC 7301).
     pub protocol: Option<Box<[u8]>>,
-    /// The server name that was asked for.
-    pub server_name: Option<Box<str>>,
     /// `TLSv1.3`.
     pub version: &'static str,
     /// The group of the key exchange, by its name in the IANA registry.
