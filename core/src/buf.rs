@@ -216,6 +216,32 @@ impl OutQueue {
         }
     }
 
+    /// Up to `n` bytes of what has to be written, from the front, in one piece: in `gathered` where
+    /// they are not.
+    pub(crate) fn front<'a>(&'a self, n: usize, gathered: &'a mut BytesMut) -> &'a [u8] {
+        let n = n.min(self.unsent());
+        gathered.clear();
+        let mut skip = self.sent;
+        let parts = self.parts.iter().map(|part| &part[..]);
+        for piece in parts.chain(core::iter::once(&self.tail[..])) {
+            if skip >= piece.len() {
+                skip -= piece.len();
+                continue;
+            }
+            let piece = &piece[skip..];
+            skip = 0;
+            if gathered.is_empty() && piece.len() >= n {
+                return &piece[..n];
+            }
+            let part = piece.len().min(n - gathered.len());
+            gathered.extend_from_slice(&piece[..part]);
+            if gathered.len() == n {
+                break;
+            }
+        }
+        gathered
+    }
+
     /// Fills `io` with what has to be written, from the front; how many slices that took.
     pub fn slices<'a>(&'a self, io: &mut [&'a [u8]]) -> usize {
         let mut skip = self.sent;

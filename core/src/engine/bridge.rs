@@ -121,6 +121,10 @@ impl Engine {
         let State::Bridge(id) = conn.state else { return };
         let side = if conn.endpoint.is_none() { Side::Down } else { Side::Up };
         let (data, eof) = (core::mem::take(&mut conn.rx), conn.flags.eof);
+        if data.is_empty() && conn.flags.truncated {
+            self.count_truncation(index);
+            return self.end_bridge(id, Some(ErrorCode::CONNECT_ERROR));
+        }
         if data.is_empty() && eof {
             return self.bridge_end(id, side);
         }
@@ -134,7 +138,9 @@ impl Engine {
             return;
         }
         self.bridge_bytes(id, side, data);
-        if eof {
+        if self.conns.get(index).is_some_and(|conn| conn.flags.truncated) {
+            self.touch(index);
+        } else if eof {
             self.bridge_end(id, side);
         }
     }

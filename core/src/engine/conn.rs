@@ -1,6 +1,6 @@
 //! Connections: their state, and the slab that holds them.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -10,6 +10,7 @@ use slab::Slab;
 
 use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
+use super::tls::Tls;
 use crate::buf::OutQueue;
 use crate::http1::{BodyDecoder, HeadScanner};
 use crate::http2::{Connection, StreamKey};
@@ -27,8 +28,10 @@ pub(crate) struct Conn {
     pub(crate) endpoint: Option<u32>,
     /// Received and not yet taken.
     pub(crate) rx: BytesMut,
-    /// Waiting to be written.
+    /// Waiting to be written, or sealed.
     pub(crate) tx: OutQueue,
+    /// The session between this and the socket.
+    pub(crate) tls: Option<Box<Tls>>,
     pub(crate) flags: Flags,
     /// When bytes last moved.
     pub(crate) last: Time,
@@ -52,6 +55,8 @@ pub(crate) struct Flags {
     pub(crate) paused: bool,
     /// The peer's FIN was received.
     pub(crate) eof: bool,
+    /// The peer's FIN was received without its close_notify.
+    pub(crate) truncated: bool,
     /// Our FIN shall follow what is queued.
     pub(crate) fin: Fin,
     /// Waits for the worker to hold fewer bytes.
@@ -79,6 +84,10 @@ pub(crate) enum Fin {
 pub(crate) enum State {
     /// A client whose protocol is not known yet.
     Detect(Detect),
+    /// A client whose TLS session with us is being agreed on.
+    Handshake,
+    /// A client that says in a transport header what its session is for.
+    Header,
     /// A client that speaks HTTP/1.
     Server(Server),
     /// A client whose tunnel has no far end yet.
@@ -113,6 +122,14 @@ pub(crate) struct Detect {
     pub(crate) accepted: Time,
     /// When its first byte came.
     pub(crate) since: Option<Time>,
+    /// Our end of the connection; `None` inside of TLS: what is TLS there is not for us.
+    pub(crate) local: Option<IpAddr>,
+}
+
+impl Detect {
+    pub(crate) fn new(accepted: Time, local: Option<IpAddr>) -> Self {
+        Detect { sniffer: Sniffer::default(), hello: None, accepted, since: None, local }
+    }
 }
 
 /// The HTTP/1 state of a client connection.
@@ -202,6 +219,7 @@ impl Conn {
             endpoint: None,
             rx: BytesMut::new(),
             tx: OutQueue::default(),
+            tls: None,
             flags: Flags::default(),
             last: now,
             charged: 0,
@@ -244,7 +262,25 @@ impl Conn {
 
     /// Everything has been written.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.tx.unsent() == 0
+        self.unsent() == 0
+    }
+
+    /// Bytes that still have to be written, sealed or not.
+    pub(crate) fn unsent(&self) -> usize {
+        self.tx.unsent() + self.tls.as_ref().map_or(0, |tls| tls.outgoing().unsent())
+    }
+
+    /// What the socket is written from.
+    pub(crate) fn outgoing(&self) -> &OutQueue {
+        self.tls.as_ref().map_or(&self.tx, |tls| tls.outgoing())
+    }
+
+    /// The same, for whoever takes it away.
+    pub(crate) fn outgoing_mut(&mut self) -> &mut OutQueue {
+        match &mut self.tls {
+            Some(tls) => tls.outgoing_mut(),
+            None => &mut self.tx,
+        }
     }
 }
 

@@ -8,10 +8,12 @@ use super::contract::{CloseKind, ConnId, Direction, Event, Output};
 use super::exchange::{ExchangeId, Kind, Speaks, Traits};
 use super::mesh::Health;
 use crate::balance::Outcome;
+use crate::config::Protocol;
 use crate::error::{ConnectError, Reason};
 use crate::http::Request;
 use crate::http1::HeadScanner;
 use crate::time::Duration;
+use crate::tls::transport_header::SessionProtocol;
 
 /// How many waiting exchanges find an endpoint in one turn: a service that comes back with a full
 /// queue does not hold up everybody else.
@@ -106,6 +108,10 @@ impl Engine {
         exchange.endpoint = Some(endpoint_index);
         exchange.attempt = now;
         exchange.progress.sampled = false;
+        let plain = endpoint.mesh.is_none() && service.protocol == Protocol::Auto;
+        if plain && exchange.traits.speaks == Speaks::Mesh && exchange.down_stream.is_none() {
+            return self.go_apart(id, request);
+        }
         if exchange.kind == Kind::Http && exchange.traits.speaks != Speaks::Http1 {
             return self.assign_stream(id, endpoint_index, request);
         }
@@ -150,6 +156,20 @@ impl Engine {
 
     /// A connect is done.
     pub(super) fn connected(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.find(id) else { return };
+        let (State::Connecting(_), Some(endpoint)) = (&conn.state, conn.endpoint) else { return };
+        if conn.tls.is_some() {
+            return;
+        }
+        let target = self.mesh.endpoints.get(endpoint as usize);
+        match target.and_then(|target| target.mesh.clone()) {
+            Some(mesh) => self.begin_tls_client(id.index, &mesh),
+            None => self.established(id),
+        }
+    }
+
+    /// A connect is done, and so is its handshake, if it has one.
+    pub(super) fn established(&mut self, id: ConnId) {
         let Some(conn) = self.conns.find(id) else { return };
         let (State::Connecting(waiting), Some(endpoint)) = (&conn.state, conn.endpoint) else {
             return;
@@ -217,6 +237,18 @@ impl Engine {
         reason: Reason,
         ours: bool,
     ) {
+        self.after_useless_connect(waiting, endpoint, reason, ours);
+        self.release_endpoint(endpoint);
+    }
+
+    /// The same, where the connection itself is still to be closed.
+    pub(super) fn after_useless_connect(
+        &mut self,
+        waiting: Option<ExchangeId>,
+        endpoint: u32,
+        reason: Reason,
+        ours: bool,
+    ) {
         if !ours {
             self.endpoint_down(endpoint, reason);
         } else if let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize)
@@ -229,7 +261,6 @@ impl Engine {
         if let Some(id) = waiting {
             self.not_connected(id, reason, ours);
         }
-        self.release_endpoint(endpoint);
     }
 
     /// The connection that an exchange waited for cannot be made.
@@ -260,6 +291,8 @@ impl Engine {
         let request = core::mem::take(&mut exchange.request);
         self.buffered -= core::mem::take(&mut exchange.charged);
         self.timers.conns.clear(index);
+        let session = (kind == Kind::Http).then_some(SessionProtocol::Http1);
+        self.put_transport_header(index, session);
         let Some(conn) = self.conns.get_mut(index) else { return };
         if let State::Client(client) = &mut conn.state {
             client.exchange = Some(id);

@@ -93,7 +93,10 @@ impl Engine {
     pub(super) fn begin_opaque(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index) else { return };
         let (direction, original_dst) = (conn.direction, conn.original_dst);
-        match self.route_unnamed(direction, original_dst, Reason::OpaqueNowhere) {
+        let way = self
+            .authorize(index)
+            .and_then(|()| self.route_unnamed(direction, original_dst, Reason::OpaqueNowhere));
+        match way {
             Ok(service) => self.begin_tunnel(index, service, None),
             Err(reason) => self.close_unserved(index, reason),
         }
@@ -255,6 +258,7 @@ impl Engine {
     /// Encodes the request as it goes to whatever endpoint will be chosen. `absolute`: a target in
     /// absolute-form stays one.
     pub(super) fn encode(&mut self, id: ExchangeId, request: &Request<'_>, absolute: bool) {
+        let client = self.exchanges.get(id).and_then(|exchange| self.client_id(exchange.down));
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let fallback = self.mesh.services.get(exchange.service as usize);
         let host = match (request.authority, fallback) {
@@ -280,6 +284,9 @@ impl Engine {
         queue.append(|out| match exchange.traits.speaks {
             Speaks::Http1 => {
                 http1::encode_request(out, request, &rewrite);
+                if let Some(client) = &client {
+                    http1::encode_client_id(out, client.as_str().as_bytes());
+                }
                 if let Some(key) = key {
                     http1::encode_websocket_key(out, &key);
                 }

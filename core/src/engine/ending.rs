@@ -104,7 +104,7 @@ impl Engine {
         *left = left.saturating_sub(conn.rx.len());
         conn.rx = BytesMut::new();
         let over = *left == 0 || conn.flags.eof;
-        if over && conn.tx.unsent() == 0 {
+        if over && conn.is_flushed() {
             self.end_conn(index, CloseKind::Full);
         }
     }
@@ -215,7 +215,7 @@ impl Engine {
         let limits = &self.config.limits;
         let full = |conn: &Conn| match (conn.http2(), exchange.down_stream) {
             (Some(connection), Some(stream)) => connection.stream_queued(stream) > 0,
-            _ => conn.tx.unsent() >= limits.stream_buffer,
+            _ => conn.unsent() >= limits.stream_buffer,
         };
         let up = exchange.up.and_then(|up| self.conns.find(up));
         !exchange.progress.request_done
@@ -335,10 +335,14 @@ impl Engine {
 
     /// Takes a connection out of every table but its endpoint's count.
     pub(super) fn forget(&mut self, index: u32) -> Option<Conn> {
+        self.forget_handshake(index);
         let mut conn = self.conns.remove(index)?;
         self.timers.conns.clear(index);
         self.buffered -= conn.charged;
         conn.tx.vacate(&mut self.spare);
+        if let Some(tls) = &mut conn.tls {
+            tls.outgoing_mut().vacate(&mut self.spare);
+        }
         if !matches!(conn.state, State::Connecting(_)) {
             self.count_tcp(conn.direction, conn.endpoint, |tcp| tcp.closes += 1);
         }

@@ -42,9 +42,10 @@ impl Engine {
         } else {
             stats.detect.opaque += 1;
         }
-        // Local apps do not ask for us: what they send is for others.
+        // Local apps do not ask for us: what they send is for others. So is TLS inside of TLS.
         let identity = self.config.identity.as_ref();
-        let identity = identity.filter(|_| conn.direction == Direction::Inbound);
+        let local = detect.local.filter(|_| conn.direction == Direction::Inbound);
+        let identity = identity.filter(|_| local.is_some());
         let own = identity.map(|identity| &*identity.server_name);
         let way = match Decision::of(hello, own, self.config.nameless_tls) {
             Decision::Terminate => {
@@ -83,18 +84,12 @@ impl Engine {
             }
         };
         match way {
-            Way::Ours => self.begin_session(index),
+            Way::Ours => self.begin_tls(index, local),
             Way::Unnamed => self.begin_opaque(index),
             Way::Service(service) => self.begin_tunnel(index, service, None),
             Way::Unknown(name) => self.close_unknown(index, name),
             Way::Close(reason) => self.close_unserved(index, reason),
         }
-    }
-
-    /// Begins the TLS session of a connection that is for us. Without a valid certificate there is
-    /// none.
-    fn begin_session(&mut self, index: u32) {
-        self.close_unserved(index, Reason::NotCertified);
     }
 
     /// Detection has waited long enough, or there is nothing more to come: what came is opaque.

@@ -56,7 +56,6 @@ impl Engine {
         self.identity.certified
     }
 
-    #[expect(dead_code, reason = "the stage that makes sessions comes next")]
     /// What sessions are made with now, and the time that certificates are judged by.
     pub(super) fn provider(&self) -> Option<(Arc<dyn Provider>, UnixTime)> {
         let provider = self.identity.provider.as_ref().filter(|_| self.identity.certified)?;

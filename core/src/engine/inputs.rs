@@ -5,16 +5,16 @@ use alloc::sync::Arc;
 use bytes::BytesMut;
 
 use super::conn::{Conn, Detect, Fin, State};
-use super::contract::{Accepted, Command, ConnId, Direction, Event, Input};
+use super::contract::{Accepted, CloseKind, Command, ConnId, Direction, Event, Input};
 use super::exchange::{Kind, Traits};
 use super::relay::Side;
 use super::{Drain, Engine};
 use crate::config::ListenerKind;
 use crate::error::{IoError, Reason};
 use crate::http2::{Connection, ErrorCode};
-use crate::sniff::Sniffer;
 use crate::stats::TcpStats;
 use crate::time::Time;
+use crate::tls::Failure;
 
 impl Engine {
     /// A connection came in. `None`: there are too many; close it.
@@ -32,8 +32,7 @@ impl Engine {
             return None;
         }
         let original_dst = accepted.original_dst.filter(|&dst| dst != accepted.local);
-        let sniffer = Sniffer::default();
-        let detect = Detect { sniffer, hello: None, accepted: self.now, since: None };
+        let detect = Detect::new(self.now, Some(accepted.local.ip()));
         let mut conn = Conn::new(direction, State::Detect(detect), accepted.peer, self.now);
         conn.original_dst = original_dst;
         let id = self.conns.insert(conn);
@@ -82,6 +81,11 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(id.index) else { return };
         conn.last = self.now;
         let n = data.len();
+        if conn.tls.is_some() {
+            let (direction, endpoint) = (conn.direction, conn.endpoint);
+            self.count_tcp(direction, endpoint, |tcp| tcp.read_bytes += n as u64);
+            return self.received_sealed(id, data);
+        }
         if conn.rx.is_empty() {
             conn.rx = data;
             conn.flags.rx_owned = false;
@@ -100,16 +104,21 @@ impl Engine {
         }
         let Some(conn) = self.conns.get_mut(id.index) else { return };
         conn.last = self.now;
-        conn.tx.wrote(n);
+        let queue = conn.outgoing_mut();
+        queue.wrote(n);
         // Most writes take everything, and an idle connection holds no buffer.
-        conn.tx.vacate(&mut self.spare);
-        let low = conn.tx.unsent() <= self.config.limits.stream_buffer / 2;
-        if !conn.tx.is_retaining() {
+        queue.vacate(&mut self.spare);
+        let low = conn.unsent() <= self.config.limits.stream_buffer / 2;
+        if conn.tls.is_some() || !conn.tx.is_retaining() {
             let freed = n.min(conn.charged);
             conn.charged -= freed;
             self.buffered -= if canary!(LeakedCredit) { 0 } else { freed };
         }
         let (direction, endpoint) = (conn.direction, conn.endpoint);
+        if conn.tls.is_some() && conn.tx.unsent() > 0 {
+            // There is more to seal.
+            self.touch(id.index);
+        }
         self.count_tcp(direction, endpoint, |tcp| tcp.write_bytes += n as u64);
         self.retained_was_written(id.index);
         if low && !canary!(LostResume) {
@@ -166,13 +175,16 @@ impl Engine {
             && let Some(conn) = self.conns.get_mut(id.index)
         {
             conn.flags.eof = true;
+            if conn.tls.is_some() {
+                self.sealed_eof(id);
+            }
             if !canary!(LostWakeup) {
                 self.touch(id.index);
             }
         }
     }
 
-    fn failed(&mut self, id: ConnId, kind: IoError) {
+    pub(super) fn failed(&mut self, id: ConnId, kind: IoError) {
         if self.conns.find(id).is_some_and(|conn| conn.flags.queued && !conn.rx.is_empty()) {
             // What came before the failure counts: an early answer, for one.
             self.drive(id.index);
@@ -193,7 +205,16 @@ impl Engine {
             }
             // The adapter says `Connected` before anything else; if not, the connect failed.
             State::Connecting(waiting) => {
-                self.give_up_connect(id.index, waiting, Reason::ConnectFailed);
+                let sealed = conn.tls.is_some();
+                if sealed {
+                    self.count_tls_failure(id.index, Failure::Reset.into());
+                }
+                let reason = if sealed { Reason::HandshakeFailed } else { Reason::ConnectFailed };
+                self.give_up_connect(id.index, waiting, reason);
+            }
+            State::Handshake => {
+                self.count_tls_failure(id.index, Failure::Reset.into());
+                self.end_conn(id.index, CloseKind::Abort);
             }
             _ => self.server_lost(id.index),
         }

@@ -6,6 +6,7 @@ use alloc::string::String;
 use super::Engine;
 use super::conn::{ClientPhase, Conn, State};
 use crate::limits::Limits;
+use crate::tls::session::MAX_RECORD;
 
 /// Returns the first violated one of these conditions.
 macro_rules! ensure {
@@ -39,6 +40,9 @@ impl Engine {
             let most = limits.stream_buffer + body + heads + limits.replay_bytes;
             let fits = tx <= most || conn.http2().is_some();
             ensure!(fits, "connection {index} holds {tx} bytes to write, and {most} are allowed");
+            let sealed = conn.tls.as_ref().map_or(0, |tls| tls.outgoing().unsent());
+            let most = limits.stream_buffer + 2 * MAX_RECORD;
+            ensure!(sealed <= most, "connection {index} holds {sealed} sealed bytes");
         }
         Ok(())
     }
@@ -53,7 +57,7 @@ impl Engine {
         let low = self.config.limits.stream_buffer / 2;
         for (index, conn) in self.conns.iter() {
             let may_pause = !conn.flags.paused || conn.flags.starved || conn.flags.queued;
-            if may_pause || conn.tx.unsent() > low || self.budget(index) == 0 {
+            if may_pause || conn.unsent() > low || self.budget(index) == 0 {
                 continue;
             }
             let busy = self.sink_of(index, conn).is_some_and(|sink| {
@@ -61,7 +65,7 @@ impl Engine {
                 let connecting = matches!(sink.state, State::Connecting(_));
                 // A request that is sent again goes on when its new connection is there.
                 connecting
-                    || sink.tx.unsent() > low
+                    || sink.unsent() > low
                     || sink.http2().is_some_and(|sink| sink.queued() > 0)
             });
             ensure!(busy, "connection {index} is paused, and there is room");
@@ -87,6 +91,10 @@ impl Engine {
             accepted += usize::from(conn.endpoint.is_none());
             self.check_conn(index, conn)?;
         }
+        let handshakes =
+            self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Handshake)).count();
+        let counted = self.handshakes.clients;
+        ensure!(handshakes == counted, "{handshakes} handshakes, counted {counted}");
         ensure!(accepted == self.accepted, "accepted {accepted}, counted {}", self.accepted);
         self.check_exchanges()?;
         self.check_endpoints()

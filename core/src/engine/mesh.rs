@@ -47,6 +47,8 @@ pub(crate) struct Service {
     pub(crate) kind: ServiceKind,
     pub(crate) opaque: bool,
     pub(crate) protocol: Protocol,
+    /// Endpoints of it are mesh proxies.
+    pub(crate) meshed: bool,
     pub(crate) times: Times,
     pub(crate) balancer: Balancer,
     /// Endpoints by [`MemberId::index`].
@@ -219,6 +221,7 @@ impl Mesh {
             kind,
             opaque: false,
             protocol: Protocol::Auto,
+            meshed: false,
             times,
             balancer: Balancer::new(Params::default()),
             members: Vec::new(),

@@ -1,5 +1,6 @@
 //! The engine: every connection of one worker, driven by inputs and time.
 
+mod authorize;
 mod body;
 mod bridge;
 mod conn;
@@ -9,6 +10,7 @@ mod dispatch;
 mod downstream;
 mod ending;
 mod exchange;
+mod handshake;
 mod health;
 mod hello;
 mod identity;
@@ -23,6 +25,7 @@ mod resolve;
 mod route;
 mod snapshot;
 mod timeouts;
+mod tls;
 mod tunnel;
 mod turn;
 mod upstream;
@@ -32,7 +35,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 pub use contract::*;
 
@@ -46,6 +49,7 @@ use crate::time::Time;
 use conn::Conns;
 use deadlines::Deadlines;
 use exchange::Exchanges;
+use handshake::Handshakes;
 use identity::Identity;
 use mesh::Mesh;
 
@@ -65,6 +69,9 @@ pub struct Engine {
     mesh: Mesh,
     timers: Timers,
     identity: Identity,
+    handshakes: Handshakes,
+    /// Pieces of a record that is being sealed.
+    gathered: BytesMut,
     /// Connections with something to do.
     ready: VecDeque<u32>,
     /// Connections whose queues hold slices of read buffers at the end of a turn.
@@ -132,6 +139,8 @@ impl Engine {
             mesh: Mesh::new(&mut keys),
             timers: Timers::default(),
             identity: Identity::default(),
+            handshakes: Handshakes::default(),
+            gathered: BytesMut::new(),
             ready: VecDeque::new(),
             unsettled: Vec::new(),
             starved: Vec::new(),
@@ -176,6 +185,7 @@ impl Engine {
             (timers.services.next(), TimerKind::Service),
             (timers.names.next(), TimerKind::Resolve),
             (self.identity.due(), TimerKind::Identity),
+            (self.handshakes.due(self.now), TimerKind::Handshake),
             (drain, TimerKind::Drain),
         ]
         .into_iter()
@@ -187,7 +197,7 @@ impl Engine {
     /// front and returns how many slices it used. Report what was written as [`Input::Wrote`],
     /// before any other input of this connection.
     pub fn write_bufs<'a>(&'a self, conn: ConnId, io: &mut [&'a [u8]]) -> usize {
-        self.conns.find(conn).map_or(0, |conn| conn.tx.slices(io))
+        self.conns.find(conn).map_or(0, |conn| conn.outgoing().slices(io))
     }
 
     /// The bytes that a connection wants written, as owned slices, for completion-based I/O. They
@@ -196,7 +206,7 @@ impl Engine {
         if self.conns.find(conn).is_some()
             && let Some(conn) = self.conns.get_mut(conn.index)
         {
-            conn.tx.owned(out);
+            conn.outgoing_mut().owned(out);
         }
     }
 

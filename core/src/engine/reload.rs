@@ -93,6 +93,7 @@ impl Engine {
         service.times = times;
         service.opaque = new.opaque;
         service.protocol = new.protocol;
+        service.meshed = new.endpoints.iter().any(|endpoint| endpoint.mesh.is_some());
         self.apply_targets(index, &new.endpoints);
         self.service_changed(index);
     }

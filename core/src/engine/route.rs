@@ -16,6 +16,7 @@ impl Engine {
     pub(super) fn route(&mut self, index: u32, authority: Option<&[u8]>) -> Result<u32, Reason> {
         let Some(conn) = self.conns.get(index) else { return Err(Reason::ClientGone) };
         let (direction, original_dst) = (conn.direction, conn.original_dst);
+        self.authorize(index)?;
         if direction == Direction::Outbound
             && let Some(service) = self.named(authority)
         {
@@ -45,6 +46,10 @@ impl Engine {
             (Direction::Inbound, Some(dst)) if self.is_inbound_port(dst) => {
                 self.mesh.app.ok_or(nowhere)
             }
+            // A transport header named the app's port.
+            (Direction::Inbound, Some(dst)) if self.config.app == Some(dst) => {
+                self.mesh.app.ok_or(nowhere)
+            }
             (_, Some(dst)) if self.is_self(dst) => Err(Reason::Loop),
             (Direction::Outbound, Some(dst)) if dst.ip().to_canonical().is_loopback() => {
                 Err(Reason::Loopback)
@@ -66,7 +71,7 @@ impl Engine {
         })
     }
 
-    fn is_inbound_port(&self, addr: SocketAddr) -> bool {
+    pub(super) fn is_inbound_port(&self, addr: SocketAddr) -> bool {
         self.listeners.iter().any(|listener| {
             listener.kind == ListenerKind::Inbound && listener.addr.port() == addr.port()
         })

@@ -51,7 +51,7 @@ impl Engine {
             connections: self.conns.len(),
             accepted: self.accepted,
             exchanges: self.exchanges.len(),
-            handshakes: 0,
+            handshakes: self.handshakes.clients,
             buffered_bytes: self.buffered,
         }
     }

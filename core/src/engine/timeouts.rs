@@ -6,6 +6,7 @@ use super::exchange::ExchangeId;
 use super::{Drain, Engine};
 use crate::error::Reason;
 use crate::time::Time;
+use crate::tls::Failure;
 
 impl Engine {
     /// Acts on every deadline that has come.
@@ -35,6 +36,7 @@ impl Engine {
         while let Some(index) = self.timers.names.pop(self.now) {
             self.look_up(index);
         }
+        self.serve_handshakes();
         if self.identity.due().is_some_and(|due| due <= self.now) {
             self.look_at_identity();
         }
@@ -69,6 +71,11 @@ impl Engine {
                     }
                 }
             }
+            State::Handshake => self.handshake_failed(index, Failure::Timeout.into()),
+            State::Connecting(_) if conn.tls.is_some() => {
+                self.handshake_failed(index, Failure::Timeout.into());
+            }
+            State::Header => self.close_unserved(index, Reason::TransportHeader),
             State::Connecting(waiting) => {
                 let waiting = *waiting;
                 self.give_up_connect(index, waiting, Reason::ConnectTimeout);

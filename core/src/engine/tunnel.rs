@@ -49,6 +49,10 @@ impl Engine {
         if self.conns.find(tunnel.peer).is_none() {
             return self.abort_tunnel(tunnel.exchange, None);
         }
+        if conn.flags.truncated && conn.rx.is_empty() {
+            self.count_truncation(index);
+            return self.abort_tunnel(tunnel.exchange, Some(Reason::TlsTruncated));
+        }
         let Some((conn, peer)) = self.conns.pair(index, tunnel.peer.index) else { return };
         let mut moved = false;
         if !conn.rx.is_empty() && peer.tx.unsent() < room {
@@ -57,7 +61,10 @@ impl Engine {
             peer.flags.dirty = true;
             moved = true;
         }
-        if conn.flags.eof && conn.rx.is_empty() && peer.flags.fin == Fin::Open {
+        if conn.flags.truncated && conn.rx.is_empty() {
+            // The other end gets what came, and then learns that there was more.
+            self.touch(index);
+        } else if conn.flags.eof && conn.rx.is_empty() && peer.flags.fin == Fin::Open {
             peer.flags.fin = Fin::Wanted;
             moved = true;
             // From now on the shorter limit applies.

@@ -11,6 +11,7 @@ use crate::http2::Connection;
 use crate::http2::frame::DEFAULT_MAX_FRAME;
 use crate::limits::Limits;
 use crate::time::Time;
+use crate::tls::transport_header;
 
 impl Engine {
     /// Does the work of a turn: call it once after a batch of inputs, then drain
@@ -36,6 +37,10 @@ impl Engine {
         let Some(conn) = self.conns.get(index) else { return };
         match conn.state {
             State::Detect { .. } => self.drive_detect(index),
+            State::Header => self.drive_header(index),
+            State::Handshake | State::Connecting(_) if conn.tls.is_some() => {
+                self.drive_handshake(index);
+            }
             State::Server(_) => self.drive_server(index),
             State::Client(_) => self.drive_client(index),
             State::Tunnel(_) => {
@@ -47,16 +52,19 @@ impl Engine {
             State::Http2(_) => self.drive_http2(index),
             State::Bridge(_) => self.drive_bridge(index),
             State::Linger { .. } => self.drive_linger(index),
-            State::Waiting(_) | State::Connecting(_) | State::Closing => {}
+            State::Waiting(_) | State::Connecting(_) | State::Closing | State::Handshake => {}
         }
     }
 
     /// After a connection was driven: what has to be written, closed, read again.
     fn settle(&mut self, index: u32) {
         self.flush_http2(index);
+        if self.conns.get(index).is_some_and(|conn| conn.tls.is_some()) {
+            self.seal(index);
+        }
         let Some(id) = self.conns.id(index) else { return };
         let Some(conn) = self.conns.get_mut(index) else { return };
-        if core::mem::take(&mut conn.flags.dirty) && conn.tx.unsent() > 0 {
+        if core::mem::take(&mut conn.flags.dirty) && conn.outgoing().unsent() > 0 {
             self.outputs.push_back(Output::Flush(id));
             if conn.tx.is_unsettled() {
                 self.unsettled.push(id);
@@ -101,7 +109,8 @@ impl Engine {
         conn.flags.rx_owned = true;
         conn.pinned = pinned as u32;
         let streams = conn.http2().map_or(0, Connection::buffered);
-        let charge = pinned + conn.tx.held() + streams;
+        let sealed = conn.tls.as_ref().map_or(0, |tls| tls.held());
+        let charge = pinned + conn.tx.held() + streams + sealed;
         self.buffered = self.buffered - conn.charged + charge;
         conn.charged = charge;
     }
@@ -189,8 +198,14 @@ impl Engine {
         let body = limits.stream_buffer.max(limits.header_bytes + 1);
         match &conn.state {
             State::Detect { .. } => upto(limits.header_bytes.max(limits.client_hello_bytes) + 1),
+            // What waits for its turn is less than a block: a record and a part of one.
+            State::Handshake | State::Connecting(_) if conn.is_handshaking() => {
+                let waiting = conn.tls.as_ref().map_or(0, |tls| tls.waiting.len());
+                Limits::READ_BLOCK.saturating_sub(waiting)
+            }
+            State::Header => upto(transport_header::MAX_BYTES),
             State::Server(server) => match server.phase {
-                ServerPhase::Head(_) if conn.tx.unsent() > limits.stream_buffer => 0,
+                ServerPhase::Head(_) if conn.unsent() > limits.stream_buffer => 0,
                 ServerPhase::Head(_) => upto(limits.header_bytes + Limits::PIPELINE_BYTES),
                 ServerPhase::Body(_) => self.sink_budget(index, upto(body)),
                 ServerPhase::Wait => upto(Limits::PIPELINE_BYTES),
@@ -202,14 +217,14 @@ impl Engine {
                 }
                 ClientPhase::Body(_) => self.sink_budget(index, upto(body)),
             },
-            State::Http2(_) if conn.tx.unsent() > limits.stream_buffer + Limits::READ_BLOCK => 0,
+            State::Http2(_) if conn.unsent() > limits.stream_buffer + Limits::READ_BLOCK => 0,
             State::Http2(_) => upto(DEFAULT_MAX_FRAME + Limits::READ_BLOCK),
             State::Waiting(_) => upto(limits.stream_buffer),
             State::Tunnel(_) | State::Bridge(_) => {
                 self.sink_budget(index, upto(limits.stream_buffer))
             }
             State::Linger { .. } => Limits::READ_BLOCK,
-            State::Connecting(_) | State::Closing => 0,
+            State::Handshake | State::Connecting(_) | State::Closing => 0,
         }
     }
 
@@ -246,7 +261,7 @@ impl Engine {
                 // One stream of many: it does not get a whole read buffer beyond its room.
                 stream_room(connection, limits).saturating_sub(connection.stream_queued(stream))
             }
-            _ if sink.tx.unsent() < limits.stream_buffer => usize::MAX,
+            _ if sink.unsent() < limits.stream_buffer => usize::MAX,
             _ => 0,
         }
     }

@@ -245,7 +245,12 @@ impl Engine {
         if let State::Client(Client { phase: ClientPhase::Body(decoder), .. }) = &conn.state
             && conn.flags.eof
         {
-            if decoder.eof().is_ok() || canary!(ShortBody) {
+            let truncated = conn.flags.truncated && decoder.eof().is_ok();
+            if truncated {
+                // Only a close_notify would have said that this was all.
+                self.count_truncation(index);
+                self.fail(id, Reason::TlsTruncated);
+            } else if decoder.eof().is_ok() || canary!(ShortBody) {
                 self.finish(id);
             } else {
                 self.fail(id, Reason::ResponseTruncated);

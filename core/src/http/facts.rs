@@ -91,7 +91,8 @@ impl<'a> Facts<'a> {
             Known::Te => self.te_trailers |= list(value).any(is_trailers),
             Known::TransferEncoding => self.codings.add(value),
             Known::Upgrade => self.upgrade |= list(value).any(is_upgrade),
-            Known::Http2Settings
+            Known::ClientId
+            | Known::Http2Settings
             | Known::KeepAlive
             | Known::ProxyConnection
             | Known::Trailer

@@ -34,6 +34,9 @@ pub enum Known {
     TransferEncoding,
     /// `Upgrade` (RFC 9110 §7.8).
     Upgrade,
+    /// `l5d-client-id`: what a mesh proxy tells its app of the client's identity. Only that proxy may
+    /// say it.
+    ClientId,
 }
 
 impl Known {
@@ -66,6 +69,7 @@ impl Known {
             10 if is(name, b"keep-alive") => Known::KeepAlive,
             11 if is(name, b"grpc-status") => Known::GrpcStatus,
             12 if is(name, b"content-type") => Known::ContentType,
+            13 if is(name, b"l5d-client-id") => Known::ClientId,
             14 if is(name, b"content-length") => Known::ContentLength,
             14 if is(name, b"http2-settings") => Known::Http2Settings,
             16 if is(name, b"proxy-connection") => Known::ProxyConnection,
@@ -77,7 +81,7 @@ impl Known {
 
 /// One bit for the [`slot`] of each known field.
 const CANDIDATES: u64 = {
-    let names: [&[u8]; 13] = [
+    let names: [&[u8]; 14] = [
         b"te",
         b"host",
         b"expect",
@@ -87,6 +91,7 @@ const CANDIDATES: u64 = {
         b"keep-alive",
         b"grpc-status",
         b"content-type",
+        b"l5d-client-id",
         b"content-length",
         b"http2-settings",
         b"proxy-connection",

@@ -1,7 +1,8 @@
 //! What stays on one hop (RFC 9110 §7.6.1).
 //!
 //! Removed: Connection, every field that it nominates, Keep-Alive, Proxy-Connection, TE,
-//! Transfer-Encoding, Upgrade and HTTP2-Settings; what the next hop needs of them is written anew.
+//! Transfer-Encoding, Upgrade and HTTP2-Settings, and `l5d-client-id`, which nobody may forge; what
+//! the next hop needs of them is written anew.
 //! Host, Content-Length, Transfer-Encoding and Expect are not lost by a nomination: we frame, route
 //! and wait by them, and a peer must not make the next reader see another message than we do.
 //! Proxy-Authorization and Proxy-Authenticate are kept: the mesh is not the proxy that they mean.
@@ -14,7 +15,8 @@ use crate::error::Reason;
 pub fn is_hop_by_hop(known: Known) -> bool {
     matches!(
         known,
-        Known::Connection
+        Known::ClientId
+            | Known::Connection
             | Known::Http2Settings
             | Known::KeepAlive
             | Known::ProxyConnection

@@ -64,6 +64,9 @@ pub struct Request<'a> {
     /// What it was before a mesh proxy made it HTTP/2: `l5d-orig-proto`, which is read from and
     /// written to HTTP/2 only. If the target is absolute, that says so, too.
     pub origin: Option<Version>,
+    /// Whom the app is told that it comes from: `l5d-client-id`, which is never read, and written to
+    /// HTTP/2 only.
+    pub client_id: Option<&'a [u8]>,
 }
 
 /// A response head and what it means.

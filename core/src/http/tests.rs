@@ -120,7 +120,7 @@ fn only_methods_registered_as_idempotent_are() {
     }
 }
 
-const KNOWN: [(&str, Known); 13] = [
+const KNOWN: [(&str, Known); 14] = [
     ("te", Known::Te),
     ("host", Known::Host),
     ("expect", Known::Expect),
@@ -130,6 +130,7 @@ const KNOWN: [(&str, Known); 13] = [
     ("keep-alive", Known::KeepAlive),
     ("grpc-status", Known::GrpcStatus),
     ("content-type", Known::ContentType),
+    ("l5d-client-id", Known::ClientId),
     ("content-length", Known::ContentLength),
     ("http2-settings", Known::Http2Settings),
     ("proxy-connection", Known::ProxyConnection),
@@ -176,6 +177,7 @@ fn what_is_for_one_hop_and_what_may_not_trail() {
             "upgrade",
             "connection",
             "keep-alive",
+            "l5d-client-id",
             "http2-settings",
             "proxy-connection",
             "transfer-encoding"

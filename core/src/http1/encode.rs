@@ -112,6 +112,13 @@ pub fn encode_request(out: &mut BytesMut, request: &Request<'_>, rewrite: &Reque
     );
 }
 
+/// Adds whom the app is told that the request comes from to the head that was just written.
+pub(crate) fn encode_client_id(out: &mut BytesMut, identity: &[u8]) {
+    out.truncate(out.len() - 2);
+    put_field(out, b"l5d-client-id", identity);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Adds the key that a WebSocket request has to have and that HTTP/2 does without (RFC 8441 §5) to
 /// the head that was just written.
 pub(crate) fn encode_websocket_key(out: &mut BytesMut, key: &[u8]) {

@@ -41,7 +41,7 @@ pub use encode::{
     ConnectionOption, ErrorAnswer, RequestRewrite, ResponseRewrite, encode_chunk_end,
     encode_chunk_start, encode_error, encode_request, encode_response,
 };
-pub(crate) use encode::{encode_switch, encode_websocket_key};
+pub(crate) use encode::{encode_client_id, encode_switch, encode_websocket_key};
 pub use request::{parse_request, receive_request};
 pub use response::{ResponseTo, parse_response, receive_response};
 pub use scan::{HeadKind, HeadScanner};

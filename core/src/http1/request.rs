@@ -114,6 +114,7 @@ fn understand<'a>(
         is_connect,
         idempotent: method::is_idempotent(method),
         origin: None,
+        client_id: None,
     })
 }
 

@@ -65,6 +65,9 @@ pub(crate) fn request(hpack: &mut Encoder, out: &mut BytesMut, request: &Request
     if request.te_trailers {
         hpack.field(out, b"te", b"trailers", false);
     }
+    if let Some(client) = request.client_id {
+        hpack.field(out, b"l5d-client-id", client, false);
+    }
     if let Some(version) = request.origin {
         let absolute = request.form == TargetForm::Absolute;
         hpack.field(out, MARK, mark(version, absolute), false);

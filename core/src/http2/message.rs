@@ -555,6 +555,7 @@ impl Scratch {
             is_connect,
             idempotent: method::is_idempotent(method),
             origin: facts.origin,
+            client_id: None,
         }
     }
 

@@ -83,11 +83,14 @@ impl Engine {
 
     /// What a request goes on as: what its service says, else what its client speaks.
     pub(in crate::engine) fn speaks(&self, service: u32, client: Speaks) -> Speaks {
-        match self.mesh.services.get(service as usize).map(|service| service.protocol) {
-            Some(Protocol::Http1) => Speaks::Http1,
-            Some(Protocol::Http2) => Speaks::Http2,
-            Some(Protocol::Mesh) => Speaks::Mesh,
-            Some(Protocol::Auto) | None => client,
+        let Some(service) = self.mesh.services.get(service as usize) else { return client };
+        match service.protocol {
+            Protocol::Http1 => Speaks::Http1,
+            Protocol::Http2 => Speaks::Http2,
+            Protocol::Mesh => Speaks::Mesh,
+            // Mesh proxies say that they are. Which endpoint it will be is not known yet.
+            Protocol::Auto if service.meshed => Speaks::Mesh,
+            Protocol::Auto => client,
         }
     }
 

@@ -16,6 +16,7 @@ use crate::http1;
 use crate::http2::{Connection, ErrorCode};
 use crate::limits::Limits;
 use crate::time::Duration;
+use crate::tls::transport_header::SessionProtocol;
 
 /// Streams that we open on one connection, whatever the endpoint allows.
 const STREAMS: usize = 256;
@@ -167,6 +168,7 @@ impl Engine {
         let age = self.config.timeouts.connection_age;
         // Those that were opened together do not all end together.
         let retires = now + age / 1024 * (1024 - self.rng.below(205) as u32);
+        self.put_transport_header(index, Some(SessionProtocol::Http2));
         let Some(conn) = self.conns.get_mut(index) else { return };
         conn.tx.furnish(&mut self.spare);
         let connection = Connection::client(config, &mut conn.tx, now);
@@ -219,7 +221,7 @@ impl Engine {
         for id in settings {
             match self.exchanges.get(id) {
                 Some(exchange) if exchange.endpoint != Some(endpoint) => {}
-                Some(exchange) if exchange.traits.upgrade => self.upgrade_apart(id, None),
+                Some(exchange) if exchange.traits.upgrade => self.go_apart(id, None),
                 _ => self.fail(id, reason),
             }
         }
@@ -289,7 +291,7 @@ impl Engine {
             .is_some_and(|connection| connection.peer_settings().enable_connect_protocol);
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         if exchange.traits.upgrade && !connects {
-            return self.upgrade_apart(id, request);
+            return self.go_apart(id, request);
         }
         let complete = exchange.progress.request_done && !exchange.is_tunnel();
         let end = complete && exchange.pending.is_none();
@@ -319,21 +321,24 @@ impl Engine {
         }
     }
 
-    /// Where an endpoint does not know extended CONNECT, what is to become another protocol gets a
-    /// connection of its own, in HTTP/1.
-    fn upgrade_apart(&mut self, id: ExchangeId, request: Option<&Request<'_>>) {
+    /// A request gets a connection of its own, in HTTP/1: one that is to become another protocol, to
+    /// an endpoint that does not know extended CONNECT; one of HTTP/1 that might have gone to a mesh
+    /// proxy, to an endpoint that is none.
+    pub(in crate::engine) fn go_apart(&mut self, id: ExchangeId, request: Option<&Request<'_>>) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let Some(endpoint) = exchange.endpoint else { return };
         exchange.traits.speaks = Speaks::Http1;
+        let down = exchange.down;
         let kept = core::mem::take(&mut exchange.request);
         self.buffered -= core::mem::take(&mut exchange.charged);
+        let absolute = self.conns.find(down).is_some_and(|down| down.original_dst.is_some());
         if let Some(request) = request {
-            self.encode(id, request, false);
+            self.encode(id, request, absolute);
         } else {
             let mut scratch = core::mem::take(&mut self.scratch);
             let limits = Limits { header_bytes: usize::MAX, ..self.config.limits.clone() };
             if let Ok(request) = http1::parse_request(kept.appended(), &mut scratch, &limits) {
-                self.encode(id, &request, false);
+                self.encode(id, &request, absolute);
             }
             self.scratch = scratch;
         }
@@ -342,11 +347,13 @@ impl Engine {
 
     fn open_stream(&mut self, id: ExchangeId, index: u32, request: &Request<'_>, end: bool) {
         let now = self.now;
+        let client = self.exchanges.get(id).and_then(|exchange| self.client_id(exchange.down));
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let fallback = self.mesh.services.get(exchange.service as usize);
         let name = fallback.map_or(&b""[..], |service| service.name.as_bytes());
         let host = request.authority.unwrap_or(name);
         let mut request = *request;
+        request.client_id = client.as_ref().map(|client| client.as_str().as_bytes());
         request.origin = match exchange.traits.speaks {
             Speaks::Mesh if exchange.down_stream.is_none() => Some(exchange.traits.client),
             _ => None,
