@@ -205,10 +205,12 @@ impl Engine {
             ConnectError::TimedOut => Reason::ConnectTimeout,
             _ => Reason::ConnectFailed,
         };
+        let ours = error == ConnectError::Local;
+        self.after_failed_connect(waiting, endpoint, reason, ours);
         if conn.flags.http2 {
-            self.http2_unconnected(endpoint, id.index, reason);
+            self.http2_unconnected(endpoint, id.index, reason, ours);
         }
-        self.after_failed_connect(waiting, endpoint, reason, error == ConnectError::Local);
+        self.release_endpoint(endpoint);
     }
 
     /// A connect has taken too long, or failed in a way that the adapter did not call its result.
@@ -222,27 +224,16 @@ impl Engine {
         let Some(conn) = self.forget(index) else { return };
         self.outputs.push_back(Output::Close { conn: id, how: CloseKind::Abort });
         if let Some(endpoint) = conn.endpoint {
-            if conn.flags.http2 {
-                self.http2_unconnected(endpoint, index, reason);
-            }
             self.after_failed_connect(waiting, endpoint, reason, false);
+            if conn.flags.http2 {
+                self.http2_unconnected(endpoint, index, reason, false);
+            }
+            self.release_endpoint(endpoint);
         }
     }
 
     /// What a failed connect means for the endpoint and for the exchange that waited for it.
     pub(super) fn after_failed_connect(
-        &mut self,
-        waiting: Option<ExchangeId>,
-        endpoint: u32,
-        reason: Reason,
-        ours: bool,
-    ) {
-        self.after_useless_connect(waiting, endpoint, reason, ours);
-        self.release_endpoint(endpoint);
-    }
-
-    /// The same, where the connection itself is still to be closed.
-    pub(super) fn after_useless_connect(
         &mut self,
         waiting: Option<ExchangeId>,
         endpoint: u32,

@@ -12,13 +12,16 @@ use super::contract::{CloseKind, ConnId, Direction};
 use super::tls::{Tls, whole_records};
 use crate::config::Meshed;
 use crate::error::Reason;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 use crate::tls::transport_header::{self, SessionProtocol};
 use crate::tls::{Expected, Failure, Problem, Side, TransportHeader};
 
 /// Handshakes that are gone on with at one reading of the clock: a signature takes as long as a
 /// dozen requests, and whoever has a session must not wait for those that want one.
 const AT_ONCE: u32 = 4;
+
+/// Between two batches of those that wait.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Handshakes in progress.
 #[derive(Debug, Default)]
@@ -27,14 +30,24 @@ pub(super) struct Handshakes {
     pub(super) clients: usize,
     /// Those that wait for their turn. Some may be gone.
     waiting: alloc::collections::VecDeque<ConnId>,
+    /// When the first of them have it.
+    due: Time,
     /// How many were gone on with at this time.
     done: (Time, u32),
 }
 
 impl Handshakes {
     /// When the next ones have their turn.
-    pub(super) fn due(&self, now: Time) -> Option<Time> {
-        (!self.waiting.is_empty()).then_some(now)
+    pub(super) fn due(&self) -> Option<Time> {
+        (!self.waiting.is_empty()).then_some(self.due)
+    }
+
+    /// Puts one behind the others.
+    fn wait(&mut self, id: ConnId, now: Time) {
+        if self.waiting.is_empty() {
+            self.due = now + PAUSE;
+        }
+        self.waiting.push_back(id);
     }
 
     /// May one be gone on with now?
@@ -185,14 +198,19 @@ impl Engine {
         if !first && !self.handshakes.take(now) {
             tls.progress.deferred = true;
             tls.waiting = BytesMut::from(&tls.waiting[..]);
-            return self.handshakes.waiting.push_back(id);
+            self.handshakes.wait(id, now);
+            return;
         }
         self.go_on(id, n);
     }
 
     /// Those that waited have their turn.
     pub(super) fn serve_handshakes(&mut self) {
+        if self.handshakes.due().is_none_or(|due| due > self.now) {
+            return;
+        }
         self.handshakes.done = (self.now, 0);
+        self.handshakes.due = self.now + PAUSE;
         for _ in 0..AT_ONCE {
             let Some(id) = self.handshakes.waiting.pop_front() else { return };
             let Some(conn) = self.conns.get_mut(id.index) else { continue };
@@ -303,13 +321,13 @@ impl Engine {
         let (reason, ours) = match failure {
             Failure::NotCertified => (Reason::NotCertified, true),
             Failure::Timeout => (Reason::ConnectTimeout, false),
-            failure => (Reason::HandshakeFailed, failure == Failure::Internal),
+            _ => (Reason::HandshakeFailed, false),
         };
         self.count_tcp(Direction::Outbound, Some(endpoint), |tcp| tcp.opens += 1);
         self.close_when_flushed(index);
+        self.after_failed_connect(waiting, endpoint, reason, ours);
         if http2 {
-            self.http2_unconnected(endpoint, index, reason);
+            self.http2_unconnected(endpoint, index, reason, ours);
         }
-        self.after_useless_connect(waiting, endpoint, reason, ours);
     }
 }

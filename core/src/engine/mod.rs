@@ -185,7 +185,7 @@ impl Engine {
             (timers.services.next(), TimerKind::Service),
             (timers.names.next(), TimerKind::Resolve),
             (self.identity.due(), TimerKind::Identity),
-            (self.handshakes.due(self.now), TimerKind::Handshake),
+            (self.handshakes.due(), TimerKind::Handshake),
             (drain, TimerKind::Drain),
         ]
         .into_iter()

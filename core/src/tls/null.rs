@@ -253,11 +253,17 @@ impl Session for NullSession {
         self.received.extend_from_slice(&received);
         while let Some(&[kind, _, _, high, low]) = self.received.first_chunk() {
             let length = usize::from(u16::from_be_bytes([high, low]));
-            if self.received.len() < 5 + length || self.closed {
+            let plausible = matches!(kind, ALERT..=DATA) && length <= MAX_RECORD + 256;
+            if plausible && self.received.len() < 5 + length || self.closed {
                 break;
             }
-            let mut whole = self.received.split_to(5 + length);
-            if let Err(problem) = self.take(kind, &mut whole[5..], plain, out) {
+            let taken = if plausible {
+                let mut whole = self.received.split_to(5 + length);
+                self.take(kind, &mut whole[5..], plain, out)
+            } else {
+                Err(Failure::Malformed.into())
+            };
+            if let Err(problem) = taken {
                 self.failed = true;
                 if problem.failure != Failure::Alert {
                     record(ALERT, &[2, UNKNOWN_CA], out);

@@ -187,12 +187,14 @@ impl Engine {
         self.rearm_http2(index);
     }
 
-    /// A connect failed: whoever waited for it waits for another connection, or goes elsewhere.
+    /// A connect failed: whoever waited for it waits for another connection, or goes elsewhere, which
+    /// must be known by now not to be here.
     pub(in crate::engine) fn http2_unconnected(
         &mut self,
         endpoint: u32,
         index: u32,
         reason: Reason,
+        ours: bool,
     ) {
         self.forget_multiplexed(endpoint, index);
         let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize) else { return };
@@ -200,7 +202,7 @@ impl Engine {
             return;
         }
         for id in core::mem::take(&mut target.waiting) {
-            self.not_connected(id, reason, false);
+            self.not_connected(id, reason, ours);
         }
     }
 

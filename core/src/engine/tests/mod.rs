@@ -13,4 +13,6 @@ mod http2_tunnels;
 mod limits;
 mod regressions;
 mod rig;
+mod tls;
+mod tls_rig;
 mod tunnels;

@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 use super::rig::*;
-use crate::config::{Endpoint, Target};
+use crate::config::{Endpoint, Protocol, Target};
 use crate::engine::{CloseKind, Command, ConnId, Input};
+use crate::error::ConnectError;
 use crate::time::Duration;
 
 const GET1: &str = "GET / HTTP/1.1\r\nHost: one.example\r\n\r\n";
@@ -568,4 +569,27 @@ fn a_client_paused_at_the_cap_goes_on_when_a_write_frees_it() {
     assert_eq!(rig.engine.read_budget(down), 0);
     rig.unblock(slow);
     assert!(rig.read_ready.contains(&down) && rig.engine.read_budget(down) > 0);
+}
+
+/// Found with TLS: those that waited for an HTTP/2 connection that could not be made were sent to the
+/// same endpoint before it was known to be down; and for want of a descriptor of ours, for ever.
+#[test]
+fn a_refused_http2_connect_is_not_repeated_at_once() {
+    let mut config = config();
+    config.services.iter_mut().for_each(|service| service.protocol = Protocol::Http2);
+    let mut rig = Rig::with(config.clone());
+    let down = rig.client();
+    rig.receive(down, GET1.as_bytes());
+    rig.refuse_connect();
+    assert!(rig.connects.is_empty(), "it is known to be down");
+    rig.pass(millis(200));
+    assert_eq!(rig.connects.len(), 1, "the probe");
+
+    let mut rig = Rig::with(config);
+    let down = rig.client();
+    rig.receive(down, GET1.as_bytes());
+    let (conn, _) = rig.connects.remove(0);
+    rig.input(Input::Connected { conn, result: Err(ConnectError::Local) });
+    assert!(rig.connects.is_empty());
+    assert!(rig.written(down).starts_with("HTTP/1.1 502 "));
 }
