@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::fmt::Display;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -142,11 +143,20 @@ pub(crate) fn main() -> ExitCode {
 pub(crate) fn read(path: &Path) -> Result<(Mesh, String), Vec<String>> {
     let file = path.display();
     let text = fs::read_to_string(path).map_err(|error| vec![format!("{file}: {error}")])?;
-    let located = |problem| format!("{file}:{problem}");
-    match Mesh::parse(&text) {
-        Ok(mesh) => Ok((mesh, text)),
-        Err(problems) => Err(problems.iter().map(located).collect()),
+    Ok((parse(path, &text)?, text))
+}
+
+/// Reads the text of a mesh file that is at `path`.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Mesh, Vec<String>> {
+    let located = |problem: &dyn Display| format!("{}:{problem}", path.display());
+    let mut mesh = Mesh::parse(text).map_err(|problems| -> Vec<_> {
+        problems.iter().map(|problem| located(problem)).collect()
+    })?;
+    let problems = mesh.settle(path.parent().unwrap_or(Path::new("")));
+    if problems.is_empty() {
+        return Ok(mesh);
     }
+    Err(problems.iter().map(|problem| located(&format!(" {problem}"))).collect())
 }
 
 fn check(path: &Path) -> ExitCode {
@@ -220,7 +230,7 @@ mod tests {
         assert_eq!(
             summary(&mesh),
             "  outbound 127.0.0.1:4140, inbound 127.0.0.1:4143, admin 127.0.0.1:4191\n  \
-             1 service and 1 TCP forward with 5 endpoints"
+             1 service and 1 TCP forward with 6 endpoints"
         );
     }
 }

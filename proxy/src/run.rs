@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,10 +18,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin};
+use crate::certify::keeper;
 use crate::cli::{self, BAD_CONFIG, RunArgs};
 use crate::log::{self, Log};
 use crate::watch::Watch;
-use selvedge::mesh::{Mesh, Problem};
+use selvedge::mesh::{Identity, Mesh};
 
 /// How much longer than the grace a drain may take before the process ends without it.
 const OVERTIME: Duration = Duration::from_secs(2);
@@ -84,6 +85,11 @@ fn start(args: &RunArgs, mesh: Mesh, text: String, log: &Log) -> Result<ExitCode
     config.own = vec![admin_addr];
     log_listeners(&config, admin_addr);
 
+    if mesh.identity.is_some()
+        && let Err(error) = selvedge_tokio::forbid_core_dumps()
+    {
+        warn!(%error, "cannot forbid core dumps, which would hold the key");
+    }
     let config = Arc::new(config);
     let events = log.clone();
     let workers = bound.serve(&config, move |event| events.event(&event)).map_err(failed)?;
@@ -97,9 +103,17 @@ fn start(args: &RunArgs, mesh: Mesh, text: String, log: &Log) -> Result<ExitCode
         warn!("the mesh file is no regular file: changes are not seen");
     }
 
+    let keeper = keeper::start(mesh.identity.clone(), handles.clone(), Arc::clone(&admin.counters));
     admin.ready.store(true, Ordering::Relaxed);
-    info!(workers = options.workers, "ready");
+    match &mesh.identity {
+        None => info!(workers = options.workers, "ready"),
+        Some(Identity { name, ca, .. }) => {
+            info!(workers = options.workers, %name, %ca, "ready once there is a certificate");
+        }
+    }
     let control = Control {
+        identity: mesh.identity.clone(),
+        keeper,
         mesh,
         path: args.mesh.clone(),
         config,
@@ -191,6 +205,10 @@ struct Control {
     /// What the engines work by now.
     config: Arc<Config>,
     workers: Vec<Worker>,
+    /// Who the proxy is now …
+    identity: Option<Identity>,
+    /// … and who sees to it.
+    keeper: keeper::Handle,
     admin: Arc<Admin>,
     log: Log,
     sender: Sender<Happened>,
@@ -209,7 +227,9 @@ impl Control {
                 Happened::Signal(kind) => self.drain(kind),
                 Happened::File(_) if self.draining => {}
                 Happened::File(Ok(text)) => self.reload(&text),
-                Happened::File(Err(why)) => self.refuse(&[format!(" {why}")]),
+                Happened::File(Err(why)) => {
+                    self.refuse(&[format!("{}: {why}", self.path.display())]);
+                }
                 Happened::Ended(Ok(())) if self.draining => {
                     info!("drained");
                     return ExitCode::SUCCESS;
@@ -252,23 +272,26 @@ impl Control {
 
     /// Makes a new text of the mesh file take effect, unless something is wrong with it.
     fn reload(&mut self, text: &str) {
-        let next = match parse_change(text) {
+        let next = match parse_change(&self.path, text) {
             Ok(mesh) => mesh,
-            Err(problems) => {
-                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                return self.refuse(&problems);
-            }
+            Err(problems) => return self.refuse(&problems),
         };
+        let identity = next.identity.clone();
         let reload = self.mesh.reload(&self.config, next);
         for change in &reload.needs_restart {
             warn!("the mesh file changed: needs a restart: {change}");
         }
-        if reload.config == *self.config {
+        if reload.config == *self.config && identity == self.identity {
             return;
         }
         self.config = Arc::new(reload.config);
         for worker in &self.workers {
             worker.reload(Arc::clone(&self.config));
+        }
+        // After the workers know who they are.
+        if identity != self.identity {
+            self.keeper.changed(identity.clone());
+            self.identity = identity;
         }
         let services = self.config.services.len();
         info!(services, "the mesh file changed: in effect");
@@ -277,9 +300,8 @@ impl Control {
 
     /// Says what is wrong with a new text of the mesh file.
     fn refuse(&self, problems: &[String]) {
-        let path = self.path.display();
         for problem in problems {
-            error!("{path}:{problem}");
+            error!("{problem}");
         }
         warn!("the mesh file changed: refused, what it said before stays in effect");
         self.admin.counters.reloads_refused.fetch_add(1, Ordering::Relaxed);
@@ -292,11 +314,11 @@ fn name(kind: SignalKind) -> &'static str {
 
 /// An empty file is a good one to start from, but as a change it is one whose writer failed half-way:
 /// better not to drop every service for it.
-fn parse_change(text: &str) -> Result<Mesh, Vec<Problem>> {
+fn parse_change(path: &Path, text: &str) -> Result<Mesh, Vec<String>> {
     if text.trim().is_empty() {
-        return Err(vec![Problem { line: 1, column: None, message: "the file is empty".into() }]);
+        return Err(vec![format!("{}:1: the file is empty", path.display())]);
     }
-    Mesh::parse(text)
+    cli::parse(path, text)
 }
 
 #[cfg(test)]
@@ -305,8 +327,9 @@ mod tests {
 
     #[test]
     fn a_file_that_became_empty_is_no_change() {
-        let problems = parse_change(" \n").unwrap_err();
-        assert_eq!(problems[0].to_string(), "1: the file is empty");
-        assert!(parse_change("# all defaults, and meant so").is_ok());
+        let path = Path::new("a/mesh.toml");
+        let problems = parse_change(path, " \n").unwrap_err();
+        assert_eq!(problems, ["a/mesh.toml:1: the file is empty"]);
+        assert!(parse_change(path, "# all defaults, and meant so").is_ok());
     }
 }

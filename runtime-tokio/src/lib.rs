@@ -42,7 +42,7 @@ use std::time::Instant;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use selvedge_core::config::Config;
 use selvedge_driver::os::connect_result;
-pub use selvedge_driver::os::raise_descriptor_limit;
+pub use selvedge_driver::os::{forbid_core_dumps, raise_descriptor_limit};
 use selvedge_driver::{Background, Block, Read, Runtime, Stream};
 pub use selvedge_driver::{BindError, Options, Worker, Workers};
 use tokio::io::{AsyncReadExt, AsyncWrite, Interest};

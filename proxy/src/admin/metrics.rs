@@ -35,6 +35,11 @@ pub(super) fn render(workers: Workers, counters: &Counters, ready: bool) -> Stri
             ("refused", count(&counters.reloads_refused)),
         ],
         log_suppressed: count(&counters.log_suppressed),
+        certificates: [
+            ("success", count(&counters.certificates)),
+            ("error", count(&counters.certificates_failed)),
+        ],
+        certified_at: count(&counters.certified_at),
         ready,
         process: Process::read(),
     };
@@ -53,6 +58,8 @@ struct Page {
     accept_errors: u64,
     reloads: [(&'static str, u64); 2],
     log_suppressed: u64,
+    certificates: [(&'static str, u64); 2],
+    certified_at: u64,
     ready: bool,
     process: Process,
 }
@@ -66,6 +73,7 @@ impl Collector for Page {
         self.hellos(&mut families)?;
         self.balancers(&mut families)?;
         self.endpoints(&mut families)?;
+        self.identity(&mut families)?;
         self.proxy(&mut families)?;
         self.process(&mut families)
     }
@@ -321,6 +329,43 @@ impl Page {
         for (name, help, value) in counters {
             let series = series().map(|(labels, e)| (labels, value(&e.stats)));
             families.counters(name, help, series)?;
+        }
+        Ok(())
+    }
+
+    /// Our certificate: of the worker that is worst off.
+    fn identity(&self, families: &mut Families<'_>) -> fmt::Result {
+        families.counters(
+            "control_identity_cert_refreshes",
+            "Answers of the certificate authority.",
+            self.certificates.map(|(result, n)| ([("result", result)], n)),
+        )?;
+        // Who has no identity has no certificate that could be over.
+        let Some(identity) = &self.totals.identity else { return Ok(()) };
+        let (_, not_after) = identity.validity.unwrap_or_default();
+        for (name, help, value) in [
+            (
+                "control_identity_cert_expiration_timestamp_seconds",
+                "When our certificate ends, since the Unix epoch; 0: there is none.",
+                not_after.as_secs(),
+            ),
+            (
+                "control_identity_cert_refresh_timestamp_seconds",
+                "When our certificate came, since the Unix epoch; 0: there is none.",
+                self.certified_at,
+            ),
+            (
+                "proxy_identity_certified",
+                "1 while our certificate is valid.",
+                u64::from(identity.certified),
+            ),
+            (
+                "proxy_identity_renewal_seconds",
+                "Until the next certificate is asked for.",
+                identity.renews_in.as_secs(),
+            ),
+        ] {
+            families.gauge(name, help, &value)?;
         }
         Ok(())
     }

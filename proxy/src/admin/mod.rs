@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -29,7 +29,7 @@ pub(crate) struct Admin {
     /// Whether `/ready` says so: while serving, and not yet draining.
     pub ready: AtomicBool,
     /// What is counted outside of the engines.
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     scrape: Scrape,
 }
 
@@ -42,6 +42,25 @@ pub(crate) struct Counters {
     pub reloads_refused: AtomicU64,
     /// Events that were not logged, because they were too many.
     pub log_suppressed: Arc<AtomicU64>,
+    /// Certificates that the authority gave.
+    pub certificates: AtomicU64,
+    /// How often it gave none, or none that can be used.
+    pub certificates_failed: AtomicU64,
+    /// When it last gave one, in seconds since the Unix epoch; 0: never.
+    pub certified_at: AtomicU64,
+}
+
+impl Counters {
+    /// The authority has answered.
+    pub(crate) fn certified(&self, is_ok: bool) {
+        if !is_ok {
+            self.certificates_failed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.certificates.fetch_add(1, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.certified_at.store(now.as_secs(), Ordering::Relaxed);
+    }
 }
 
 /// Asks the workers for what they counted.
@@ -76,7 +95,7 @@ impl Admin {
     {
         Admin {
             ready: AtomicBool::new(false),
-            counters: Counters { log_suppressed, ..Counters::default() },
+            counters: Arc::new(Counters { log_suppressed, ..Counters::default() }),
             scrape: Box::new(move || Box::pin(scrape())),
         }
     }
@@ -126,10 +145,27 @@ impl Admin {
         }
         match path {
             "/live" => text(StatusCode::OK, "live\n"),
-            "/ready" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ready\n"),
-            "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/ready" => match self.readiness().await {
+                Ok(()) => text(StatusCode::OK, "ready\n"),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+            },
             _ => self.metrics(request.headers().get(ACCEPT)).await,
         }
+    }
+
+    /// Serving, not draining, and every worker has a valid certificate if it needs one.
+    async fn readiness(&self) -> Result<(), &'static str> {
+        if !self.ready.load(Ordering::Relaxed) {
+            return Err("not ready\n");
+        }
+        let Ok(workers) = timeout(SCRAPE_TIMEOUT, (self.scrape)()).await else {
+            return Err("not ready: a worker does not answer\n");
+        };
+        let identities = workers.snapshots.iter().filter_map(|snapshot| snapshot.identity.as_ref());
+        if identities.clone().any(|identity| !identity.certified) {
+            return Err("not ready: no valid certificate\n");
+        }
+        Ok(())
     }
 
     async fn metrics(&self, accept: Option<&HeaderValue>) -> Response<String> {

@@ -3,7 +3,10 @@ use std::net::SocketAddr;
 
 use selvedge_core::engine::Direction;
 use selvedge_core::error::Reason;
-use selvedge_core::stats::{EndpointSnapshot, RequestStats, ServiceSnapshot};
+use selvedge_core::identity::Name;
+use selvedge_core::stats::{EndpointSnapshot, IdentitySnapshot, RequestStats, ServiceSnapshot};
+use selvedge_core::time::UnixTime;
+use selvedge_core::tls::Failure;
 use selvedge_core::tls::Malformed;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -64,10 +67,27 @@ fn snapshot() -> Snapshot {
     service.endpoints[0].stats.responded(500);
     snapshot.services.push(service);
     snapshot.gauges.connections = 6;
+    outbound_tls(&mut snapshot);
+    snapshot.identity = Some(IdentitySnapshot {
+        name: Name::parse("web.ns.cluster.local").unwrap(),
+        certified: true,
+        validity: Some((UnixTime::from_secs(1_000), UnixTime::from_secs(87_400))),
+        expires_in: Duration::from_secs(100),
+        renews_in: Duration::from_secs(70),
+        certifications: 2,
+        failures: 1,
+    });
     snapshot.gauges.accepted = 3;
     snapshot.gauges.exchanges = 2;
     snapshot.gauges.buffered_bytes = 1234;
     snapshot
+}
+
+fn outbound_tls(snapshot: &mut Snapshot) {
+    let tls = &mut snapshot.directions[Direction::Outbound as usize].tls;
+    tls.handshakes = 4;
+    tls.failures[Failure::WrongIdentity as usize] = 2;
+    tls.truncated = 1;
 }
 
 /// Series and values of a page, which has to be well-formed: no series twice, each after the type
@@ -107,6 +127,9 @@ fn page(snapshots: Vec<Snapshot>) -> BTreeMap<String, f64> {
     let counters = Counters::default();
     counters.reloads_refused.store(7, Ordering::Relaxed);
     counters.log_suppressed.store(8, Ordering::Relaxed);
+    counters.certificates.store(3, Ordering::Relaxed);
+    counters.certificates_failed.store(4, Ordering::Relaxed);
+    counters.certified_at.store(1_020, Ordering::Relaxed);
     let workers = Workers { snapshots, accept_errors: 9 };
     parse(&metrics::render(workers, &counters, true))
 }
@@ -171,6 +194,16 @@ proxy_mesh_reloads_total{result="applied"} 0
 proxy_mesh_reloads_total{result="refused"} 7
 proxy_accept_errors_total 9
 proxy_log_suppressed_total 8
+proxy_tls_handshakes_total{direction="outbound"} 4
+proxy_tls_failures_total{direction="outbound",failure="wrong_identity"} 2
+proxy_tls_failures_total{direction="inbound",failure="expired"} 0
+proxy_tls_truncated_total{direction="outbound"} 1
+control_identity_cert_refreshes_total{result="success"} 3
+control_identity_cert_refreshes_total{result="error"} 4
+control_identity_cert_expiration_timestamp_seconds 87400
+control_identity_cert_refresh_timestamp_seconds 1020
+proxy_identity_certified 1
+proxy_identity_renewal_seconds 70
 "#;
 
 #[test]
@@ -234,9 +267,17 @@ fn workers_are_summed_up() {
         let expected = match one[series] {
             // Said once per process, or not a sum.
             _ if series.starts_with("process_") => value,
-            same if ["proxy_ready", "proxy_build", "proxy_mesh", "proxy_log", "proxy_accept_e"]
-                .iter()
-                .any(|prefix| series.starts_with(prefix)) =>
+            same if [
+                "proxy_ready",
+                "proxy_build",
+                "proxy_mesh",
+                "proxy_log",
+                "proxy_accept_e",
+                "proxy_identity",
+                "control_identity",
+            ]
+            .iter()
+            .any(|prefix| series.starts_with(prefix)) =>
             {
                 same
             }
@@ -305,6 +346,29 @@ fn live_ready_and_everything_else() {
         assert!(head.contains("allow: get, head"), "{head}");
         let (head, _) = ask(addr, "no http\r\n\r\n").await;
         assert!(head.starts_with("http/1.1 400 "), "{head}");
+    });
+}
+
+#[test]
+fn it_is_not_ready_while_any_worker_has_no_valid_certificate() {
+    run(async {
+        let certified = Arc::new(AtomicBool::new(false));
+        let now = Arc::clone(&certified);
+        let scrape = move || {
+            let mut other = snapshot();
+            let identity = other.identity.as_mut().unwrap();
+            identity.certified = now.load(Ordering::Relaxed);
+            async { Workers { snapshots: vec![snapshot(), other], accept_errors: 0 } }
+        };
+        let (admin, addr) = serve(Admin::new(Arc::default(), scrape)).await;
+        admin.ready.store(true, Ordering::Relaxed);
+        let get = "GET /ready HTTP/1.1\r\nHost: x\r\n\r\n";
+        let (head, body) = ask(addr, get).await;
+        assert!(head.starts_with("http/1.1 503 "), "{head}");
+        assert_eq!(body, "not ready: no valid certificate\n");
+        certified.store(true, Ordering::Relaxed);
+        let (head, _) = ask(addr, get).await;
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
     });
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use selvedge_core::engine::Direction;
 use selvedge_core::stats::{
-    DetectStats, DirectionStats, EndpointSnapshot, Gauges, ServiceSnapshot, Snapshot,
+    DetectStats, DirectionStats, EndpointSnapshot, Gauges, IdentitySnapshot, ServiceSnapshot,
+    Snapshot,
 };
 
 /// The sum over all workers.
@@ -15,12 +16,16 @@ pub(super) struct Totals {
     /// By direction and name, which are labels: no pair may appear twice.
     pub services: BTreeMap<(Direction, Arc<str>), ServiceSnapshot>,
     pub gauges: Gauges,
+    /// Of the worker whose certificate ends first.
+    pub identity: Option<IdentitySnapshot>,
 }
 
 impl Totals {
     pub(super) fn of(snapshots: Vec<Snapshot>) -> Self {
         let mut totals = Totals::default();
+        let mut identities = Vec::new();
         for snapshot in snapshots {
+            identities.extend(snapshot.identity);
             for (sum, part) in totals.directions.iter_mut().zip(&snapshot.directions) {
                 add_direction(sum, part);
             }
@@ -39,6 +44,8 @@ impl Totals {
             totals.gauges.handshakes += handshakes;
             totals.gauges.buffered_bytes += buffered_bytes;
         }
+        totals.identity =
+            identities.into_iter().min_by_key(|identity| (identity.certified, identity.expires_in));
         for service in totals.services.values_mut() {
             unite_endpoints(&mut service.endpoints);
         }

@@ -20,10 +20,12 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use selvedge_core::identity::Name;
 use time::OffsetDateTime;
 use x509_parser::parse_x509_certificate;
 
-pub use request::{MAX_REQUEST, Refusal, San, is_trust_domain};
+pub(crate) use request::general_name;
+pub use request::{MAX_REQUEST, Refusal, check_name, is_trust_domain};
 
 /// How long what is signed is good for, unless somebody says otherwise: as Linkerd's.
 pub const LIFETIME: Duration = Duration::from_hours(24);
@@ -89,8 +91,9 @@ impl Authority {
         let validity = Validity::starting(now, ROOT_LIFETIME);
         let mut params = params(validity)?;
         params.distinguished_name = common_name(&format!("root.{trust_domain}"));
-        let id = San::Uri(format!("spiffe://{trust_domain}"));
-        params.subject_alt_names = vec![id.general_name()?];
+        let id = Name::parse(&format!("spiffe://{trust_domain}"));
+        let id = id.map_err(|_| Unusable::TrustDomain(trust_domain.into()))?;
+        params.subject_alt_names = vec![general_name(&id)?];
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
@@ -157,13 +160,13 @@ impl Authority {
         now: SystemTime,
     ) -> Result<Issued, Refusal> {
         let request = request::Request::read(request)?;
-        request.san.check(&self.trust_domain)?;
+        check_name(&request.name, &self.trust_domain)?;
         let mut validity = Validity::starting(now, lifetime);
         validity.not_after = validity.not_after.min(self.not_after);
         if validity.not_after <= now {
             return Err(Refusal::AuthorityExpired);
         }
-        self.issue(&request.public_key, &request.san, validity)
+        self.issue(&request.public_key, &request.name, validity)
             .map_err(|error| Refusal::Signature(error.to_string()))
     }
 
@@ -174,12 +177,12 @@ impl Authority {
     pub fn issue(
         &self,
         key: &impl PublicKeyData,
-        san: &San,
+        name: &Name,
         validity: Validity,
     ) -> Result<Issued, Unusable> {
         let mut params = params(validity)?;
-        params.distinguished_name = common_name(san.as_str());
-        params.subject_alt_names = vec![san.general_name()?];
+        params.distinguished_name = common_name(name.as_str());
+        params.subject_alt_names = vec![general_name(name)?];
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -236,16 +239,29 @@ fn time_of(timestamp: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(timestamp.try_into().unwrap_or(0))
 }
 
-/// When a certificate is good, and for whom: the first SAN that is a name of the mesh.
+/// When a certificate is good, and whom it names first.
 ///
 /// # Errors
 /// It is no certificate.
-pub fn describe(certificate: &CertificateDer<'_>) -> Result<(Validity, Option<San>), Unusable> {
+pub fn describe(certificate: &CertificateDer<'_>) -> Result<(Validity, Option<Name>), Unusable> {
     let (_, parsed) = parse_x509_certificate(certificate).map_err(|_| Unusable::Malformed)?;
     let validity = parsed.validity();
     let not_before = time_of(validity.not_before.timestamp());
     let not_after = time_of(validity.not_after.timestamp());
-    Ok((Validity { not_before, not_after }, San::first_of(&parsed)))
+    Ok((Validity { not_before, not_after }, request::first_name(&parsed)))
+}
+
+/// Is a chain, leaf first, signed by one of these anchors at its end? Times are not looked at.
+pub fn leads_to(chain: &[CertificateDer<'_>], anchors: &[CertificateDer<'_>]) -> bool {
+    let Some(Ok((_, last))) = chain.last().map(|der| parse_x509_certificate(der)) else {
+        return false;
+    };
+    anchors.iter().any(|anchor| {
+        parse_x509_certificate(anchor).is_ok_and(|(_, anchor)| {
+            anchor.subject() == last.issuer()
+                && last.verify_signature(Some(anchor.public_key())).is_ok()
+        })
+    })
 }
 
 /// Every certificate of a PEM text, in its order. Anything else in it is passed over.

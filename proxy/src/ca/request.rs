@@ -6,110 +6,47 @@ use rcgen::{
     CertificateSigningRequestParams, DnType, DnValue, IsCa, PKCS_ECDSA_P256_SHA256, PublicKey,
     PublicKeyData, SanType,
 };
+use selvedge_core::identity::Name;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 /// The longest request that is looked at, in bytes.
 pub const MAX_REQUEST: usize = 16 * 1024;
 
-/// The one subjectAltName of a proxy's certificate.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum San {
-    /// `web.ns.serviceaccount.identity.linkerd.cluster.local`.
-    Dns(String),
-    /// `spiffe://cluster.local/ns/web`.
-    Uri(String),
-}
-
-impl San {
-    /// A URI if it has a scheme, and a DNS name if not. Whether it is a good one is for
-    /// [`San::check`].
-    pub fn of(name: &str) -> Self {
-        if name.contains("://") { San::Uri(name.into()) } else { San::Dns(name.into()) }
-    }
-
-    /// As it stands in the certificate.
-    pub fn as_str(&self) -> &str {
-        match self {
-            San::Dns(name) | San::Uri(name) => name,
-        }
-    }
-
-    /// Is it a name inside `trust_domain`?
-    ///
-    /// # Errors
-    /// It is not, or no name of the mesh at all.
-    pub fn check(&self, trust_domain: &str) -> Result<(), Refusal> {
-        let name = self.as_str().to_owned();
-        let (is_good, is_inside) = match self {
-            San::Dns(dns) => (
-                is_dns_name(dns),
-                dns.strip_suffix(trust_domain).is_some_and(|labels| labels.ends_with('.')),
-            ),
-            San::Uri(uri) => {
-                let id = uri.strip_prefix("spiffe://").and_then(|id| id.split_once('/'));
-                (
-                    id.is_some_and(|(domain, path)| is_trust_domain(domain) && is_path(path))
-                        && uri.len() <= 2048,
-                    id.is_some_and(|(domain, _)| domain == trust_domain),
-                )
-            }
-        };
-        match (is_good, is_inside) {
-            (true, true) => Ok(()),
-            (true, false) => Err(Refusal::Foreign { name, trust_domain: trust_domain.into() }),
-            (false, _) => Err(Refusal::BadName(name)),
-        }
-    }
-
-    pub(crate) fn general_name(&self) -> Result<SanType, rcgen::Error> {
-        let name = self.as_str().to_owned().try_into()?;
-        Ok(match self {
-            San::Dns(_) => SanType::DnsName(name),
-            San::Uri(_) => SanType::URI(name),
-        })
-    }
-
-    /// The first DNS name or URI of a certificate.
-    pub(super) fn first_of(certificate: &X509Certificate<'_>) -> Option<San> {
-        let extension = certificate.subject_alternative_name().ok()??;
-        extension.value.general_names.iter().find_map(|name| match name {
-            GeneralName::DNSName(name) => Some(San::Dns((*name).into())),
-            GeneralName::URI(uri) => Some(San::Uri((*uri).into())),
-            _ => None,
-        })
-    }
-}
-
-impl fmt::Display for San {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// At least two labels in lower case, as Kubernetes writes names. No wildcards.
-fn is_dns_name(name: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+/// Is this the name of a workload in `trust_domain`?
+///
+/// # Errors
+/// It is not.
+pub fn check_name(name: &Name, trust_domain: &str) -> Result<(), Refusal> {
+    let text = name.as_str();
+    let is_inside = match text.strip_prefix("spiffe://") {
+        Some(id) => id.split_once('/').is_some_and(|(domain, _)| domain == trust_domain),
+        None => text.strip_suffix(trust_domain).is_some_and(|labels| labels.ends_with('.')),
     };
-    name.len() <= 253 && name.contains('.') && name.split('.').all(is_label)
+    if is_inside {
+        return Ok(());
+    }
+    Err(Refusal::Foreign { name: name.clone(), trust_domain: trust_domain.into() })
+}
+
+/// The one subjectAltName that a workload's certificate has.
+pub(crate) fn general_name(name: &Name) -> Result<SanType, rcgen::Error> {
+    let text = name.as_str().to_owned().try_into()?;
+    Ok(if name.is_uri() { SanType::URI(text) } else { SanType::DnsName(text) })
+}
+
+/// The first DNS name or URI of a certificate that is the name of a workload.
+pub(super) fn first_name(certificate: &X509Certificate<'_>) -> Option<Name> {
+    let extension = certificate.subject_alternative_name().ok()??;
+    extension.value.general_names.iter().find_map(|name| match name {
+        GeneralName::DNSName(text) | GeneralName::URI(text) => Name::parse(text).ok(),
+        _ => None,
+    })
 }
 
 /// Is this a trust domain, as SPIFFE-ID §2.1 has it, and fit to end DNS names with?
 pub fn is_trust_domain(name: &str) -> bool {
-    is_dns_name(&format!("{name}.x"))
-}
-
-/// As SPIFFE-ID §2.2 says.
-fn is_path(path: &str) -> bool {
-    let is_segment = |segment: &str| {
-        !matches!(segment, "" | "." | "..")
-            && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-    };
-    path.split('/').all(is_segment)
+    Name::parse(name).is_ok_and(|parsed| parsed.as_str() == name && !parsed.is_uri())
 }
 
 /// What an authority's certificate signs for: its SPIFFE ID, which has no path.
@@ -128,7 +65,7 @@ pub(super) fn trust_domain_of(certificate: &X509Certificate<'_>) -> Option<Strin
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) public_key: PublicKey,
-    pub(super) san: San,
+    pub(super) name: Name,
 }
 
 impl Request {
@@ -149,18 +86,24 @@ impl Request {
         if params.is_ca != IsCa::NoCa && params.is_ca != IsCa::ExplicitNoCa {
             return Err(Refusal::WantsAuthority);
         }
-        let san = match &params.subject_alt_names[..] {
-            [SanType::DnsName(name)] => San::Dns(name.as_str().into()),
-            [SanType::URI(uri)] => San::Uri(uri.as_str().into()),
+        let (text, is_uri) = match &params.subject_alt_names[..] {
+            [SanType::DnsName(text)] => (text.as_str(), false),
+            [SanType::URI(text)] => (text.as_str(), true),
             names => return Err(Refusal::Names(names.len())),
         };
-        let other = params.distinguished_name.iter().find(|(kind, value)| {
-            **kind != DnType::CommonName || text_of(value) != Some(san.as_str())
-        });
+        // Word for word: what it says is what others read.
+        let name = Name::parse(text)
+            .ok()
+            .filter(|name| name.as_str() == text && name.is_uri() == is_uri)
+            .ok_or_else(|| Refusal::BadName(text.into()))?;
+        let other = params
+            .distinguished_name
+            .iter()
+            .find(|(kind, value)| **kind != DnType::CommonName || text_of(value) != Some(text));
         if other.is_some() {
-            return Err(Refusal::Subject(san.as_str().into()));
+            return Err(Refusal::Subject(name));
         }
-        Ok(Request { public_key, san })
+        Ok(Request { public_key, name })
     }
 }
 
@@ -189,13 +132,13 @@ pub enum Refusal {
     /// It has so many subjectAltNames, or one of another kind.
     Names(usize),
     /// Its subject says something else than its one name, which is this.
-    Subject(String),
+    Subject(Name),
     /// No name of the mesh.
     BadName(String),
     /// A name outside the trust domain.
     Foreign {
         /// The name.
-        name: String,
+        name: Name,
         /// Where the authority signs.
         trust_domain: String,
     },
@@ -226,7 +169,7 @@ impl fmt::Display for Refusal {
                 "{name:?}: expected a DNS name in lower case, or spiffe://trust-domain/path"
             ),
             Refusal::Foreign { name, trust_domain } => {
-                write!(f, "{name:?}: expected a name in the trust domain {trust_domain}")
+                write!(f, "{name}: expected a name in the trust domain {trust_domain}")
             }
             Refusal::AuthorityExpired => f.write_str("the authority's own certificate is over"),
         }

@@ -9,6 +9,15 @@ use crate::identity::Key;
 const NAME: &str = "web.ns.serviceaccount.identity.linkerd.cluster.local";
 const HOUR: Duration = Duration::from_hours(1);
 
+fn name_of(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn san(text: &str) -> SanType {
+    let name = text.try_into().unwrap();
+    if text.contains("://") { SanType::URI(name) } else { SanType::DnsName(name) }
+}
+
 fn authority() -> Authority {
     Authority::in_memory("cluster.local", SystemTime::now()).unwrap()
 }
@@ -27,12 +36,12 @@ fn a_certificate_says_what_was_asked_for_and_no_more() {
     let (authority, now) = (authority(), SystemTime::now());
     for name in [NAME, "spiffe://cluster.local/ns/web"] {
         let key = Key::generate().unwrap();
-        let san = San::of(name);
-        let request = key.request(&san).unwrap();
+        let name = name_of(name);
+        let request = key.request(&name).unwrap();
         let issued = authority.certify(&request, HOUR, now).unwrap();
         let [leaf] = &issued.chain[..] else { panic!("{issued:?}") };
         let (validity, found) = describe(leaf).unwrap();
-        assert_eq!(found.unwrap(), san);
+        assert_eq!(found.unwrap(), name);
         let (_, leaf) = parse_x509_certificate(leaf).unwrap();
         assert_eq!(leaf.public_key().subject_public_key.data.as_ref(), key.der_bytes());
         assert!(!leaf.is_ca());
@@ -59,7 +68,7 @@ fn a_certificate_says_what_was_asked_for_and_no_more() {
 fn nothing_outlives_its_authority() {
     let authority = authority();
     let near = authority.not_after() - HOUR;
-    let request = Key::generate().unwrap().request(&San::of(NAME)).unwrap();
+    let request = Key::generate().unwrap().request(&name_of(NAME)).unwrap();
     let issued = authority.certify(&request, HOUR * 24, near).unwrap();
     assert_eq!(issued.not_after, authority.not_after());
     let over = authority.certify(&request, HOUR, authority.not_after());
@@ -69,12 +78,10 @@ fn nothing_outlives_its_authority() {
 #[test]
 fn what_is_asked_for_wrongly_is_refused() {
     let authority = authority();
-    let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
-    let uri = |name: &str| SanType::URI(name.try_into().unwrap());
     let foreign =
-        |name: &str| Refusal::Foreign { name: name.into(), trust_domain: "cluster.local".into() };
+        |name: &str| Refusal::Foreign { name: name_of(name), trust_domain: "cluster.local".into() };
     let named = |name: &str| {
-        let name = San::of(name).general_name().unwrap();
+        let name = san(name);
         request(|params| {
             params.distinguished_name = DistinguishedName::new();
             params.subject_alt_names = vec![name];
@@ -99,9 +106,9 @@ fn what_is_asked_for_wrongly_is_refused() {
             Refusal::WantsAuthority,
         ),
         (request(|params| params.subject_alt_names.clear()), Refusal::Names(0)),
-        (request(|params| params.subject_alt_names.push(dns(NAME))), Refusal::Names(2)),
+        (request(|params| params.subject_alt_names.push(san(NAME))), Refusal::Names(2)),
         (
-            request(|params| params.subject_alt_names.push(uri("spiffe://cluster.local/a"))),
+            request(|params| params.subject_alt_names.push(san("spiffe://cluster.local/a"))),
             Refusal::Names(2),
         ),
         (
@@ -112,11 +119,11 @@ fn what_is_asked_for_wrongly_is_refused() {
         ),
         (
             request(|params| params.distinguished_name = common_name("api.cluster.local")),
-            Refusal::Subject(NAME.into()),
+            Refusal::Subject(name_of(NAME)),
         ),
         (
             request(|params| params.distinguished_name.push(DnType::OrganizationName, "x")),
-            Refusal::Subject(NAME.into()),
+            Refusal::Subject(name_of(NAME)),
         ),
         (named("web.elsewhere.local"), foreign("web.elsewhere.local")),
         (named("webcluster.local"), foreign("webcluster.local")),
@@ -127,7 +134,13 @@ fn what_is_asked_for_wrongly_is_refused() {
         (named("WEB.cluster.local"), bad("WEB.cluster.local")),
         (named("web..cluster.local"), bad("web..cluster.local")),
         (named("web.cluster.local."), bad("web.cluster.local.")),
-        (named("spiffe://cluster.local"), bad("spiffe://cluster.local")),
+        (named("spiffe://cluster.local"), foreign("spiffe://cluster.local")),
+        (
+            request(|params| {
+                params.subject_alt_names = vec![SanType::URI(NAME.try_into().unwrap())];
+            }),
+            bad(NAME),
+        ),
         (named("spiffe://cluster.local/"), bad("spiffe://cluster.local/")),
         (named("spiffe://cluster.local/a/../b"), bad("spiffe://cluster.local/a/../b")),
         (named("spiffe://u@cluster.local/a"), bad("spiffe://u@cluster.local/a")),
@@ -149,7 +162,7 @@ fn what_is_asked_for_wrongly_is_refused() {
 fn damage_to_a_request_gets_nobody_another_name_or_key() {
     let authority = authority();
     let key = Key::generate().unwrap();
-    let good = key.request(&San::of(NAME)).unwrap();
+    let good = key.request(&name_of(NAME)).unwrap();
     for cut in 0..good.len() {
         assert!(authority.certify(&good[..cut], HOUR, SystemTime::now()).is_err(), "{cut}");
     }
@@ -158,7 +171,7 @@ fn damage_to_a_request_gets_nobody_another_name_or_key() {
         damaged[byte] ^= 1 << (byte % 8);
         // The encoding of the signature has slack; what is signed has none.
         let Ok(issued) = authority.certify(&damaged, HOUR, SystemTime::now()) else { continue };
-        assert_eq!(describe(&issued.chain[0]).unwrap().1, Some(San::of(NAME)), "{byte}");
+        assert_eq!(describe(&issued.chain[0]).unwrap().1, Some(name_of(NAME)), "{byte}");
         let (_, leaf) = parse_x509_certificate(&issued.chain[0]).unwrap();
         assert_eq!(leaf.public_key().subject_public_key.data.as_ref(), key.der_bytes(), "{byte}");
     }
@@ -280,8 +293,7 @@ fn an_issuer_that_is_no_root_stands_in_the_chain() {
     let mut params = params(Validity::starting(SystemTime::now(), HOUR)).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.distinguished_name = common_name("issuer.cluster.local");
-    let id = San::of("spiffe://cluster.local");
-    params.subject_alt_names = vec![id.general_name().unwrap()];
+    params.subject_alt_names = vec![san("spiffe://cluster.local")];
     let certificate = params.signed_by(&key, &root.issuer).unwrap();
     fs::write(folder.join("ca.crt"), certificate.pem()).unwrap();
     let issuer = Authority::load(folder).unwrap();
@@ -289,6 +301,18 @@ fn an_issuer_that_is_no_root_stands_in_the_chain() {
     assert_eq!(issued.chain.len(), 2);
     assert_eq!(&issued.chain[1], certificate.der());
     assert_eq!(issued.not_after, issuer.not_after());
+}
+
+#[test]
+fn a_chain_leads_to_who_signed_it() {
+    let (one, other) = (authority(), authority());
+    let issued = one.certify(&request(|_| {}), HOUR, SystemTime::now()).unwrap();
+    assert!(leads_to(&issued.chain, one.anchors()));
+    assert!(leads_to(&issued.chain, &[other.anchors(), one.anchors()].concat()));
+    // Of the same name, with another key.
+    assert!(!leads_to(&issued.chain, other.anchors()));
+    assert!(!leads_to(&issued.chain, &[]));
+    assert!(!leads_to(&[], one.anchors()));
 }
 
 #[test]

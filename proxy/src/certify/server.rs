@@ -27,10 +27,10 @@ use tracing::{debug, error, info, warn};
 
 use crate::http_io::Stream;
 
-const CERTIFY: &str = "/certify";
-const ANCHORS: &str = "/anchors";
+pub(super) const CERTIFY: &str = "/certify";
+pub(super) const ANCHORS: &str = "/anchors";
 /// RFC 5967.
-const REQUEST_TYPE: &str = "application/pkcs10";
+pub(super) const REQUEST_TYPE: &str = "application/pkcs10";
 /// RFC 8555 §9.1.
 const CHAIN_TYPE: &str = "application/pem-certificate-chain";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";

@@ -10,8 +10,13 @@ use std::sync::Arc;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rcgen::{CertificateParams, Error, PKCS_ECDSA_P256_SHA256, PublicKeyData, SigningKey};
+use rustls::sign::{Signer, SigningKey as TlsKey};
+use rustls::{SignatureAlgorithm, SignatureScheme};
+use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
+use selvedge_core::identity::Name;
+use selvedge_core::tls::rustls::{Material, Rustls, rustls};
 
-use crate::ca::{San, common_name};
+use crate::ca::{common_name, general_name};
 
 /// An ECDSA P-256 key pair. Clones are the same key.
 ///
@@ -34,12 +39,26 @@ impl Key {
     ///
     /// # Errors
     /// The name cannot be put into one.
-    pub fn request(&self, name: &San) -> Result<Vec<u8>, Error> {
+    pub fn request(&self, name: &Name) -> Result<Vec<u8>, Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(name.as_str());
-        params.subject_alt_names = vec![name.general_name()?];
+        params.subject_alt_names = vec![general_name(name)?];
         let request = params.serialize_request(self)?;
         Ok(request.der().to_vec())
+    }
+
+    /// What makes sessions with this key, its certificate, and those trust anchors.
+    ///
+    /// # Errors
+    /// They do not fit together.
+    pub fn provider(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        anchors: Vec<CertificateDer<'static>>,
+    ) -> Result<Rustls, String> {
+        let key = Arc::new(self.clone());
+        let material = Material { chain, key, anchors, key_log: None };
+        Rustls::new(material).map_err(|problem| problem.to_string())
     }
 }
 
@@ -63,5 +82,30 @@ impl SigningKey for Key {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         let signature = self.0.sign(&SystemRandom::new(), message);
         Ok(signature.map_err(|_| Error::RingUnspecified)?.as_ref().to_vec())
+    }
+}
+
+impl TlsKey for Key {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered.contains(&self.scheme()).then(|| Box::new(self.clone()) as _)
+    }
+
+    fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        Some(self.subject_public_key_info().into())
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+impl Signer for Key {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        let signature = SigningKey::sign(self, message);
+        signature.map_err(|error| rustls::Error::General(error.to_string()))
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ECDSA_NISTP256_SHA256
     }
 }

@@ -3,11 +3,15 @@ use x509_parser::prelude::FromDer as _;
 
 use super::*;
 
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
 #[test]
 fn a_request_has_one_name_and_is_signed_by_its_key() {
-    let short = San::of("web.ns.serviceaccount.identity.linkerd.cluster.local");
-    let long = San::Dns(format!("{}.ns.cluster.local", "w".repeat(60)));
-    let uri = San::of("spiffe://cluster.local/ns/web");
+    let short = name("web.ns.serviceaccount.identity.linkerd.cluster.local");
+    let long = name(&format!("{}.ns.cluster.local", "w".repeat(60)));
+    let uri = name("spiffe://cluster.local/ns/web");
     for (name, has_common_name) in [(short, true), (long, false), (uri, true)] {
         let key = Key::generate().unwrap();
         let der = key.request(&name).unwrap();

@@ -20,6 +20,10 @@ pub(super) struct Sites {
     forwards: Vec<(Site, SocketAddr)>,
     targets: Vec<(Site, Target)>,
     names: Vec<(Site, Arc<str>)>,
+    inbound: Vec<(Site, u16)>,
+    /// What makes no sense without an identity.
+    meshed: Vec<Site>,
+    has_identity: bool,
 }
 
 impl Sites {
@@ -51,6 +55,19 @@ impl Sites {
         self.names.push((site, name.clone()));
     }
 
+    pub(super) fn inbound(&mut self, site: Site, port: u16) {
+        self.inbound.push((site, port));
+    }
+
+    pub(super) fn meshed(&mut self, site: Site) {
+        self.meshed.push(site);
+    }
+
+    /// There is one, good or bad.
+    pub(super) fn identity(&mut self) {
+        self.has_identity = true;
+    }
+
     /// Complains about what does not go together.
     pub(super) fn check(self, reader: &mut Reader<'_>) {
         let mut names: BTreeMap<&str, &Site> = BTreeMap::new();
@@ -61,6 +78,19 @@ impl Sites {
                     site,
                     &format!("expected an authority of its own, but {first} is {name} too"),
                 );
+            }
+        }
+        for (index, (site, port)) in self.inbound.iter().enumerate() {
+            let twin = self.inbound[..index].iter().find(|(_, other)| port == other);
+            if let Some((first, _)) = twin {
+                let first = &first.path;
+                reader.refuse(site, &format!("expected every port once, but it is {first} too"));
+            }
+        }
+        if !self.has_identity {
+            for site in &self.meshed {
+                reader
+                    .refuse(site, "expected an [identity] section: only who is somebody can tell");
             }
         }
         // A forward is known by its address: even with port 0 it needs one of its own.

@@ -5,6 +5,7 @@
 //! what was expected. Unknown keys are errors.
 
 mod check;
+mod identity;
 mod read;
 mod reload;
 mod value;
@@ -13,6 +14,7 @@ mod value;
 mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use selvedge_core::config::{
 use selvedge_core::limits::Limits;
 use toml::de::DeTable;
 
+pub use identity::{Identity, Source};
 pub use read::Problem;
 use read::{Item, Reader, Table};
 pub use value::parse_duration;
@@ -35,6 +38,8 @@ pub struct Mesh {
     pub workers: Option<usize>,
     /// What sockets are opened with.
     pub sockets: Sockets,
+    /// Who this proxy is, if anybody.
+    pub identity: Option<Identity>,
     /// What the engine is told. The listeners are in the order outbound, inbound, opaque forwards;
     /// the services of the forwards come after all others, in the same order.
     pub config: Config,
@@ -87,12 +92,23 @@ impl Mesh {
     }
 }
 
+impl Mesh {
+    /// Lets the relative paths in it begin at `folder`, where the file is. Returns what is wrong
+    /// with the files that it names, one sentence each.
+    pub fn settle(&mut self, folder: &Path) -> Vec<String> {
+        let Some(identity) = &mut self.identity else { return Vec::new() };
+        identity.resolve(folder);
+        identity.problems()
+    }
+}
+
 /// What is wrong leaves its default behind and a problem with the reader.
 fn read_mesh(reader: &mut Reader<'_>, mut root: Table<'_>, sites: &mut check::Sites) -> Mesh {
     let mut mesh = Mesh {
         admin: loopback(4191),
         workers: None,
         sockets: Sockets::default(),
+        identity: None,
         config: Config {
             listeners: vec![
                 Listener { addr: loopback(4140), kind: ListenerKind::Outbound },
@@ -114,6 +130,16 @@ fn read_mesh(reader: &mut Reader<'_>, mut root: Table<'_>, sites: &mut check::Si
     }
     if let Some(table) = section(reader, "timeouts") {
         mesh.config.timeouts = read_timeouts(reader, table);
+    }
+    if let Some(table) = section(reader, "identity") {
+        if let Some((identity, known)) = identity::read(reader, table) {
+            mesh.identity = Some(identity);
+            mesh.config.identity = Some(known);
+        }
+        sites.identity();
+    }
+    for table in read_tables(reader, &mut root, "inbound") {
+        mesh.config.inbound.extend(identity::read_inbound(reader, table, sites));
     }
     for table in read_tables(reader, &mut root, "service") {
         let service = read_service(reader, table, sites);
@@ -394,7 +420,7 @@ fn read_endpoints(
         });
     }
     for item in &items {
-        let Some((site, endpoint)) = read_endpoint(reader, item) else {
+        let Some((site, endpoint)) = read_endpoint(reader, item, sites) else {
             continue;
         };
         sites.target(site.clone(), endpoint.target.clone());
@@ -406,8 +432,12 @@ fn read_endpoints(
     endpoints
 }
 
-/// `"host:port"`, or `{ addr = "host:port", weight = n }`.
-fn read_endpoint(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<(read::Site, Endpoint)> {
+/// `"host:port"`, or `{ addr = "host:port", weight = n }`, or with the identity of a mesh proxy.
+fn read_endpoint(
+    reader: &mut Reader<'_>,
+    item: &Item<'_>,
+    sites: &mut check::Sites,
+) -> Option<(read::Site, Endpoint)> {
     let Some(mut table) = item.as_table() else {
         let target = item.read(reader, value::target)?;
         return Some((item.site.clone(), Endpoint { target, weight: 1, mesh: None }));
@@ -416,8 +446,9 @@ fn read_endpoint(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<(read::Site
     // A bound that keeps the sum of any mesh's weights in 32 bits.
     table.set(reader, "weight", &mut weight, |v| value::integer(v, 1, 1_000_000).map(|n| n as u32));
     let addr = table.require(reader, "addr", "expected host:port to connect to");
+    let mesh = identity::read_meshed(reader, &mut table, sites);
     table.finish(reader);
     let addr = addr?;
     let target = addr.read(reader, value::target)?;
-    Some((addr.site, Endpoint { target, weight, mesh: None }))
+    Some((addr.site, Endpoint { target, weight, mesh }))
 }

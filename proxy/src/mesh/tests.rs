@@ -3,10 +3,12 @@ mod reload;
 
 use std::time::Duration;
 
-use selvedge_core::config::{ListenerKind, Target};
+use selvedge_core::config::{Allow, InboundPort, ListenerKind, Meshed, Target};
+use selvedge_core::identity::Name;
 use selvedge_core::tls::Nameless;
 
 use super::*;
+use crate::ca;
 
 /// Reads a file that has to be good.
 fn good(text: &str) -> Mesh {
@@ -47,6 +49,8 @@ fn the_reference_names_every_key() {
         ("[proxy]", "proxy.x"),
         ("[limits]", "limits.x"),
         ("[timeouts]", "timeouts.x"),
+        ("[identity]", "identity.x"),
+        ("[[inbound]]", "inbound[0].x"),
         ("[[service]]", "service[0].x"),
         ("[[tcp]]", "tcp[0].x"),
     ] {
@@ -129,6 +133,90 @@ fn everything_arrives_in_the_configuration() {
     assert_eq!(config.timeouts.request, Some(Duration::from_hours(48)));
     assert_eq!(config.timeouts.response_headers, None);
     assert_eq!(config.timeouts.grace, Duration::ZERO);
+}
+
+#[test]
+fn an_identity_arrives_and_paths_begin_where_the_file_is() {
+    assert_eq!(good("").identity, None);
+    let mut identity = good(
+        r#"
+        [identity]
+        name = "web.ns.mesh"
+        trust_domain = "mesh"
+        ca = "keys"
+        lifetime = "90s"
+        anchors = "/etc/anchors.pem"
+        "#,
+    );
+    let identity = identity.identity.as_mut().unwrap();
+    identity.resolve("/etc/selvedge".as_ref());
+    assert_eq!(
+        *identity,
+        Identity {
+            name: Name::parse("web.ns.mesh").unwrap(),
+            trust_domain: "mesh".into(),
+            ca: Source::Folder("/etc/selvedge/keys".into()),
+            lifetime: Duration::from_secs(90),
+            anchors: Some("/etc/anchors.pem".into()),
+        }
+    );
+    let service = good(
+        r#"
+        [identity]
+        name = "spiffe://cluster.local/ns/web"
+        server_name = "web"
+        ca = "http://[::1]:4190"
+        "#,
+    );
+    let identity = service.identity.unwrap();
+    assert_eq!(identity.ca, Source::Service("[::1]:4190".parse().unwrap()));
+    assert_eq!(identity.lifetime, ca::LIFETIME);
+    assert_eq!(identity.anchors_file(), None);
+}
+
+#[test]
+fn who_is_who_arrives_in_the_configuration() {
+    let mesh = good(
+        r#"
+        [identity]
+        name = "spiffe://cluster.local/ns/web"
+        server_name = "Web.ns."
+        ca = "ca"
+        [[inbound]]
+        port = 8080
+        allow = ["*.ns.cluster.local", "spiffe://other/api", "unauthenticated", "*"]
+        [[inbound]]
+        port = 8081
+        allow = []
+        [[service]]
+        authority = "api"
+        endpoints = [
+            { addr = "10.0.0.1:4143", identity = "API.ns.cluster.local", port = 8080 },
+            { addr = "10.0.0.2:80", identity = "spiffe://other/api", server_name = "api" },
+        ]
+        "#,
+    );
+    let own = mesh.config.identity.unwrap();
+    assert_eq!(own.name.as_str(), "spiffe://cluster.local/ns/web");
+    assert_eq!(&*own.server_name, "web.ns");
+    let allow = |text: &str| Allow::parse(text).unwrap();
+    let everybody = ["*.ns.cluster.local", "spiffe://other/api", "unauthenticated", "*"];
+    assert_eq!(
+        mesh.config.inbound,
+        [
+            InboundPort { port: 8080, allow: everybody.map(allow).into() },
+            InboundPort { port: 8081, allow: vec![] },
+        ]
+    );
+    let name = |text: &str| Name::parse(text).unwrap();
+    let endpoints: Vec<_> =
+        mesh.config.services[0].endpoints.iter().map(|endpoint| endpoint.mesh.clone()).collect();
+    let spiffe =
+        Meshed { identity: name("spiffe://other/api"), server_name: "api".into(), port: None };
+    assert_eq!(
+        endpoints,
+        [Some(Meshed::new(name("api.ns.cluster.local"), Some(8080))), Some(spiffe)]
+    );
 }
 
 #[test]

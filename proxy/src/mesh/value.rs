@@ -1,13 +1,18 @@
 //! The values of a mesh file: each reader returns what was expected when it meets something else.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use selvedge_core::config::{Protocol, Target};
+use selvedge_core::config::{Allow, Protocol, Target};
 use selvedge_core::http::authority::normalize;
+use selvedge_core::identity::Name;
 use selvedge_core::tls::Nameless;
 use toml::de::DeValue;
+
+use super::identity::Source;
+use crate::ca;
 
 /// Result of reading one value; the error says what was expected.
 type Read<T> = Result<T, String>;
@@ -161,6 +166,74 @@ fn is_name(host: &str) -> bool {
     let ends_in_number =
         name.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()));
     name.len() <= 253 && name.split('.').all(is_label) && !ends_in_number
+}
+
+/// What ends the names of a mesh.
+pub(super) fn trust_domain(value: &DeValue<'_>) -> Read<String> {
+    value
+        .as_str()
+        .filter(|domain| ca::is_trust_domain(domain))
+        .map(Into::into)
+        .ok_or_else(|| r#"expected a trust domain in lower case, like "cluster.local""#.into())
+}
+
+/// The name of a workload in a trust domain.
+pub(super) fn own_name(value: &DeValue<'_>, trust_domain: &str) -> Read<Name> {
+    let name = value.as_str().and_then(|text| Name::parse(text).ok());
+    name.filter(|name| ca::check_name(name, trust_domain).is_ok()).ok_or_else(|| {
+        format!("expected a DNS name that ends in .{trust_domain}, or spiffe://{trust_domain}/path")
+    })
+}
+
+/// The name of any workload.
+pub(super) fn name(value: &DeValue<'_>) -> Read<Name> {
+    let expected = "expected a DNS name or a spiffe URI";
+    let name = value.as_str().ok_or_else(|| expected.to_owned())?;
+    Name::parse(name).map_err(|why| format!("{expected}, but {why}"))
+}
+
+/// What is asked for by SNI.
+pub(super) fn server_name(value: &DeValue<'_>) -> Read<Arc<str>> {
+    let name = value.as_str().and_then(|text| Name::parse(text).ok());
+    let name = name.filter(|name| !name.is_uri());
+    name.map(|name| name.as_str().into()).ok_or_else(|| "expected a DNS name".into())
+}
+
+/// Whom a port is open to.
+pub(super) fn allow(value: &DeValue<'_>) -> Read<Allow> {
+    value.as_str().and_then(|text| Allow::parse(text).ok()).ok_or_else(|| {
+        r#"expected "unauthenticated", a name, "*." and what names end in, a spiffe URI, or "*""#
+            .into()
+    })
+}
+
+/// One port.
+pub(super) fn port(value: &DeValue<'_>) -> Read<u16> {
+    integer(value, 1, 65_535).map(|port| port as u16)
+}
+
+/// Who signs.
+pub(super) fn source(value: &DeValue<'_>) -> Read<Source> {
+    value.as_str().and_then(Source::parse).ok_or_else(|| {
+        r#"expected a folder, or "http://ip:port" on loopback, like "http://127.0.0.1:4190""#.into()
+    })
+}
+
+/// How long a certificate is good for.
+pub(super) fn lifetime(value: &DeValue<'_>) -> Read<Duration> {
+    let range = ca::MIN_LIFETIME..=ca::MAX_LIFETIME;
+    any_duration(value)
+        .filter(|lifetime| range.contains(lifetime))
+        .ok_or_else(|| r#"expected a duration from "20s" to "365d""#.into())
+}
+
+/// Where a file is.
+pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
+    value
+        .as_str()
+        .filter(|path| !path.is_empty())
+        .map(Into::into)
+        .ok_or_else(|| "expected the path of a file".into())
 }
 
 /// What requests are matched by: `host` or `host:port`, normalised to lower case with the port.

@@ -27,6 +27,8 @@ pub(crate) struct Mesh {
     pub(crate) services: Vec<(String, Vec<SocketAddr>, String)>,
     /// Listener, targets.
     pub(crate) forwards: Vec<(SocketAddr, Vec<SocketAddr>)>,
+    /// Whole sections: `[identity]` and `[[inbound]]`, or services with endpoints of their own kind.
+    pub(crate) sections: Vec<String>,
     /// What the proxy is started by, to put it in another place: `ip netns exec …`.
     pub(crate) wrapper: Vec<String>,
 }
@@ -42,6 +44,7 @@ impl Mesh {
             timeouts: Vec::new(),
             services: Vec::new(),
             forwards: Vec::new(),
+            sections: Vec::new(),
             wrapper: Vec::new(),
         }
     }
@@ -78,6 +81,11 @@ impl Mesh {
         self
     }
 
+    pub(crate) fn section(mut self, text: impl Into<String>) -> Self {
+        self.sections.push(text.into());
+        self
+    }
+
     pub(crate) fn wrapper(mut self, words: &[&str]) -> Self {
         self.wrapper = words.iter().map(|&word| word.into()).collect();
         self
@@ -106,6 +114,9 @@ impl Mesh {
             let to = quoted(to);
             let _ = write!(text, "[[tcp]]\nlisten = \"{listen}\"\nto = {to}\n");
         }
+        for section in &self.sections {
+            let _ = writeln!(text, "{section}");
+        }
         text
     }
 
@@ -120,27 +131,33 @@ impl Mesh {
 
     /// Starts the proxy and waits until it is ready.
     pub(crate) fn start(self) -> Proxy {
+        let mut proxy = self.launch();
+        proxy.wait_until_ready();
+        proxy
+    }
+
+    /// Starts the proxy, ready or not.
+    pub(crate) fn launch(self) -> Proxy {
         let folder = tempfile::tempdir().expect("cannot make a temporary folder");
         let file = folder.path().join("mesh.toml");
         std::fs::write(&file, self.render()).expect("cannot write");
-        self.start_with(folder, file)
+        self.launch_with(folder, file)
     }
 
     /// The same with a mesh file that is already somewhere in `folder`.
     pub(crate) fn start_with(self, folder: TempDir, file: PathBuf) -> Proxy {
+        let mut proxy = self.launch_with(folder, file);
+        proxy.wait_until_ready();
+        proxy
+    }
+
+    fn launch_with(self, folder: TempDir, file: PathBuf) -> Proxy {
         let log = File::create(folder.path().join("log")).expect("cannot create");
         let mut command = self.command(&file);
         command.stdout(log.try_clone().expect("cannot copy a descriptor"));
         command.stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let mut proxy = Proxy { mesh: self, file, folder, child };
-        eventually("the proxy is ready", PATIENCE, || {
-            if let Some(status) = proxy.child.try_wait().expect("cannot wait") {
-                panic!("the proxy ended: {status}");
-            }
-            proxy.is_ready().then_some(())
-        });
-        proxy
+        Proxy { mesh: self, file, folder, child }
     }
 }
 
@@ -176,6 +193,14 @@ impl Proxy {
     /// Everything it logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_until_ready(&mut self) {
+        eventually("the proxy is ready", PATIENCE, || {
+            self.assert_alive();
+            self.is_ready().then_some(())
+        });
     }
 
     /// Does `/ready` answer 200?

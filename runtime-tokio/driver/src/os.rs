@@ -21,6 +21,14 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     rlimit::increase_nofile_limit(u64::MAX)
 }
 
+/// From now on no core dump of this process is written: there may be a key in its memory.
+///
+/// # Errors
+/// When the operating system refuses.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    rlimit::setrlimit(rlimit::Resource::CORE, 0, 0)
+}
+
 /// Takes 128 bits from the operating system.
 ///
 /// # Errors

@@ -137,7 +137,11 @@ fn endpoints() {
             "[0].weight = 1.5",
             "expected an integer from 1 to 1000000",
         ),
-        (r#"{ addr = "a:1", w = 2 }"#, "[0].w = 2", "unknown key, expected one of addr, weight"),
+        (
+            r#"{ addr = "a:1", w = 2 }"#,
+            "[0].w = 2",
+            "unknown key, expected one of addr, identity, port, server_name, weight",
+        ),
         (
             r#""a:1", { addr = "A:1", weight = 2 }"#,
             r#"[1].addr = "A:1""#,
@@ -285,11 +289,11 @@ fn the_shape_of_the_file() {
     for (file, expected) in [
         (
             "proxi = 1",
-            "1: proxi = 1: unknown key, expected one of limits, proxy, service, tcp, timeouts",
+            "1: proxi = 1: unknown key, expected one of identity, inbound, limits, proxy, service, tcp, timeouts",
         ),
         (
             "[proxi]\na = 1",
-            "1: proxi: unknown key, expected one of limits, proxy, service, tcp, timeouts",
+            "1: proxi: unknown key, expected one of identity, inbound, limits, proxy, service, tcp, timeouts",
         ),
         ("limits = 5", "1: limits = 5: expected a table: [limits]"),
         ("[[proxy]]", "1: proxy = [[proxy]]: expected a table: [proxy]"),
@@ -318,5 +322,141 @@ fn broken_toml_is_reported_with_line_and_column() {
         ),
     ] {
         assert_eq!(bad(file), expected, "{file}");
+    }
+}
+
+const IDENTITY: &str =
+    "expected a DNS name that ends in .cluster.local, or spiffe://cluster.local/path";
+const SOURCE: &str =
+    r#"expected a folder, or "http://ip:port" on loopback, like "http://127.0.0.1:4190""#;
+const LIFETIME: &str = r#"expected a duration from "20s" to "365d""#;
+const DOMAIN: &str = r#"expected a trust domain in lower case, like "cluster.local""#;
+
+#[test]
+fn the_identity_section() {
+    let name = r#"name = "web.ns.cluster.local""#;
+    let ca = r#"ca = "ca""#;
+    let service = r#"ca = "http://127.0.0.1:4190""#;
+    let only = "expected only with the folder of an authority: a service decides itself";
+    for (lines, expected) in [
+        ([name, ca, r#"lifetime = "19s""#], format!(r#"lifetime = "19s": {LIFETIME}"#)),
+        ([name, ca, r#"lifetime = "366d""#], format!(r#"lifetime = "366d": {LIFETIME}"#)),
+        ([name, ca, "lifetime = 0"], format!("lifetime = 0: {LIFETIME}")),
+        ([name, service, r#"lifetime = "1h""#], format!(r#"lifetime = "1h": {only}"#)),
+        ([name, ca, r#"anchors = """#], r#"anchors = "": expected the path of a file"#.into()),
+        ([name, ca, "anchors = 1"], "anchors = 1: expected the path of a file".into()),
+        ([name, ca, r#"trust_domain = "A""#], format!(r#"trust_domain = "A": {DOMAIN}"#)),
+        ([name, ca, r#"trust_domain = """#], format!(r#"trust_domain = "": {DOMAIN}"#)),
+        ([name, "", r#"ca = """#], format!(r#"ca = "": {SOURCE}"#)),
+        ([name, "", "ca = 4190"], format!("ca = 4190: {SOURCE}")),
+        ([name, "", r#"ca = "http://127.0.0.1""#], format!(r#"ca = "http://127.0.0.1": {SOURCE}"#)),
+        (
+            [name, "", r#"ca = "https://127.0.0.1:1""#],
+            format!(r#"ca = "https://127.0.0.1:1": {SOURCE}"#),
+        ),
+        (
+            [name, "", r#"ca = "http://10.0.0.1:1""#],
+            format!(r#"ca = "http://10.0.0.1:1": {SOURCE}"#),
+        ),
+        (["", ca, r#"name = "web""#], format!(r#"name = "web": {IDENTITY}"#)),
+        (["", ca, r#"name = "web.ns""#], format!(r#"name = "web.ns": {IDENTITY}"#)),
+        (
+            ["", ca, r#"name = "*.cluster.local""#],
+            format!(r#"name = "*.cluster.local": {IDENTITY}"#),
+        ),
+        (["", ca, r#"name = "spiffe://b/web""#], format!(r#"name = "spiffe://b/web": {IDENTITY}"#)),
+        (
+            ["", ca, r#"name = "spiffe://cluster.local""#],
+            format!(r#"name = "spiffe://cluster.local": {IDENTITY}"#),
+        ),
+        (
+            [name, ca, r#"server_name = "spiffe://a/b""#],
+            r#"server_name = "spiffe://a/b": expected a DNS name"#.into(),
+        ),
+    ] {
+        let lines = lines.join("\n");
+        assert_eq!(bad(&format!("[identity]\n{lines}")), [format!("4: identity.{expected}")]);
+    }
+    assert_eq!(
+        bad("[identity]"),
+        [
+            "1: identity.name: missing, expected the name of this proxy",
+            "1: identity.ca: missing, expected the folder of an authority, or its http:// address",
+        ]
+    );
+}
+
+#[test]
+fn who_may_do_what() {
+    let own = "[identity]\nname = \"a.cluster.local\"\nca = \"ca\"\n";
+    let anybody =
+        r#"expected "unauthenticated", a name, "*." and what names end in, a spiffe URI, or "*""#;
+    let list = r#"expected a list like ["*.ns.cluster.local", "unauthenticated"]"#;
+    let nobody = "expected an [identity] section: only who is somebody can tell";
+    let inbound = |lines: &str| format!("[[inbound]]\n{lines}");
+    let endpoint = |keys: &str| {
+        format!("[[service]]\nauthority = \"a\"\nendpoints = [{{ addr = \"b:1\", {keys} }}]")
+    };
+    for (file, expected) in [
+        (
+            inbound("port = 0\nallow = []"),
+            "2: inbound[0].port = 0: expected an integer from 1 to 65535".to_owned(),
+        ),
+        (inbound("allow = []"), "1: inbound[0].port: missing, expected a port of the app".into()),
+        (inbound("port = 1"), format!("1: inbound[0].allow: missing, {list}")),
+        (
+            inbound("port = 1\nallow = \"*\""),
+            format!("3: inbound[0].allow = \"*\": {list}"),
+        ),
+        (
+            inbound("port = 1\nallow = [\"a b\"]"),
+            format!("3: inbound[0].allow[0] = \"a b\": {anybody}"),
+        ),
+        (
+            inbound("port = 1\nallow = [\"a.*.b\"]"),
+            format!("3: inbound[0].allow[0] = \"a.*.b\": {anybody}"),
+        ),
+        (
+            inbound("port = 1\nallow = [1]"),
+            format!("3: inbound[0].allow[0] = 1: {anybody}"),
+        ),
+        (
+            inbound("port = 1\nallow = []\n[[inbound]]\nport = 1\nallow = []"),
+            "5: inbound[1].port = 1: expected every port once, but it is inbound[0].port too".into(),
+        ),
+        (
+            inbound("port = 1\nallow = [\"unauthenticated\", \"a.b\"]"),
+            format!("3: inbound[0].allow[1] = \"a.b\": {nobody}"),
+        ),
+        (
+            endpoint("identity = \"a.b\""),
+            format!("3: service[0].endpoints[0].identity = \"a.b\": {nobody}"),
+        ),
+        (
+            endpoint("port = 80"),
+            "3: service[0].endpoints[0].port = 80: expected only beside identity".into(),
+        ),
+        (
+            endpoint("server_name = \"a\""),
+            "3: service[0].endpoints[0].server_name = \"a\": expected only beside identity".into(),
+        ),
+        (
+            format!("{own}{}", endpoint("identity = \"10.0.0.1\"")),
+            "6: service[0].endpoints[0].identity = \"10.0.0.1\": expected a DNS name or a spiffe \
+             URI, but it is an IP address"
+                .into(),
+        ),
+        (
+            format!("{own}{}", endpoint("identity = \"spiffe://a/b\"")),
+            "6: service[0].endpoints[0].server_name: missing, expected a DNS name to be asked for: \
+             SNI has no place for a spiffe URI"
+                .into(),
+        ),
+        (
+            format!("{own}{}", endpoint("identity = \"a.b\", port = 65536")),
+            "6: service[0].endpoints[0].port = 65536: expected an integer from 1 to 65535".into(),
+        ),
+    ] {
+        assert_eq!(bad(&file), [expected], "{file}");
     }
 }

@@ -1,76 +1,13 @@
 //! `selvedge ca` as openssl and curl see it.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command};
 
-use tempfile::TempDir;
-
-use crate::common::{Need, PATIENCE, Ran, eventually, free_port, have, program, run};
+use super::{Service, init, selvedge, text_of};
+use crate::common::{Need, PATIENCE, Ran, have, program, run};
 
 const NAME: &str = "web.ns.serviceaccount.identity.linkerd.cluster.local";
-
-fn selvedge(words: &[&str]) -> Command {
-    let mut command = program(env!("CARGO_BIN_EXE_selvedge"));
-    command.args(words);
-    command
-}
-
-fn text_of(path: &Path) -> &str {
-    path.to_str().expect("a path in UTF-8")
-}
-
-fn init() -> (TempDir, String) {
-    let folder = tempfile::tempdir().expect("cannot make a temporary folder");
-    let ca = text_of(folder.path()).to_owned();
-    run(&mut selvedge(&["ca", "init", &ca]), PATIENCE).ok();
-    (folder, ca)
-}
-
-/// `selvedge ca serve`. It is killed when this is dropped.
-struct Service {
-    child: Child,
-    addr: SocketAddr,
-}
-
-impl Service {
-    fn start(ca: &str) -> Self {
-        let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut command = selvedge(&["ca", "serve", ca, "--lifetime", "1h"]);
-        command.args(["--listen", &addr.to_string()]);
-        let child = command.spawn().expect("cannot start");
-        eventually("it listens", PATIENCE, || std::net::TcpStream::connect(addr).ok());
-        Service { child, addr }
-    }
-
-    /// Sends a request file as an operator would. Returns status and body.
-    fn certify(&self, request: &Path) -> (String, String) {
-        let body = format!("@{}", text_of(request));
-        let url = format!("http://{}/certify", self.addr);
-        let ran = run(
-            program("curl").args(["-sS", "--max-time", "50", "-w", "\n%{http_code}"]).args([
-                "-H",
-                "Content-Type: application/pkcs10",
-                "--data-binary",
-                &body,
-                &url,
-            ]),
-            PATIENCE,
-        );
-        let text = ran.ok().text();
-        let (body, status) = text.rsplit_once('\n').expect("a status");
-        (status.into(), body.into())
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[track_caller]
 fn openssl(words: &[&str]) -> Ran {
