@@ -162,6 +162,20 @@ impl Engine {
         }
     }
 
+    /// An endpoint's last connection is gone, and requests failed with it: is it the connection that
+    /// was too old, or is the endpoint no more? A connect finds out. The balancer would not for long:
+    /// it shuns what failed.
+    pub(super) fn look_again(&mut self, endpoint: u32) {
+        let draining = self.is_draining();
+        let Some((service, target)) = self.mesh.service_of(endpoint) else { return };
+        let known = target.removed || matches!(target.health, Health::Down { .. });
+        let room = self.conns.len() < self.config.limits.connections;
+        if target.multiplexed.is_empty() && !(known || service.kind.is_fixed()) && room && !draining
+        {
+            self.connect_http2(endpoint);
+        }
+    }
+
     /// A connection that HTTP/2 will be spoken on is connected.
     pub(in crate::engine) fn http2_connected(&mut self, index: u32) {
         let (config, now) = (Arc::clone(&self.http2), self.now);

@@ -173,7 +173,7 @@ impl Engine {
     pub(super) fn endpoint_lost(&mut self, index: u32, reason: Reason) {
         let Some(conn) = self.conns.get(index) else { return };
         let endpoint = conn.endpoint;
-        let mut blamed = false;
+        let (mut blamed, mut failed) = (false, false);
         if let Some(endpoint) = endpoint {
             // What is sent again must not come back here.
             self.forget_multiplexed(endpoint, index);
@@ -198,10 +198,14 @@ impl Engine {
                 blamed = true;
                 self.endpoint_down(endpoint, reason);
             }
+            failed = true;
             let started = progress.response_started;
             self.fail(id, if started { Reason::ResponseTruncated } else { reason });
         }
         if let Some(endpoint) = endpoint {
+            if failed && !blamed {
+                self.look_again(endpoint);
+            }
             self.serve_waiting(endpoint);
         }
     }

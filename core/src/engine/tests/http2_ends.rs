@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::http2_rig::{Peer, frame, http2_config};
 use super::rig::*;
 use crate::config::{Config, Protocol, ServiceTimeouts};
-use crate::engine::{CloseKind, Command, Input};
+use crate::engine::{CloseKind, Command, Event, Input};
 use crate::http2::{self, ErrorCode};
 use crate::time::Duration;
 
@@ -149,7 +149,9 @@ fn a_lost_connection_costs_what_was_under_way() {
     rig.reset(app.conn);
     client.run(&mut rig);
     assert!(client.head(5).starts_with("HTTP/1.1 502 "), "{}", client.head(5));
-    assert!(rig.connects.is_empty());
+    // A connect looks whether the endpoint is still there, and carries nothing.
+    let app = Peer::endpoint(&mut rig);
+    assert!(app.streams().is_empty() && rig.connects.is_empty());
 }
 
 #[test]
@@ -485,4 +487,45 @@ fn what_was_refused_is_not_sent_to_one_connection_after_another() {
     assert!(client.head(1).starts_with("HTTP/1.1 502 "), "{:?}", client.on(1));
     assert!(rig.connects.is_empty());
     assert_eq!(rig.engine.gauges().exchanges, 0);
+}
+
+/// A call that may do harm fails with its connection, and the balancer shuns the endpoint: without a
+/// look at it, it would take long to be known that there is none any more.
+#[test]
+fn a_connection_lost_under_a_call_leads_to_a_look_at_its_endpoint() {
+    let post = "POST /a HTTP/1.1\r\nHost: h2.example\r\nContent-Length: 0\r\n\r\n";
+    let ends: [fn(&mut Rig, &Peer); 2] =
+        [|rig, app| rig.reset(app.conn), |rig, app| rig.eof(app.conn)];
+    for end in ends {
+        for is_there in [false, true] {
+            let (mut rig, mut client, mut app) = exchange(post, true);
+            app.ok(&mut rig, 1);
+            client.run(&mut rig);
+            client.ask(&mut rig, post, true);
+            end(&mut rig, &app);
+            client.run(&mut rig);
+            assert!(client.head(3).starts_with("HTTP/1.1 502 "), "{}", client.head(3));
+            if is_there {
+                let mut app = Peer::endpoint(&mut rig);
+                client.ask(&mut rig, post, true);
+                app.run(&mut rig);
+                assert_eq!(app.streams(), [1]);
+            } else {
+                rig.refuse_connect();
+                let down = |event: &Event| matches!(event, Event::EndpointDown { .. });
+                assert!(rig.events.iter().any(down), "{:?}", rig.events);
+            }
+            assert!(rig.connects.is_empty());
+        }
+    }
+}
+
+/// What nobody waited for needs no look.
+#[test]
+fn an_idle_connection_that_is_lost_leads_to_nothing() {
+    let (mut rig, mut client, mut app) = exchange(GET, true);
+    app.ok(&mut rig, 1);
+    client.run(&mut rig);
+    rig.reset(app.conn);
+    assert!(rig.connects.is_empty());
 }
