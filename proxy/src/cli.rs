@@ -50,6 +50,9 @@ enum Command {
             value_parser = clap::value_parser!(u64).range(demo::REQUESTS)
         )]
         requests: u64,
+        /// Make gRPC calls over HTTP/2 instead of GETs over HTTP/1.1
+        #[arg(long)]
+        grpc: bool,
         /// Print the figures as one JSON object
         #[arg(long)]
         json: bool,
@@ -135,7 +138,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check { mesh } => check(&mesh),
         Command::Ca(command) => ca_command::run(&command),
-        Command::Demo { requests, json } => demo::run(requests, json),
+        Command::Demo { requests, grpc, json } => {
+            let wire = if grpc { demo::Wire::Grpc } else { demo::Wire::Http1 };
+            demo::run(requests, wire, json)
+        }
     }
 }
 
@@ -212,9 +218,9 @@ mod tests {
         assert!(parse("selvedge run --mesh a --log-format xml").is_err());
         assert!(parse("selvedge check --mesh a --workers 1").is_err());
         let demo = parse("selvedge demo");
-        assert!(matches!(demo, Ok(Command::Demo { requests: 10_000, json: false })));
-        let demo = parse("selvedge demo --requests 1000 --json");
-        assert!(matches!(demo, Ok(Command::Demo { requests: 1_000, json: true })));
+        assert!(matches!(demo, Ok(Command::Demo { requests: 10_000, grpc: false, json: false })));
+        let demo = parse("selvedge demo --requests 1000 --grpc --json");
+        assert!(matches!(demo, Ok(Command::Demo { requests: 1_000, grpc: true, json: true })));
         assert!(parse("selvedge demo --requests 999").is_err());
         let serve = parse("selvedge ca serve d --listen 127.0.0.1:0 --lifetime 90s");
         let Ok(Command::Ca(CaCommand::Serve(args))) = serve else { panic!("{serve:?}") };

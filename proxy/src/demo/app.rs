@@ -1,4 +1,4 @@
-//! The apps behind Selvedge: small HTTP/1.1 servers, one of which crashes.
+//! The apps behind Selvedge: small servers of HTTP/1.1 or gRPC, one of which crashes.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,12 +11,13 @@ use tokio::select;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
-use super::wire::{APP_FIELD, read_head};
+use super::grpc;
+use super::wire::{APP_FIELD, Wire, read_head};
 
 /// Connections that the kernel holds for an app until it accepts them.
 const BACKLOG: u32 = 128;
 
-/// An app that listens, and answers every request 200 with its name.
+/// An app that listens, and answers every request with its name.
 pub(super) struct App {
     pub(super) name: &'static str,
     pub(super) addr: SocketAddr,
@@ -25,9 +26,12 @@ pub(super) struct App {
 }
 
 /// What the connections of an app have in common.
-struct Shared {
+pub(super) struct Shared {
+    pub(super) name: &'static str,
     /// How long it thinks about every request.
-    delay: Duration,
+    pub(super) delay: Duration,
+    wire: Wire,
+    /// In HTTP/1.1.
     response: String,
     diary: Mutex<Diary>,
 }
@@ -56,14 +60,14 @@ impl App {
     ///
     /// # Errors
     /// There is none.
-    pub(super) async fn bind(name: &'static str, delay: Duration) -> io::Result<App> {
+    pub(super) async fn bind(name: &'static str, delay: Duration, wire: Wire) -> io::Result<App> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let length = name.len() + 1;
         let response = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
              {APP_FIELD}: {name}\r\n\r\n{name}\n"
         );
-        let shared = Shared { delay, response, diary: Mutex::default() };
+        let shared = Shared { name, delay, wire, response, diary: Mutex::default() };
         Ok(App { name, addr: listener.local_addr()?, listener, shared: Arc::new(shared) })
     }
 
@@ -98,7 +102,7 @@ impl App {
 
 impl Shared {
     /// Every entry is complete in itself, whoever panicked.
-    fn diary(&self) -> MutexGuard<'_, Diary> {
+    pub(super) fn diary(&self) -> MutexGuard<'_, Diary> {
         self.diary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -127,23 +131,29 @@ async fn serve(listener: TcpListener, shared: &Arc<Shared>, crash: &Notify) {
     let _ = kill.send(true);
 }
 
-async fn connection(mut stream: TcpStream, shared: Arc<Shared>, mut killed: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, shared: Arc<Shared>, mut killed: watch::Receiver<bool>) {
+    // An app closes a connection when it crashes, or when nobody is there any more: a reset.
+    let _ = stream.set_zero_linger();
+    let _ = stream.set_nodelay(true);
     select! {
         biased;
-        Ok(_) = killed.wait_for(|killed| *killed) => {
-            // The close that follows is a reset.
-            let _ = stream.set_zero_linger();
-        }
+        Ok(_) = killed.wait_for(|killed| *killed) => {}
         // However it ends, the app has done its part.
-        _ = answer(&mut stream, &shared) => {}
+        _ = answer(stream, &shared) => {}
+    }
+}
+
+async fn answer(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
+    match shared.wire {
+        Wire::Http1 => answer_http1(stream, shared).await,
+        Wire::Grpc => grpc::answer(stream, shared).await,
     }
 }
 
 /// Answers one request after the other.
-async fn answer(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+async fn answer_http1(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(1024);
-    while let Some(head) = read_head(stream, &mut buffer).await? {
+    while let Some(head) = read_head(&mut stream, &mut buffer).await? {
         // The client sends GETs: after the head comes the next one.
         buffer.drain(..head);
         shared.diary().received.push(Instant::now());

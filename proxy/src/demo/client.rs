@@ -1,4 +1,5 @@
-//! The client: a fixed number of keep-alive connections and a fixed pace.
+//! The client: a fixed number of users, each with a keep-alive connection or all on one channel, and a
+//! fixed pace.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,10 +14,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
-use super::wire::{APP_FIELD, read_head, read_to_length};
+use super::grpc::{self, Channel};
+use super::wire::{APP_FIELD, Wire, read_head, read_to_length};
 
 /// Requests that are under way at most.
-pub(super) const CONNECTIONS: usize = 16;
+pub(super) const USERS: usize = 16;
 /// Longer than any answer takes, failed ones included: the client never hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Fields of a response; Selvedge and the apps send far fewer.
@@ -26,6 +28,7 @@ const MAX_FIELDS: usize = 32;
 pub(super) struct Load {
     /// Where Selvedge listens.
     pub(super) proxy: SocketAddr,
+    pub(super) wire: Wire,
     /// What the client asks for.
     pub(super) authority: &'static str,
     pub(super) requests: u64,
@@ -42,8 +45,10 @@ pub(super) struct Load {
 pub(super) struct Answer {
     /// The number of its request, from 0, in the order in which they were sent.
     pub(super) sequence: u64,
-    /// `None`: there was none.
+    /// Of HTTP or of gRPC; `None`: there was none.
     pub(super) status: Option<u16>,
+    /// It was called a second time, since the first was answered `UNAVAILABLE`.
+    pub(super) again: bool,
     /// The app that gave it; `None` if it was Selvedge's own.
     pub(super) app: Option<String>,
     /// From the first byte of the request to the last of the response.
@@ -56,12 +61,13 @@ impl Load {
         let capacity = usize::try_from(self.requests).unwrap_or(0);
         let shared = Arc::new(Shared {
             request: format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", self.authority),
+            channel: Channel::new(self.proxy, self.authority),
             load: self,
             start: Instant::now(),
             next: AtomicU64::new(0),
         });
         let mut users = JoinSet::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..USERS {
             users.spawn(user(Arc::clone(&shared)));
         }
         let mut answers = Vec::with_capacity(capacity);
@@ -75,6 +81,7 @@ impl Load {
 struct Shared {
     load: Load,
     request: String,
+    channel: Channel,
     start: Instant,
     /// The sequence number of the next request.
     next: AtomicU64,
@@ -87,7 +94,7 @@ impl Shared {
     }
 }
 
-/// One connection: takes the next request when it has the answer to the last one.
+/// One user: takes the next request when it has the answer to the last one.
 async fn user(shared: Arc<Shared>) -> Vec<Answer> {
     let (load, mut connection, mut answers) = (&shared.load, None, Vec::new());
     loop {
@@ -100,12 +107,28 @@ async fn user(shared: Arc<Shared>) -> Vec<Answer> {
             load.half_way.notify_one();
         }
         let sent = Instant::now();
-        let exchange = timeout(PATIENCE, exchange(&mut connection, &shared));
-        let answer = exchange.await.ok().and_then(Result::ok);
+        let mut again = false;
+        let answer = match load.wire {
+            Wire::Http1 => timeout(PATIENCE, exchange(&mut connection, &shared)).await,
+            Wire::Grpc => timeout(PATIENCE, call(&shared.channel, &mut again)).await,
+        };
+        let answer = answer.ok().and_then(Result::ok);
         let (status, app) = answer.map_or((None, None), |(status, app)| (Some(status), app));
-        answers.push(Answer { sequence, status, app, latency: sent.elapsed() });
+        answers.push(Answer { sequence, status, again, app, latency: sent.elapsed() });
         load.progress.inc(1);
     }
+}
+
+/// One call, and a second if the first was answered `UNAVAILABLE`: the least that a retry policy of a
+/// gRPC client does (gRFC A6). Selvedge cannot know whether a call that an app took with it into its
+/// crash may be made twice; the client can.
+async fn call(channel: &Channel, again: &mut bool) -> io::Result<(u16, Option<String>)> {
+    let answer = channel.call().await?;
+    if answer.0 != grpc::UNAVAILABLE {
+        return Ok(answer);
+    }
+    *again = true;
+    channel.call().await
 }
 
 /// A keep-alive connection to Selvedge.

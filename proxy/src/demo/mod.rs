@@ -7,6 +7,7 @@
 
 mod app;
 mod client;
+mod grpc;
 mod health;
 mod render;
 mod report;
@@ -46,12 +47,14 @@ const AUTHORITY: &str = "shop.demo:80";
 const FAST_ANSWER: Duration = Duration::from_millis(5);
 const SLOW_ANSWER: Duration = Duration::from_millis(200);
 
-/// Plays the demo with so many requests, of [`REQUESTS`], and prints what came of it: a table, or
-/// with `json` one object. The progress is shown if standard error is a terminal.
+pub(crate) use wire::Wire;
+
+/// Plays the demo with so many requests, of [`REQUESTS`], over `wire`, and prints what came of it: a
+/// table, or with `json` one object. The progress is shown if standard error is a terminal.
 ///
 /// Success if all was as it should be.
-pub(crate) fn run(requests: u64, json: bool) -> ExitCode {
-    let plan = Plan::new(requests);
+pub(crate) fn run(requests: u64, wire: Wire, json: bool) -> ExitCode {
+    let plan = Plan::new(requests, wire);
     if !json {
         print(&plan.to_string());
     }
@@ -83,6 +86,7 @@ fn print(text: &str) {
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     requests: u64,
+    wire: Wire,
     /// What the requests are spread over.
     duration: Duration,
     /// How long the app that crashes is gone.
@@ -93,15 +97,21 @@ impl Plan {
     /// A quarter of 15 s is enough for the outage and for what Selvedge then takes to look again:
     /// with its default backoff it does so 3.4 s after the crash at the latest. So the last quarter
     /// begins with three healthy apps.
-    fn new(requests: u64) -> Self {
-        Plan { requests, duration: Duration::from_secs(15), outage: Duration::from_secs(2) }
+    fn new(requests: u64, wire: Wire) -> Self {
+        Plan { requests, wire, duration: Duration::from_secs(15), outage: Duration::from_secs(2) }
     }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (fast, slow) = (FAST_ANSWER.as_millis(), SLOW_ANSWER.as_millis());
-        let (requests, connections) = (self.requests, client::CONNECTIONS);
+        let users = client::USERS;
+        let load = match self.wire {
+            Wire::Http1 => format!("{} GETs over {users} connections", self.requests),
+            Wire::Grpc => {
+                format!("{} gRPC calls, {users} at once, over one connection", self.requests)
+            }
+        };
         let (seconds, outage) = (self.duration.as_secs(), self.outage.as_secs());
         writeln!(
             f,
@@ -110,7 +120,7 @@ impl fmt::Display for Plan {
   client ---> selvedge ---+--> {SLOW}    answers in {slow} ms
                           +--> {CRASHES}   answers in {fast} ms, crashes half-way, is back {outage} s later
 
-{requests} GETs over {connections} connections in {seconds} s or more …
+{load} in {seconds} s or more …
 "
         )
     }
@@ -124,9 +134,10 @@ fn play(plan: &Plan, progress: &ProgressBar) -> io::Result<Report> {
 
 /// Puts everybody in place, lets the client run, and collects what was seen.
 async fn stage(plan: &Plan, progress: &ProgressBar) -> io::Result<Report> {
-    let steady = App::bind(STEADY, FAST_ANSWER).await?;
-    let slow = App::bind(SLOW, SLOW_ANSWER).await?;
-    let flaky = App::bind(CRASHES, FAST_ANSWER).await?;
+    let wire = plan.wire;
+    let steady = App::bind(STEADY, FAST_ANSWER, wire).await?;
+    let slow = App::bind(SLOW, SLOW_ANSWER, wire).await?;
+    let flaky = App::bind(CRASHES, FAST_ANSWER, wire).await?;
     let apps = [steady.name, slow.name, flaky.name];
     let (crashing, diary) = (flaky.addr, flaky.diary());
 
@@ -153,6 +164,7 @@ async fn stage(plan: &Plan, progress: &ProgressBar) -> io::Result<Report> {
     let start = Instant::now();
     let load = Load {
         proxy,
+        wire,
         authority: AUTHORITY,
         requests: plan.requests,
         duration: plan.duration,
@@ -167,6 +179,7 @@ async fn stage(plan: &Plan, progress: &ProgressBar) -> io::Result<Report> {
     drop(workers);
     let downs = health.await.map_err(io::Error::other)?;
     Ok(Report::new(&Seen {
+        wire,
         apps: &apps,
         answers: &answers,
         start,

@@ -23,6 +23,7 @@ impl Report {
                 "rejoined_s": seconds(self.timeline.rejoined),
             },
             "resent": self.resent,
+            "called_again": self.again,
             "seconds": seconds(Some(self.timeline.ended)),
             "checks": self.checks.iter().map(check_json).collect::<Vec<_>>(),
         })
@@ -133,12 +134,11 @@ impl Display for Story<'_> {
             at(back),
             at(rejoined)
         )?;
-        writeln!(
-            f,
-            "Sent again over another connection: {}. Time for all: {:.1} s.",
-            self.0.resent,
-            ended.as_secs_f64()
-        )
+        write!(f, "Sent again over another connection: {}. ", self.0.resent)?;
+        if self.0.again > 0 {
+            write!(f, "Called again by the client: {}. ", self.0.again)?;
+        }
+        writeln!(f, "Time for all: {:.1} s.", ended.as_secs_f64())
     }
 }
 

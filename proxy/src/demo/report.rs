@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::app::Diary;
-use super::client::Answer;
+use super::client::{Answer, USERS};
 use super::health::Down;
+use super::wire::Wire;
 use super::{CRASHES, SLOW};
 
 /// What was seen, from the client's side and from Selvedge's.
 pub(super) struct Seen<'a> {
+    pub(super) wire: Wire,
     /// The names of the apps, in the order of the table.
     pub(super) apps: &'a [&'static str],
     pub(super) answers: &'a [Answer],
@@ -29,6 +31,8 @@ pub(super) struct Report {
     pub(super) total: Row,
     pub(super) timeline: Timeline,
     pub(super) resent: u64,
+    /// Calls that the client made again.
+    pub(super) again: u64,
     pub(super) checks: Vec<Check>,
 }
 
@@ -39,7 +43,7 @@ pub(super) struct Row {
     pub(super) requests: u64,
     /// Of all requests, 0 to 1.
     pub(super) share: f64,
-    /// Answers with status 200 among its own, 0 to 1; 1 if it has none.
+    /// Answers with status 200 (gRPC: OK) among its own, 0 to 1; 1 if it has none.
     pub(super) success: f64,
     pub(super) p50: Option<Duration>,
     pub(super) p99: Option<Duration>,
@@ -92,19 +96,20 @@ impl Report {
     pub(super) fn new(seen: &Seen<'_>) -> Report {
         let mut rows: Vec<Row> = Vec::new();
         for &name in seen.apps {
-            rows.push(Row::new(name, seen.answers, |answer| is_from(answer, name)));
+            rows.push(Row::new(name, seen, |answer| is_from(answer, name)));
         }
-        let own = Row::new("(Selvedge itself)", seen.answers, |answer| {
+        let own = Row::new("(Selvedge itself)", seen, |answer| {
             answer.app.is_none() && answer.status.is_some()
         });
-        let none = Row::new("(no answer)", seen.answers, |answer| answer.status.is_none());
+        let none = Row::new("(no answer)", seen, |answer| answer.status.is_none());
         // Only when something went wrong.
         rows.extend([own, none].into_iter().filter(|row| row.requests > 0));
         Report {
             rows,
-            total: Row::new("total", seen.answers, |_| true),
+            total: Row::new("total", seen, |_| true),
             timeline: Timeline::new(seen),
             resent: seen.resent,
+            again: called_again(seen.answers),
             checks: checks(seen),
         }
     }
@@ -115,11 +120,18 @@ impl Report {
     }
 }
 
+impl Seen<'_> {
+    fn is_good(&self, answer: &Answer) -> bool {
+        answer.status == Some(self.wire.success())
+    }
+}
+
 impl Row {
     /// Of the answers that are `its`.
-    fn new(name: &'static str, answers: &[Answer], its: impl Fn(&Answer) -> bool) -> Row {
+    fn new(name: &'static str, seen: &Seen<'_>, its: impl Fn(&Answer) -> bool) -> Row {
+        let answers = seen.answers;
         let its = || answers.iter().filter(|&answer| its(answer));
-        let good = its().filter(|answer| is_good(answer)).count();
+        let good = its().filter(|answer| seen.is_good(answer)).count();
         let mut latencies: Vec<Duration> = its().map(|answer| answer.latency).collect();
         latencies.sort_unstable();
         Row {
@@ -169,21 +181,19 @@ impl Value {
 
 fn checks(seen: &Seen<'_>) -> Vec<Check> {
     let whole = seen.answers.len();
-    let bad = seen.answers.iter().filter(|answer| !is_good(answer)).count();
+    let bad = seen.answers.iter().filter(|answer| !seen.is_good(answer)).count();
     let slow = seen.answers.iter().filter(|answer| is_from(answer, SLOW)).count();
     let last_quarter = seen.answers.iter().filter(|a| a.sequence >= whole as u64 * 3 / 4);
     let (late, of_it) = last_quarter
         .fold((0, 0), |(all, its), answer| (all + 1, its + usize::from(is_from(answer, CRASHES))));
     // Without this one the next could be true of nothing. Looks see an endpoint that is not ready.
     let noticed = seen.downs.iter().filter(|down| down.looks > 1).count();
-    vec![
-        Check::new(
-            "not_200",
-            "answers other than 200",
-            Value::Count(bad as u64),
-            Rule::Exactly,
-            0.0,
-        ),
+    let (name, what) = match seen.wire {
+        Wire::Http1 => ("not_200", "answers other than 200"),
+        Wire::Grpc => ("not_ok", "answers other than OK"),
+    };
+    let mut checks = vec![
+        Check::new(name, what, Value::Count(bad as u64), Rule::Exactly, 0.0),
         Check::new(
             "slow_share",
             "the slow app's share",
@@ -212,7 +222,22 @@ fn checks(seen: &Seen<'_>) -> Vec<Check> {
             Rule::Above,
             0.1,
         ),
-    ]
+    ];
+    if seen.wire == Wire::Grpc {
+        // No more than can be under way at once were lost in one crash.
+        checks.push(Check::new(
+            "called_again",
+            "calls that the client made again",
+            Value::Count(called_again(seen.answers)),
+            Rule::Below,
+            USERS as f64 + 1.0,
+        ));
+    }
+    checks
+}
+
+fn called_again(answers: &[Answer]) -> u64 {
+    answers.iter().filter(|answer| answer.again).count() as u64
 }
 
 /// What Selvedge says that it sent, and what the app says that it got.
@@ -220,10 +245,6 @@ fn chosen_while_down(seen: &Seen<'_>) -> u64 {
     let received =
         |down: &Down| seen.diary.received.iter().filter(|&&at| down.contains(at)).count();
     seen.downs.iter().map(|down| down.attempts().max(received(down) as u64)).sum()
-}
-
-fn is_good(answer: &Answer) -> bool {
-    answer.status == Some(200)
 }
 
 fn is_from(answer: &Answer, app: &str) -> bool {

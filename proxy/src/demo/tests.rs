@@ -7,10 +7,10 @@ use super::*;
 
 /// The whole thing, with the times of the real one scaled down: the engine's backoff, which is not,
 /// leads to looks 0.1, 0.3 and 0.7 s after the crash.
-#[test]
-fn a_short_demo_succeeds() {
+fn short(wire: Wire) -> Report {
     let plan = Plan {
         requests: *REQUESTS.start(),
+        wire,
         duration: Duration::from_secs(4),
         outage: Duration::from_millis(400),
     };
@@ -27,11 +27,25 @@ fn a_short_demo_succeeds() {
     assert!(times.crashed.unwrap() >= plan.duration / 2);
     assert!(times.back.unwrap() >= times.crashed.unwrap() + plan.outage);
     assert!(times.rejoined.unwrap() >= times.back.unwrap());
+    report
+}
+
+#[test]
+fn a_short_demo_succeeds() {
+    let report = short(Wire::Http1);
+    assert_eq!(report.again, 0);
+}
+
+#[test]
+fn a_short_demo_of_grpc_succeeds() {
+    let report = short(Wire::Grpc);
+    // What the crash cut off: the calls that one app had at that moment.
+    assert!(report.again <= client::USERS as u64, "{report}");
 }
 
 #[test]
 fn the_crashed_app_is_in_use_again_before_the_last_quarter() {
-    let (plan, timeouts) = (Plan::new(10_000), Timeouts::default());
+    let (plan, timeouts) = (Plan::new(10_000, Wire::Http1), Timeouts::default());
     let (mut wait, mut looks) = (timeouts.backoff_min, Duration::ZERO);
     while looks < plan.outage {
         // A tenth is jitter. How it was earlier on decides whether one more look is needed.
@@ -44,7 +58,7 @@ fn the_crashed_app_is_in_use_again_before_the_last_quarter() {
 
 #[tokio::test]
 async fn a_crash_resets_connections_and_refuses_new_ones_until_the_app_is_back() {
-    let app = App::bind("a", Duration::ZERO).await.unwrap();
+    let app = App::bind("a", Duration::ZERO, Wire::Http1).await.unwrap();
     let (addr, diary, crash) = (app.addr, app.diary(), Arc::new(Notify::new()));
     let signal = Arc::clone(&crash);
     tokio::spawn(async move {
@@ -101,6 +115,7 @@ async fn what_gets_no_answer_is_counted_and_not_sent_again() {
     let half_way = Arc::new(Notify::new());
     let load = Load {
         proxy,
+        wire: Wire::Http1,
         authority: AUTHORITY,
         requests: 40,
         duration: Duration::from_millis(40),

@@ -1,9 +1,30 @@
-//! As much of HTTP/1.1 as the apps and the client share.
+//! What apps and client share: what they speak, and as much of HTTP/1.1 as they need.
 
 use std::io;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+
+use super::grpc;
+
+/// What the client and the apps speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// GETs over HTTP/1.1.
+    Http1,
+    /// Unary calls over HTTP/2.
+    Grpc,
+}
+
+impl Wire {
+    /// The status of an answer that is as it should be.
+    pub(super) fn success(self) -> u16 {
+        match self {
+            Wire::Http1 => 200,
+            Wire::Grpc => grpc::OK,
+        }
+    }
+}
 
 /// What an app says its name with, so that the client can tell who answered.
 pub(super) const APP_FIELD: &str = "x-app";

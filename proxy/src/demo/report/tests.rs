@@ -5,11 +5,13 @@ const APPS: [&str; 3] = [STEADY, SLOW, CRASHES];
 
 fn answer(sequence: u64, status: u16, app: Option<&str>, ms: u64) -> Answer {
     let latency = Duration::from_millis(ms);
-    Answer { sequence, status: Some(status), app: app.map(str::to_owned), latency }
+    let app = app.map(str::to_owned);
+    Answer { sequence, status: Some(status), again: false, app, latency }
 }
 
 /// A run in which each app gets a third, and the one that crashed was down for a second.
 struct Run {
+    wire: Wire,
     start: Instant,
     answers: Vec<Answer>,
     diary: Diary,
@@ -25,6 +27,7 @@ impl Run {
         down.look(33);
         down.look(33);
         Run {
+            wire: Wire::Http1,
             start,
             answers: (0..100)
                 .map(|n| answer(n, 200, Some([STEADY, CRASHES][n as usize % 2]), n + 1))
@@ -47,6 +50,7 @@ impl Run {
 
     fn report(&self) -> Report {
         Report::new(&Seen {
+            wire: self.wire,
             apps: &APPS,
             answers: &self.answers,
             start: self.start,
@@ -189,4 +193,21 @@ fn the_object_has_the_same_figures() {
     });
     assert_eq!(object["checks"][1], slow);
     assert_eq!(object["checks"][0]["value"], 0);
+}
+
+#[test]
+fn one_crash_costs_no_more_calls_than_can_be_under_way() {
+    let mut run = Run::new();
+    run.wire = Wire::Grpc;
+    for answer in &mut run.answers {
+        answer.status = Some(0);
+    }
+    run.answers[..USERS].iter_mut().for_each(|answer| answer.again = true);
+    assert_eq!(run.failing(), [""; 0]);
+    let text = run.report().to_string();
+    assert!(text.contains("Called again by the client: 16."), "{text}");
+    run.answers[USERS].again = true;
+    assert_eq!(run.failing(), ["called_again"]);
+    run.answers[51] = Answer { status: Some(14), ..run.answers[51].clone() };
+    assert_eq!(run.failing(), ["not_ok", "called_again"]);
 }
