@@ -1,4 +1,4 @@
-//! A hyper server on a thread of its own.
+//! A hyper server on a thread of its own, for HTTP/1 and for HTTP/2 by preface.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -14,10 +14,10 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, TRAILER};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -107,7 +107,8 @@ async fn serve(listener: TcpListener, name: Arc<str>, counters: Arc<Counters>) {
                 async move { Ok::<_, Infallible>(answer(&name, request).await) }
             });
             // Clients that go away early are part of the tests.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let server = auto::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }

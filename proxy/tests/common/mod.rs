@@ -2,6 +2,7 @@
 
 mod app;
 mod canned;
+pub(crate) mod grpc_app;
 mod peer;
 mod ports;
 mod program;
@@ -99,6 +100,13 @@ pub(crate) fn have(needs: &[Need]) -> bool {
 /// Tells a figure past the capture of the test runner.
 pub(crate) fn tell(figure: &str) {
     let _ = std::io::stderr().write_all(format!("\n--- {figure}\n").as_bytes());
+}
+
+/// Runs `test` on a runtime of its own, for at most `limit`.
+pub(crate) fn on_a_runtime(limit: Duration, test: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("no runtime");
+    runtime.block_on(async { tokio::time::timeout(limit, test).await.expect("it hangs") });
 }
 
 /// Tries until it works, or fails after `limit`.

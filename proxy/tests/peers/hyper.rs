@@ -12,7 +12,6 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::common::{App, Mesh, PATIENCE, Proxy};
 
@@ -23,9 +22,7 @@ fn pair() -> (App, Proxy) {
 }
 
 fn on_a_runtime(test: impl Future<Output = ()>) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("no runtime");
-    runtime.block_on(async { timeout(PATIENCE, test).await.expect("it hangs") });
+    crate::common::on_a_runtime(PATIENCE, test);
 }
 
 async fn connect<B>(to: SocketAddr) -> SendRequest<B>

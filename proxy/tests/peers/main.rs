@@ -26,6 +26,7 @@ mod reload;
 mod smol;
 mod sni;
 mod tcp;
+mod tonic;
 mod websocket;
 mod websocket_streams;
 mod wrk;
