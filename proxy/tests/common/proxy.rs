@@ -172,6 +172,14 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
+    /// Two of them: an outbound one that knows `app` by that authority, and the inbound one before it.
+    /// Between them is HTTP/2.
+    pub(crate) fn chain(authority: &str, app: SocketAddr) -> [Proxy; 2] {
+        let inbound = Mesh::new().proxy(format!("app = \"{app}\"")).start();
+        let outbound = Mesh::new().service(authority, &[inbound.inbound()]).speaks("mesh").start();
+        [outbound, inbound]
+    }
+
     /// Where apps send.
     pub(crate) fn outbound(&self) -> SocketAddr {
         self.mesh.outbound

@@ -42,7 +42,7 @@ fn every_kind_of_call_passes_two_proxies() {
         return;
     }
     let server = Peer::start(&mut script("grpc_server.py"));
-    let inbound = Mesh::new().proxy(format!("app = \"{}\"", server.addr)).start();
-    let outbound = Mesh::new().service("grpc.test", &[inbound.inbound()]).speaks("mesh").start();
-    call(&outbound, &server);
+    let proxies = Proxy::chain("grpc.test", server.addr);
+    call(&proxies[0], &server);
+    super::chain::check(&proxies);
 }

@@ -10,6 +10,7 @@ mod common;
 
 mod backend;
 mod canary;
+mod chain;
 mod cli;
 mod crowd;
 mod curl;
@@ -19,6 +20,7 @@ mod grpc;
 mod h2load;
 mod http2;
 mod hyper;
+mod hyper_versions;
 mod mtls;
 mod nghttp;
 mod redirect;

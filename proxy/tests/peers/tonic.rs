@@ -135,17 +135,10 @@ fn every_kind_of_call_passes() {
     assert_eq!(violations(&proxy), 0);
 }
 
-/// An outbound proxy, and the inbound one of `app`. Between them is HTTP/2.
-fn chain(app: SocketAddr) -> [Proxy; 2] {
-    let inbound = Mesh::new().proxy(format!("app = \"{app}\"")).start();
-    let outbound = Mesh::new().service("grpc.test", &[inbound.inbound()]).speaks("mesh").start();
-    [outbound, inbound]
-}
-
 #[test]
 fn every_kind_of_call_passes_two_proxies() {
     let app = GrpcApp::start();
-    let proxies = chain(app.addr);
+    let proxies = Proxy::chain("grpc.test", app.addr);
     on_a_runtime(PATIENCE, every_kind_of_call(proxies[0].outbound(), &app));
     assert_eq!(proxies.each_ref().map(violations), [0, 0]);
 }
@@ -154,7 +147,7 @@ fn every_kind_of_call_passes_two_proxies() {
 #[test]
 fn large_streams_pass_two_proxies_and_memory_stays_flat() {
     let app = GrpcApp::start();
-    let proxies = chain(app.addr);
+    let proxies = Proxy::chain("grpc.test", app.addr);
     let (count, size) = (if full() { 1 << 14 } else { 1 << 8 }, 1 << 16);
     on_a_runtime(10 * PATIENCE, async {
         let client = Client::connect(proxies[0].outbound()).await;
