@@ -26,7 +26,8 @@ pub(super) fn check(proxies: &[Proxy; 2]) {
     assert!(heard > 0, "they do not speak HTTP/2 to each other");
     for proxy in proxies {
         let peak = proxy.memory("VmHWM");
-        assert!(peak < 20 << 20, "{peak} bytes");
+        // A build for tests takes 15 MB before its first request.
+        assert!(peak < 32 << 20, "{peak} bytes");
     }
 }
 
