@@ -2,7 +2,8 @@
 //! instructions and allocations.
 //!
 //! `valgrind --tool=callgrind target/release/examples/exchange_cost COUNT`: the difference between
-//! two counts is the cost of an exchange, without start-up.
+//! two counts is the cost of an exchange, without start-up. With `routes N` before the count there
+//! are so many routes, each for another path, and the last one matches.
 
 use std::env;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use selvedge_core::config::{Config, Endpoint, Listener, ListenerKind, Service, Target};
 use selvedge_core::engine::{Accepted, ConnId, Engine, Input, Output};
+use selvedge_core::policy::{Match, PathMatch, Route};
 use selvedge_core::rng::Seed;
 use selvedge_core::time::{Duration, Time};
 
@@ -67,7 +69,17 @@ impl Bench {
 }
 
 fn main() {
-    let count: usize = env::args().nth(1).map_or(10, |count| count.parse().expect("a count"));
+    let mut numbers = env::args().skip(1).filter(|word| word != "routes");
+    let mut number = || numbers.next().map(|number| number.parse().expect("a number"));
+    let (first, second): (Option<usize>, Option<usize>) = (number(), number());
+    let count = second.or(first).unwrap_or(10);
+    let routes = second.and(first).unwrap_or(0);
+    let route = |n: usize| {
+        let path = if n + 1 == routes { "/api/v1".into() } else { format!("/api/v1/other/{n}") };
+        let path = PathMatch::Prefix(path.into());
+        let matches = Match { path, ..Match::default() };
+        Route { service: "web.example:80".into(), matches, ..Route::default() }
+    };
     let target = |last| Endpoint {
         target: Target::Addr(([10, 0, 0, last], 80).into()),
         weight: 1,
@@ -83,6 +95,7 @@ fn main() {
             endpoints: vec![target(1)],
             ..Service::default()
         }],
+        routes: (0..routes).map(route).collect::<Vec<_>>().into(),
         ..Config::default()
     };
     let engine = Engine::new(Arc::new(config), Seed::from_number(1), Time::ZERO);

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::identity::{self, NameError};
 use crate::limits::Limits;
+use crate::policy::RouteTable;
 use crate::tls::Nameless;
 
 /// The configuration of an engine. Replaced as a whole by [`Command::Reload`]
@@ -32,6 +33,8 @@ pub struct Config {
     pub nameless_tls: Nameless,
     /// Services, by distinct [`Service::name`].
     pub services: Vec<Service>,
+    /// What is done with which requests to services.
+    pub routes: RouteTable,
     /// Bounds.
     pub limits: Limits,
     /// Times.

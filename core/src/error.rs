@@ -161,8 +161,14 @@ reasons! {
     RequestTimeout = 504, "request_timeout", "request timed out";
     /// The call was not over within its `grpc-timeout`.
     GrpcTimeout = 504, "grpc_timeout", "deadline of the call exceeded";
+    /// The response was not over within the response timeout of its route.
+    ResponseStreamTimeout = 504, "response_stream_timeout", "response took too long";
     /// Nothing moved on the exchange for the idle timeout.
     IdleTimeout = 504, "idle_timeout", "request idle for too long";
+
+    // ---- Policy ----
+    /// A route has requests fail.
+    FailureInjected = 503, "failure_injected", "failure injected by a route";
 
     // ---- The near side ----
     /// The client went away before its answer was complete.

@@ -99,6 +99,7 @@
 //! | [`http`] | what HTTP/1 and HTTP/2 share |
 //! | [`http1`] | heads, bodies and their encoding |
 //! | [`hpack`], [`http2`] | header compression; frames, streams and windows |
+//! | [`policy`] | routes, filters and splits |
 //! | [`balance`] | which endpoint a request goes to |
 //! | [`engine`] | everything together |
 #![no_std]
@@ -133,6 +134,7 @@ pub mod http1;
 pub mod http2;
 pub mod identity;
 pub mod limits;
+pub mod policy;
 pub mod rng;
 pub mod sniff;
 pub mod stats;

@@ -249,6 +249,62 @@ impl Default for DirectionStats {
     }
 }
 
+/// Declares [`Decision`] as a table: variant, metric label.
+macro_rules! decisions {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal;)*) => {
+        /// What policy decided about requests. Each has a counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Decision {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Decision {
+            /// Every decision, in declaration order: `ALL[decision as usize] == decision`.
+            pub const ALL: &'static [Decision] = &[$(Decision::$variant,)*];
+
+            /// The label value in metrics: stable, lower case, `snake_case`.
+            pub const fn label(self) -> &'static str {
+                match self { $(Decision::$variant => $label,)* }
+            }
+        }
+    };
+}
+
+decisions! {
+    /// A route sent the client elsewhere.
+    Redirected = "redirected";
+    /// A route had the request fail.
+    FailureInjected = "failure_injected";
+}
+
+/// How often each [`Decision`] was taken. Holds no memory before the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    counts: Vec<u64>,
+}
+
+impl Decisions {
+    /// One more.
+    pub fn count(&mut self, decision: Decision) {
+        self.counts.resize(Decision::ALL.len(), 0);
+        self.counts[decision as usize] += 1;
+    }
+
+    /// How often it was taken.
+    pub fn get(&self, decision: Decision) -> u64 {
+        self.counts.get(decision as usize).copied().unwrap_or(0)
+    }
+
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &Decisions) {
+        for (index, &count) in other.counts.iter().enumerate() {
+            self.counts.resize(Decision::ALL.len(), 0);
+            self.counts[index] += count;
+        }
+    }
+}
+
 /// One service, or one endpoint of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestStats {
@@ -264,6 +320,8 @@ pub struct RequestStats {
     pub latency: Histogram,
     /// Connections to it.
     pub tcp: TcpStats,
+    /// What policy decided about its requests.
+    pub decisions: Decisions,
 }
 
 impl RequestStats {
@@ -277,6 +335,7 @@ impl RequestStats {
         self.replays += other.replays;
         self.latency.merge(&other.latency);
         self.tcp.merge(&other.tcp);
+        self.decisions.merge(&other.decisions);
     }
 
     /// Counts a final response head.

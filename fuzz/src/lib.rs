@@ -18,6 +18,7 @@ pub use hello::client_hello;
 pub use hpack::{hpack_decode, hpack_roundtrip};
 pub use mesh_file::mesh_file;
 pub use selvedge_proptests::differential::http1_differential;
+pub use selvedge_proptests::route::route_match;
 pub use selvedge_proptests::transport_header::transport_header;
 
 /// No script is longer: a fuzzer must not win by being slow.

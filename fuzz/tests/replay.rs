@@ -55,6 +55,11 @@ fn mesh_file() {
 }
 
 #[test]
+fn route_match() {
+    replay("route_match", selvedge_fuzz::route_match);
+}
+
+#[test]
 fn engine() {
     replay("engine", selvedge_fuzz::engine);
 }

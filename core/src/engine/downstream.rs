@@ -7,6 +7,7 @@ use super::body::{BodyStep, Carried, Outgoing, carry};
 use super::conn::{Server, ServerPhase, State};
 use super::contract::{ConnId, Direction};
 use super::exchange::{ExchangeId, Kind, Speaks, Traits};
+use super::policy::Selected;
 use super::relay;
 use crate::buf::OutQueue;
 use crate::config::Timeouts;
@@ -204,7 +205,6 @@ impl Engine {
             server.phase = if complete { ServerPhase::Wait } else { ServerPhase::Body(decoder) };
         }
         self.direction(direction).requests += 1;
-        let Some(down) = self.conns.id(index) else { return };
         let mut traits = Traits {
             client: request.head.version,
             framing: request.framing,
@@ -225,16 +225,36 @@ impl Engine {
         }
         // A CONNECT that was redirected to us is meant for the proxy that it was sent to.
         let authority = request.authority.filter(|_| !request.is_connect);
-        let service = match self.route(index, authority) {
-            Ok(service) => service,
+        let selected = match self.select(index, request, authority) {
+            Ok(selected) => selected,
             Err(reason) => return self.answer_unserved(index, reason, &traits),
         };
         if !request.is_connect {
-            traits.speaks = self.speaks(service, Speaks::Http1);
+            traits.speaks = self.speaks(selected.service, Speaks::Http1);
         }
         if request.upgrade && !websocket::fits_stream(request) {
             traits.speaks = Speaks::Http1;
         }
+        let Some(route) = selected.route() else {
+            return self.begin_request(index, request, selected, traits);
+        };
+        match self.fixed_answer(&route, request) {
+            Some(fixed) => self.answer_fixed(index, &fixed, &traits),
+            None => self.with_changes(&route, request, |engine, request| {
+                engine.begin_request(index, request, selected, traits);
+            }),
+        }
+    }
+
+    fn begin_request(
+        &mut self,
+        index: u32,
+        request: &Request<'_>,
+        selected: Selected,
+        traits: Traits,
+    ) {
+        let Selected { service, policy } = selected;
+        let Some(down) = self.conns.id(index) else { return };
         let time = request.grpc.then(|| grpc::timeout(request.head.fields)).flatten();
         let id = match self.begin_exchange(Kind::Http, down, service, traits, time) {
             Ok(id) => id,
@@ -243,12 +263,14 @@ impl Engine {
                 return self.answer_unserved(index, reason, &traits);
             }
         };
+        self.set_policy(id, policy);
+        let redirected = self.conns.get(index).is_some_and(|conn| conn.original_dst.is_some());
         self.encode(id, request, redirected);
         if let Some(conn) = self.conns.get_mut(index)
             && let State::Server(server) = &mut conn.state
         {
             server.exchange = Some(id);
-            if complete {
+            if matches!(server.phase, ServerPhase::Wait) {
                 self.request_done(id);
             }
         }

@@ -12,8 +12,8 @@ use super::mesh::ServiceKind;
 use crate::balance::Outcome;
 use crate::config::Timeouts;
 use crate::error::Reason;
-use crate::http::Version;
-use crate::http1::{self, ErrorAnswer, Framing};
+use crate::http::{Answer, Version};
+use crate::http1::{self, ConnectionOption, Framing};
 use crate::http2::ErrorCode;
 use crate::limits::Limits;
 
@@ -25,7 +25,7 @@ impl Engine {
         self.count_refusal(index, reason, None);
         let Some(conn) = self.conns.get(index) else { return };
         if let State::Server(_) = conn.state {
-            self.answer(index, reason, true, None);
+            self.answer(index, &Answer::of(reason, false), true, None);
             self.linger(index);
         } else {
             self.end_conn(index, CloseKind::Abort);
@@ -35,9 +35,19 @@ impl Engine {
     /// Answers a request that gets no exchange. Its connection goes on if it can.
     pub(super) fn answer_unserved(&mut self, index: u32, reason: Reason, traits: &Traits) {
         self.count_refusal(index, reason, None);
+        self.answer_unserved_with(index, &Answer::of(reason, traits.grpc), traits);
+    }
+
+    /// Answers a request that gets no exchange with a response of ours.
+    pub(super) fn answer_unserved_with(
+        &mut self,
+        index: u32,
+        answer: &Answer<'_>,
+        traits: &Traits,
+    ) {
         let complete = matches!(traits.framing, Framing::None | Framing::Length(0));
         let close = !complete || !traits.keep_alive || traits.is_connect || self.is_draining();
-        self.answer(index, reason, close, Some(traits));
+        self.answer(index, answer, close, Some(traits));
         if close {
             self.linger(index);
         } else {
@@ -67,16 +77,16 @@ impl Engine {
     }
 
     /// Writes an error answer.
-    fn answer(&mut self, index: u32, reason: Reason, close: bool, traits: Option<&Traits>) {
+    fn answer(&mut self, index: u32, answer: &Answer<'_>, close: bool, traits: Option<&Traits>) {
         let Some(conn) = self.conns.get_mut(index) else { return };
         let http10 = traits.is_some_and(|traits| traits.client == Version::Http10);
-        let answer = ErrorAnswer {
-            close,
-            keep_alive_10: http10 && !close,
-            grpc: traits.is_some_and(|traits| traits.grpc),
+        let connection = match (close, http10) {
+            (true, _) => ConnectionOption::Close,
+            (false, true) => ConnectionOption::KeepAlive,
+            (false, false) => ConnectionOption::Nothing,
         };
         conn.tx.furnish(&mut self.spare);
-        conn.tx.append(|out| http1::encode_error(out, reason, answer));
+        conn.tx.append(|out| http1::encode_answer(out, answer, connection));
         conn.flags.dirty = true;
         self.touch(index);
     }
@@ -255,7 +265,7 @@ impl Engine {
         }
         let close =
             !progress.request_done || !traits.keep_alive || traits.is_connect || self.is_draining();
-        self.answer(index, reason, close, Some(&traits));
+        self.answer(index, &Answer::of(reason, traits.grpc), close, Some(&traits));
         if close {
             self.linger(index);
         } else {
@@ -407,6 +417,7 @@ impl Engine {
 fn outcome_of(reason: Reason, took: crate::time::Duration) -> Outcome {
     match reason {
         Reason::ResponseTimeout
+        | Reason::ResponseStreamTimeout
         | Reason::RequestTimeout
         | Reason::IdleTimeout
         | Reason::UpstreamClosed

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use slab::Slab;
 
 use super::contract::ConnId;
+use super::policy::Policy;
 use crate::buf::OutQueue;
 use crate::http::Version;
 use crate::http1::Framing;
@@ -67,6 +68,8 @@ pub(crate) struct Exchange {
     pub(crate) progress: Progress,
     /// What an HTTP/1 client that asked for another protocol is told when it gets that over HTTP/2.
     pub(crate) switch: Option<Box<Switch>>,
+    /// What a route says about it.
+    pub(crate) policy: Option<Box<Policy>>,
 }
 
 /// See [`Exchange::switch`].
@@ -216,6 +219,7 @@ impl Exchanges {
             traits,
             progress: Progress::default(),
             switch: None,
+            policy: None,
         });
         ExchangeId { index: index as u32, generation }
     }

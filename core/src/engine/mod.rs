@@ -18,6 +18,7 @@ mod inputs;
 mod invariants;
 mod mesh;
 mod multiplex;
+mod policy;
 mod pool;
 mod relay;
 mod reload;
@@ -43,6 +44,7 @@ use crate::buf::Spare;
 use crate::config::{Config, Listener};
 use crate::http::Scratch;
 use crate::http2;
+use crate::policy::filter::Edited;
 use crate::rng::{Rng, Seed};
 use crate::stats::DirectionStats;
 use crate::time::Time;
@@ -84,6 +86,8 @@ pub struct Engine {
     scratch: Scratch,
     /// The same, of one that came on a stream.
     http2_scratch: http2::Scratch,
+    /// Room for a head that a route changes.
+    edited: Edited,
     /// What HTTP/2 connections are told.
     http2: Arc<http2::Config>,
     /// The authority that is being looked up.
@@ -148,6 +152,7 @@ impl Engine {
             spare: Spare::default(),
             scratch: Scratch::default(),
             http2_scratch: http2::Scratch::default(),
+            edited: Edited::default(),
             http2: Arc::default(),
             authority: String::new(),
             directions: Default::default(),

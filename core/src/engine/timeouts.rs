@@ -127,14 +127,28 @@ impl Engine {
         let progress = &exchange.progress;
         let awaits_head = progress.request_done && !progress.response_started;
         let headers = times.response_headers.filter(|_| awaits_head);
+        let headers = after(exchange.sent, headers, Reason::ResponseTimeout);
+        let (request, response, idle) = match &exchange.policy {
+            None => (times.request, headers, times.idle),
+            Some(policy) => {
+                let own = &policy.route.timeouts;
+                let all = own.response.filter(|_| progress.request_done);
+                let all = after(exchange.sent, all, Reason::ResponseStreamTimeout);
+                (
+                    own.request.or(times.request),
+                    if all.0 < headers.0 { all } else { headers },
+                    own.idle.or(times.idle),
+                )
+            }
+        };
         [
             after(
                 if canary!(MovingDeadline) { exchange.last } else { exchange.started },
-                times.request,
+                request,
                 Reason::RequestTimeout,
             ),
-            after(exchange.sent, headers, Reason::ResponseTimeout),
-            after(exchange.last, times.idle, Reason::IdleTimeout),
+            response,
+            after(exchange.last, idle, Reason::IdleTimeout),
             (exchange.deadline, Reason::GrpcTimeout),
         ]
     }

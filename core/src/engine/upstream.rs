@@ -1,5 +1,7 @@
 //! The endpoint's side: responses, and what becomes of a connection that breaks.
 
+use alloc::sync::Arc;
+
 use bytes::Buf;
 
 use super::Engine;
@@ -17,6 +19,7 @@ use crate::http1::{
     self, BodyDecoder, ConnectionOption, Framing, HeadScanner, Response, ResponseRewrite,
     ResponseTo,
 };
+use crate::policy::HeaderChanges;
 use crate::time::Duration;
 
 impl Engine {
@@ -154,9 +157,45 @@ impl Engine {
         }
     }
 
-    /// Passes the head of a response on to the client, whichever version either side speaks. `end`:
-    /// nothing follows it.
+    /// Passes the head of a response on to the client, as its route changes it. `end`: nothing
+    /// follows it.
     pub(super) fn pass_response(
+        &mut self,
+        id: ExchangeId,
+        response: &Response<'_>,
+        end: bool,
+    ) -> Result<ResponseKind, Reason> {
+        let Some(exchange) = self.exchanges.get(id) else { return Err(Reason::ClientGone) };
+        match &exchange.policy {
+            Some(policy) => {
+                let route = Arc::clone(&policy.route);
+                self.pass_changed(id, response, end, &route.changes.response)
+            }
+            None => self.pass_head(id, response, end),
+        }
+    }
+
+    fn pass_changed(
+        &mut self,
+        id: ExchangeId,
+        response: &Response<'_>,
+        end: bool,
+        changes: &HeaderChanges,
+    ) -> Result<ResponseKind, Reason> {
+        if changes.is_empty() || response.head.status < 200 {
+            return self.pass_head(id, response, end);
+        }
+        let mut edited = core::mem::take(&mut self.edited);
+        let mut response = *response;
+        response.head.fields = edited.apply(response.head.fields, changes);
+        let passed = self.pass_head(id, &response, end);
+        self.edited = edited;
+        passed
+    }
+
+    /// Passes a head on, whichever version either side speaks.
+    #[inline]
+    fn pass_head(
         &mut self,
         id: ExchangeId,
         response: &Response<'_>,

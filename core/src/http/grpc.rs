@@ -4,7 +4,6 @@ use bytes::BytesMut;
 
 use super::Fields;
 use super::grammar::number;
-use crate::error::Reason;
 use crate::time::Duration;
 
 /// `grpc-message` is percent-encoded: everything but visible ASCII, space and no `%`.
@@ -39,9 +38,9 @@ pub(crate) fn timeout(fields: Fields<'_>) -> Option<Duration> {
     })
 }
 
-/// gRPC's status for an error of ours, as linkerd2-proxy maps them.
-pub(crate) fn code(reason: Reason) -> u8 {
-    match reason.status() {
+/// gRPC's status for an answer of ours with this status, as linkerd2-proxy maps them.
+pub(crate) fn code(status: u16) -> u8 {
+    match status {
         403 => 7,
         404 => 5,
         408 | 504 => 4,

@@ -3,6 +3,7 @@
 //! Nothing here owns bytes. A head is parsed where it was received and encoded into the output of
 //! the other side in the same call, so everything borrows from the receive buffer.
 
+mod answer;
 pub mod authority;
 pub(crate) mod facts;
 mod field;
@@ -17,6 +18,7 @@ pub mod status;
 mod tests;
 pub(crate) mod websocket;
 
+pub use answer::Answer;
 pub(crate) use field::Fate;
 pub use field::{Field, Fields, Iter, Known, Scratch, Span};
 pub use head::{RequestHead, ResponseHead, Version};

@@ -9,7 +9,8 @@ use crate::error::Reason;
 use crate::http::facts::is_upgrade;
 use crate::http::grammar::{Decimal, list};
 use crate::http::{
-    Fate, Fields, Framing, Known, Request, Response, Span, TargetForm, Version, grpc, status,
+    Answer, Fate, Fields, Framing, Known, Request, Response, Span, TargetForm, Version, grpc,
+    status,
 };
 
 /// What changes in a request on its way.
@@ -197,26 +198,42 @@ pub fn encode_response(out: &mut BytesMut, response: &Response<'_>, rewrite: &Re
 
 /// Writes a whole response of ours: no body, and `reason` in `l5d-proxy-error`.
 pub fn encode_error(out: &mut BytesMut, reason: Reason, answer: ErrorAnswer) {
+    let connection = match answer {
+        ErrorAnswer { close: true, .. } => ConnectionOption::Close,
+        ErrorAnswer { keep_alive_10: true, .. } => ConnectionOption::KeepAlive,
+        _ => ConnectionOption::Nothing,
+    };
+    encode_answer(out, &Answer::of(reason, answer.grpc), connection);
+}
+
+/// Writes a whole response of ours, which has no body.
+pub fn encode_answer(out: &mut BytesMut, answer: &Answer<'_>, connection: ConnectionOption) {
     out.reserve(256);
-    if answer.grpc {
+    if let Some(status) = answer.grpc {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n");
-        let status = Decimal::new(u64::from(grpc::code(reason)));
-        put_field(out, b"grpc-status", status.as_bytes());
-        out.extend_from_slice(b"grpc-message: ");
-        grpc::put_message(out, reason.message());
-        out.extend_from_slice(b"\r\n");
+        put_field(out, b"grpc-status", Decimal::new(u64::from(status)).as_bytes());
+        if !answer.message.is_empty() {
+            out.extend_from_slice(b"grpc-message: ");
+            grpc::put_message(out, answer.message);
+            out.extend_from_slice(b"\r\n");
+        }
     } else {
         out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(Decimal::new(u64::from(reason.status())).as_bytes());
+        out.extend_from_slice(Decimal::new(u64::from(answer.status)).as_bytes());
         out.extend_from_slice(b" ");
-        out.extend_from_slice(status::phrase(reason.status()).as_bytes());
+        out.extend_from_slice(status::phrase(answer.status).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    put_field(out, b"l5d-proxy-error", reason.message().as_bytes());
-    if answer.close {
-        out.extend_from_slice(b"connection: close\r\n");
-    } else if answer.keep_alive_10 {
-        out.extend_from_slice(b"connection: keep-alive\r\n");
+    if !answer.message.is_empty() {
+        put_field(out, b"l5d-proxy-error", answer.message.as_bytes());
+    }
+    if let Some((name, value)) = answer.extra {
+        put_field(out, name.as_bytes(), value.as_bytes());
+    }
+    match connection {
+        ConnectionOption::Close => out.extend_from_slice(b"connection: close\r\n"),
+        ConnectionOption::KeepAlive => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        ConnectionOption::Nothing | ConnectionOption::Upgrade => {}
     }
     out.extend_from_slice(b"content-length: 0\r\n\r\n");
 }

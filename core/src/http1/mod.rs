@@ -38,8 +38,8 @@ mod trailer;
 pub use body::{Body, BodyDecoder, Truncated};
 pub(crate) use classify::{field_line, lines};
 pub use encode::{
-    ConnectionOption, ErrorAnswer, RequestRewrite, ResponseRewrite, encode_chunk_end,
-    encode_chunk_start, encode_error, encode_request, encode_response,
+    ConnectionOption, ErrorAnswer, RequestRewrite, ResponseRewrite, encode_answer,
+    encode_chunk_end, encode_chunk_start, encode_error, encode_request, encode_response,
 };
 pub(crate) use encode::{encode_client_id, encode_switch, encode_websocket_key};
 pub use request::{parse_request, receive_request};

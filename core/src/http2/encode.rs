@@ -6,7 +6,7 @@ use crate::error::Reason;
 use crate::hpack::Encoder;
 use crate::http::grammar::{Decimal, list, trim};
 use crate::http::{
-    Fate, Fields, Framing, Known, Request, Response, TargetForm, Version, grpc, hop,
+    Answer, Fate, Fields, Framing, Known, Request, Response, TargetForm, Version, grpc, hop,
 };
 use crate::http1::{field_line, lines};
 
@@ -103,21 +103,28 @@ pub(crate) fn response(hpack: &mut Encoder, out: &mut BytesMut, response: &Respo
 }
 
 /// Writes the block of a response of ours. It has no body.
-pub(crate) fn error(hpack: &mut Encoder, out: &mut BytesMut, reason: Reason, is_grpc: bool) {
+pub(crate) fn answer(hpack: &mut Encoder, out: &mut BytesMut, answer: &Answer<'_>) {
     hpack.begin(out);
-    if is_grpc {
+    if let Some(status) = answer.grpc {
         hpack.status(out, 200);
         hpack.field(out, b"content-type", b"application/grpc", false);
-        let code = Decimal::new(u64::from(grpc::code(reason)));
+        let code = Decimal::new(u64::from(status));
         hpack.field(out, b"grpc-status", code.as_bytes(), false);
-        let mut message = BytesMut::new();
-        grpc::put_message(&mut message, reason.message());
-        hpack.field(out, b"grpc-message", &message, false);
+        if !answer.message.is_empty() {
+            let mut message = BytesMut::new();
+            grpc::put_message(&mut message, answer.message);
+            hpack.field(out, b"grpc-message", &message, false);
+        }
     } else {
-        hpack.status(out, reason.status());
+        hpack.status(out, answer.status);
         hpack.field(out, b"content-length", b"0", false);
     }
-    hpack.field(out, b"l5d-proxy-error", reason.message().as_bytes(), false);
+    if !answer.message.is_empty() {
+        hpack.field(out, b"l5d-proxy-error", answer.message.as_bytes(), false);
+    }
+    if let Some((name, value)) = answer.extra {
+        hpack.field(out, name.as_bytes(), value.as_bytes(), false);
+    }
 }
 
 /// Writes the block of trailers, which are a section that [`check_trailers`] let pass.

@@ -9,6 +9,7 @@ use selvedge_core::config::{
     Timeouts,
 };
 use selvedge_core::limits::Limits;
+use selvedge_core::policy::RouteTable;
 use selvedge_core::tls::Nameless;
 
 use crate::choose::{Choose, pick};
@@ -112,6 +113,7 @@ impl Mesh {
             opaque_ports: vec![3306],
             nameless_tls: Nameless::default(),
             services: Vec::new(),
+            routes: RouteTable::default(),
             limits: if faults { limits(choose) } else { Limits::default() },
             timeouts: if faults { timeouts(choose) } else { Timeouts::default() },
         };

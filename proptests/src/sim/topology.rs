@@ -7,6 +7,7 @@ use selvedge_core::config::{
     Config, Endpoint, Listener, ListenerKind, Protocol, Service, ServiceTimeouts, Target, Timeouts,
 };
 use selvedge_core::limits::Limits;
+use selvedge_core::policy::RouteTable;
 use selvedge_core::tls::Nameless;
 
 use super::host::client::{Place, Speaks};
@@ -99,6 +100,7 @@ impl Topology {
             opaque_ports: vec![TCP],
             nameless_tls: Nameless::default(),
             services,
+            routes: RouteTable::default(),
             limits: limits.clone(),
             timeouts: timeouts.clone(),
         };

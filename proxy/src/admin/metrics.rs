@@ -15,7 +15,8 @@ use selvedge_core::engine::Direction;
 use selvedge_core::error::Reason;
 use selvedge_core::http2::Violation;
 use selvedge_core::stats::{
-    DirectionStats, EndpointSnapshot, Gauges, HelloStats, RequestStats, ServiceSnapshot, TcpStats,
+    Decision, DirectionStats, EndpointSnapshot, Gauges, HelloStats, RequestStats, ServiceSnapshot,
+    TcpStats,
 };
 use selvedge_core::tls::{Failure, Malformed};
 
@@ -130,6 +131,18 @@ impl Page {
             "request_replays",
             "Requests sent again because a pooled connection turned out to be dead.",
             self.services().map(|(labels, s)| (labels, s.stats.replays)),
+        )?;
+        // Only what was ever decided: most services have no policy.
+        families.counters(
+            "policy_decisions",
+            "What policy decided about requests for a service.",
+            self.services().flat_map(|([direction, service], s)| {
+                let taken = Decision::ALL.iter().map(move |&decision| {
+                    let labels = [direction, service, ("decision", decision.label())];
+                    (labels, s.stats.decisions.get(decision))
+                });
+                taken.filter(|&(_, count)| count > 0)
+            }),
         )
     }
 

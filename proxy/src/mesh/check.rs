@@ -20,6 +20,8 @@ pub(super) struct Sites {
     forwards: Vec<(Site, SocketAddr)>,
     targets: Vec<(Site, Target)>,
     names: Vec<(Site, Arc<str>)>,
+    /// Services that something refers to.
+    uses: Vec<(Site, Arc<str>)>,
     inbound: Vec<(Site, u16)>,
     /// What makes no sense without an identity.
     meshed: Vec<Site>,
@@ -68,6 +70,10 @@ impl Sites {
         self.has_identity = true;
     }
 
+    pub(super) fn use_of(&mut self, site: Site, name: &Arc<str>) {
+        self.uses.push((site, name.clone()));
+    }
+
     /// Complains about what does not go together.
     pub(super) fn check(self, reader: &mut Reader<'_>) {
         let mut names: BTreeMap<&str, &Site> = BTreeMap::new();
@@ -91,6 +97,12 @@ impl Sites {
             for site in &self.meshed {
                 reader
                     .refuse(site, "expected an [identity] section: only who is somebody can tell");
+            }
+        }
+        for (site, name) in &self.uses {
+            if !names.contains_key(&**name) {
+                let expected = format!("expected a service of this file, and no service is {name}");
+                reader.refuse(site, &expected);
             }
         }
         // A forward is known by its address: even with port 0 it needs one of its own.

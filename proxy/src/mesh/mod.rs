@@ -8,6 +8,7 @@ mod check;
 mod identity;
 mod read;
 mod reload;
+mod route;
 mod value;
 
 #[cfg(test)]
@@ -145,6 +146,9 @@ fn read_mesh(reader: &mut Reader<'_>, mut root: Table<'_>, sites: &mut check::Si
         let service = read_service(reader, table, sites);
         mesh.config.services.push(service);
     }
+    let routes = read_tables(reader, &mut root, "route");
+    let routes = routes.into_iter().map(|table| route::read(reader, table, sites));
+    mesh.config.routes = routes.collect::<Vec<_>>().into();
     for table in read_tables(reader, &mut root, "tcp") {
         let (listener, service) = read_forward(reader, table, sites);
         mesh.config.listeners.push(listener);

@@ -202,6 +202,27 @@ impl<'a> Table<'a> {
         item
     }
 
+    /// The table of a key, if the file gives it.
+    pub(super) fn table(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+    ) -> Option<Table<'a>> {
+        let item = self.get(reader, key)?;
+        item.table(reader, &format!("expected a table: {key} = {{ … }}"))
+    }
+
+    /// Every key with its value: of a table whose keys are the user's.
+    pub(super) fn each(self, reader: &Reader<'_>) -> Vec<(String, Item<'a>)> {
+        let item = |(key, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
+            let key: &std::borrow::Cow<'_, str> = key.get_ref();
+            // A key may be anything, and a complaint is one line.
+            let path = self.path_of(&key.escape_default().to_string());
+            (key.to_string(), Item::new(reader, path, value))
+        };
+        self.entries.iter().map(item).collect()
+    }
+
     /// Puts the value of a key into `slot`, if the file gives it.
     pub(super) fn set<T>(
         &mut self,

@@ -1,5 +1,6 @@
 mod bad;
 mod reload;
+mod route;
 
 use std::time::Duration;
 
@@ -52,10 +53,12 @@ fn the_reference_names_every_key() {
         ("[identity]", "identity.x"),
         ("[[inbound]]", "inbound[0].x"),
         ("[[service]]", "service[0].x"),
+        ("[[route]]", "route[0].x"),
         ("[[tcp]]", "tcp[0].x"),
     ] {
-        let (_, section) = REFERENCE.split_once(&format!("\n{header}")).unwrap();
-        let section = section.split("\n[").next().unwrap();
+        let start = format!("\n{header}");
+        let sections = REFERENCE.split(&start).skip(1);
+        let section: String = sections.map(|text| text.split("\n[").next().unwrap()).collect();
         let problems = bad(&format!("{header}\nx = 1\n"));
         let unknown = problems
             .iter()

@@ -254,6 +254,16 @@ fn normalize_authority(text: &str) -> Option<Arc<str>> {
     (plausible && parse_port(port).is_some()).then(|| name.into())
 }
 
+/// Is this `host` or `host:port` that somebody may mean?
+pub(super) fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let plausible = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok() || is_name(host);
+    plausible && port.is_none_or(|port| parse_port(port).is_some())
+}
+
 /// A port, or a range of ports `"a-b"`, both ends included.
 pub(super) fn ports(value: &DeValue<'_>) -> Read<std::ops::RangeInclusive<u16>> {
     let expected = || r#"expected a port from 1 to 65535, or a range like "3000-3010""#.to_owned();

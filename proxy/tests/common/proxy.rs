@@ -25,6 +25,8 @@ pub(crate) struct Mesh {
     pub(crate) timeouts: Vec<String>,
     /// Authority, endpoints, more lines.
     pub(crate) services: Vec<(String, Vec<SocketAddr>, String)>,
+    /// The lines of each `[[route]]`.
+    pub(crate) routes: Vec<String>,
     /// Listener, targets.
     pub(crate) forwards: Vec<(SocketAddr, Vec<SocketAddr>)>,
     /// Whole sections: `[identity]` and `[[inbound]]`, or services with endpoints of their own kind.
@@ -43,6 +45,7 @@ impl Mesh {
             limits: Vec::new(),
             timeouts: Vec::new(),
             services: Vec::new(),
+            routes: Vec::new(),
             forwards: Vec::new(),
             sections: Vec::new(),
             wrapper: Vec::new(),
@@ -58,6 +61,11 @@ impl Mesh {
     pub(crate) fn speaks(mut self, protocol: &str) -> Self {
         let (.., lines) = self.services.last_mut().expect("a service");
         let _ = writeln!(lines, "protocol = \"{protocol}\"");
+        self
+    }
+
+    pub(crate) fn route(mut self, lines: &str) -> Self {
+        self.routes.push(lines.into());
         self
     }
 
@@ -109,6 +117,9 @@ impl Mesh {
                 text,
                 "[[service]]\nauthority = \"{authority}\"\nendpoints = {endpoints}\n{lines}\n"
             );
+        }
+        for lines in &self.routes {
+            let _ = write!(text, "[[route]]\n{lines}\n");
         }
         for (listen, to) in &self.forwards {
             let to = quoted(to);

@@ -23,6 +23,7 @@ mod hyper;
 mod hyper_versions;
 mod mtls;
 mod nghttp;
+mod policy;
 mod redirect;
 mod reload;
 mod smol;

@@ -5,9 +5,10 @@ use crate::engine::Engine;
 use crate::engine::conn::{State, Unread};
 use crate::engine::contract::{ConnId, Direction};
 use crate::engine::exchange::{Exchange, Kind, Speaks, Traits};
+use crate::engine::policy::Selected;
 use crate::engine::relay::Side;
 use crate::error::Reason;
-use crate::http::{Fate, Framing, Request, Version, grpc};
+use crate::http::{Answer, Fate, Framing, Request, Version, grpc};
 use crate::http2::{ErrorCode, StreamKey};
 
 impl Engine {
@@ -22,18 +23,17 @@ impl Engine {
         let Some(conn) = self.conns.get(index) else { return };
         let (direction, redirected) = (conn.direction, conn.original_dst.is_some());
         self.direction(direction).requests += 1;
-        let Some(down) = self.conns.id(index) else { return };
         let to_us = request.is_connect && !redirected;
         // Apps do not mark what they send: only another proxy's mark means anything.
         let origin = request.origin.filter(|_| direction == Direction::Inbound && !to_us);
-        let service = if to_us {
-            self.tunnel_service(index, request.authority)
+        let selected = if to_us {
+            self.tunnel_service(index, request.authority).map(Selected::from)
         } else {
             // A CONNECT that was redirected to us is meant for the proxy that it was sent to.
-            self.route(index, request.authority.filter(|_| !request.is_connect))
+            self.select(index, request, request.authority.filter(|_| !request.is_connect))
         };
-        let service = match service {
-            Ok(service) => service,
+        let selected = match selected {
+            Ok(selected) => selected,
             Err(reason) => return self.answer_stream(index, stream, reason, request.grpc),
         };
         let traits = Traits {
@@ -50,12 +50,37 @@ impl Engine {
             speaks: match origin {
                 _ if to_us => Speaks::Http1,
                 Some(_) => Speaks::Http1,
-                None => self.speaks(service, Speaks::Http2),
+                None => self.speaks(selected.service, Speaks::Http2),
             },
             marked: origin.is_some(),
             sensitive: is_sensitive(request),
             keyless: false,
         };
+        let Some(route) = selected.route() else {
+            return self.begin_stream_request(index, stream, request, selected, traits, end);
+        };
+        match self.fixed_answer(&route, request) {
+            Some(fixed) => self.answer_stream_fixed(index, stream, &fixed, request.grpc),
+            None => self.with_changes(&route, request, |engine, request| {
+                engine.begin_stream_request(index, stream, request, selected, traits, end);
+            }),
+        }
+    }
+
+    fn begin_stream_request(
+        &mut self,
+        index: u32,
+        stream: StreamKey,
+        request: &Request<'_>,
+        selected: Selected,
+        traits: Traits,
+        end: bool,
+    ) {
+        let Selected { service, policy } = selected;
+        let Some(conn) = self.conns.get(index) else { return };
+        let redirected = conn.original_dst.is_some();
+        let Some(down) = self.conns.id(index) else { return };
+        let to_us = request.is_connect && !redirected;
         let kind = if to_us { Kind::Tunnel { answer: true } } else { Kind::Http };
         let time = request.grpc.then(|| grpc::timeout(request.head.fields)).flatten();
         let id = match self.begin_exchange(kind, down, service, traits, time) {
@@ -65,6 +90,7 @@ impl Engine {
                 return self.answer_stream(index, stream, reason, request.grpc);
             }
         };
+        self.set_policy(id, policy);
         if let Some(exchange) = self.exchanges.get_mut(id) {
             exchange.down_stream = Some(stream);
         }
@@ -77,7 +103,7 @@ impl Engine {
         if end && tunnel {
             self.bridge_end(id, Side::Down);
         }
-        self.encode(id, request, redirected || origin.is_some());
+        self.encode(id, request, redirected || traits.marked);
         self.dispatch_head(id, Some(request));
     }
 
@@ -103,10 +129,20 @@ impl Engine {
         grpc: bool,
     ) {
         self.count_refusal(index, reason, None);
+        self.answer_stream_with(index, stream, &Answer::of(reason, grpc));
+    }
+
+    /// Answers a request with a response of ours.
+    pub(in crate::engine) fn answer_stream_with(
+        &mut self,
+        index: u32,
+        stream: StreamKey,
+        answer: &Answer<'_>,
+    ) {
         let now = self.now;
         let Some(down) = self.conns.id(index) else { return };
         self.with_http2(down, |connection, tx| {
-            connection.send_error(tx, stream, reason, grpc);
+            connection.send_answer(tx, stream, answer);
             connection.abandon(tx, stream, now);
         });
     }

@@ -13,6 +13,7 @@ mod http2_tunnels;
 mod limits;
 mod regressions;
 mod rig;
+mod routes;
 mod tls;
 mod tls_rig;
 mod tunnels;

@@ -15,7 +15,7 @@ use crate::buf::OutQueue;
 use crate::config::Timeouts;
 use crate::error::Reason;
 use crate::hpack::Encoder;
-use crate::http::{Request, Response};
+use crate::http::{Answer, Request, Response};
 use crate::http1::trailer_count;
 use crate::time::{Duration, Time};
 
@@ -82,10 +82,13 @@ impl Connection {
 
     /// Answers with an error of ours.
     pub fn send_error(&mut self, tx: &mut OutQueue, key: StreamKey, reason: Reason, grpc: bool) {
+        self.send_answer(tx, key, &Answer::of(reason, grpc));
+    }
+
+    /// Answers a request with a response of ours.
+    pub fn send_answer(&mut self, tx: &mut OutQueue, key: StreamKey, answer: &Answer<'_>) {
         if self.advance(key, Part::Head, true) {
-            self.headers_frame(tx, key.id, true, |hpack, out| {
-                encode::error(hpack, out, reason, grpc);
-            });
+            self.headers_frame(tx, key.id, true, |hpack, out| encode::answer(hpack, out, answer));
             self.drop_if_over(key);
         }
     }

@@ -289,11 +289,11 @@ fn the_shape_of_the_file() {
     for (file, expected) in [
         (
             "proxi = 1",
-            "1: proxi = 1: unknown key, expected one of identity, inbound, limits, proxy, service, tcp, timeouts",
+            "1: proxi = 1: unknown key, expected one of identity, inbound, limits, proxy, route, service, tcp, timeouts",
         ),
         (
             "[proxi]\na = 1",
-            "1: proxi: unknown key, expected one of identity, inbound, limits, proxy, service, tcp, timeouts",
+            "1: proxi: unknown key, expected one of identity, inbound, limits, proxy, route, service, tcp, timeouts",
         ),
         ("limits = 5", "1: limits = 5: expected a table: [limits]"),
         ("[[proxy]]", "1: proxy = [[proxy]]: expected a table: [proxy]"),

@@ -1,0 +1,205 @@
+//! What routes do to exchanges.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use super::Engine;
+use super::contract::Direction;
+use super::exchange::{ExchangeId, Traits};
+use super::mesh::Service;
+use crate::error::Reason;
+use crate::http::{Answer, Request, authority, grpc};
+use crate::http2::StreamKey;
+use crate::policy::{Failure, Fixed, Route};
+use crate::stats::Decision;
+
+/// What a route says about one exchange. It stays what it was when the exchange began, whatever is
+/// configured meanwhile.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) route: Arc<Route>,
+}
+
+/// Where a request goes, and by which route.
+pub(super) struct Selected {
+    pub(super) service: u32,
+    pub(super) policy: Option<Box<Policy>>,
+}
+
+impl From<u32> for Selected {
+    fn from(service: u32) -> Self {
+        Selected { service, policy: None }
+    }
+}
+
+impl Selected {
+    pub(super) fn route(&self) -> Option<Arc<Route>> {
+        self.policy.as_ref().map(|policy| Arc::clone(&policy.route))
+    }
+}
+
+/// What a request that goes nowhere is told.
+pub(super) enum FixedAnswer {
+    Redirect { status: u16, location: String },
+    Failure(Failure),
+}
+
+impl FixedAnswer {
+    fn answer(&self, is_grpc: bool) -> Answer<'_> {
+        match self {
+            FixedAnswer::Redirect { status, location } => Answer {
+                status: *status,
+                grpc: None,
+                message: "",
+                extra: Some(("location", location)),
+            },
+            FixedAnswer::Failure(failure) => Answer {
+                status: failure.status,
+                grpc: is_grpc.then(|| failure.grpc.unwrap_or(grpc::code(failure.status))),
+                message: &failure.message,
+                extra: None,
+            },
+        }
+    }
+}
+
+impl Engine {
+    /// The service of a request: its route's, else that of whom it asks.
+    pub(super) fn select(
+        &mut self,
+        index: u32,
+        request: &Request<'_>,
+        authority: Option<&[u8]>,
+    ) -> Result<Selected, Reason> {
+        if !self.config.routes.is_empty()
+            && let Some(route) = self.find_route(index, request, authority)
+        {
+            return self.follow(route);
+        }
+        self.route(index, authority).map(Selected::from)
+    }
+
+    fn find_route(
+        &mut self,
+        index: u32,
+        request: &Request<'_>,
+        authority: Option<&[u8]>,
+    ) -> Option<Arc<Route>> {
+        let direction = self.conns.get(index)?.direction;
+        if direction != Direction::Outbound || request.is_connect {
+            return None;
+        }
+        let name = &mut self.authority;
+        name.clear();
+        if let Some(authority) = authority {
+            authority::normalize(authority, 80, name).ok()?;
+        }
+        self.config.routes.find(name, request).map(Arc::clone)
+    }
+
+    fn follow(&mut self, route: Arc<Route>) -> Result<Selected, Reason> {
+        let parent = self.mesh.by_name.get(&route.service).copied();
+        let parent = parent.ok_or(Reason::UnknownAuthority)?;
+        let service = self.draw(&route).unwrap_or(parent);
+        Ok(Selected { service, policy: Some(Box::new(Policy { route })) })
+    }
+
+    /// Draws one of the services that a route's requests are shared out to.
+    fn draw(&mut self, route: &Route) -> Option<u32> {
+        let mesh = &self.mesh;
+        let service = |name: &str| -> Option<&Service> {
+            mesh.services.get(*mesh.by_name.get(name)? as usize)
+        };
+        let drawn = route.split.draw(&mut self.rng, |backend| {
+            service(&backend.service).is_some_and(|service| service.balancer.ready_len() > 0)
+        })?;
+        mesh.by_name.get(&drawn.service).copied()
+    }
+
+    /// What a route answers this request with, if it does not let it go on.
+    pub(super) fn fixed_answer(
+        &mut self,
+        route: &Route,
+        request: &Request<'_>,
+    ) -> Option<FixedAnswer> {
+        let (answer, decision) = match route.fixed.as_ref()? {
+            Fixed::Redirect(redirect) => {
+                let (status, location) = (redirect.status, redirect.location(request));
+                (FixedAnswer::Redirect { status, location }, Decision::Redirected)
+            }
+            Fixed::Failure(failure) => {
+                if !failure.strikes(&mut self.rng) {
+                    return None;
+                }
+                (FixedAnswer::Failure(failure.clone()), Decision::FailureInjected)
+            }
+        };
+        self.decided(&route.service, decision);
+        Some(answer)
+    }
+
+    /// Answers a request of HTTP/1.
+    pub(super) fn answer_fixed(&mut self, index: u32, fixed: &FixedAnswer, traits: &Traits) {
+        if let FixedAnswer::Failure(_) = fixed {
+            self.count_refusal(index, Reason::FailureInjected, None);
+        }
+        self.answer_unserved_with(index, &fixed.answer(traits.grpc), traits);
+    }
+
+    /// Answers a request on a stream.
+    pub(super) fn answer_stream_fixed(
+        &mut self,
+        index: u32,
+        stream: StreamKey,
+        fixed: &FixedAnswer,
+        is_grpc: bool,
+    ) {
+        if let FixedAnswer::Failure(_) = fixed {
+            self.count_refusal(index, Reason::FailureInjected, None);
+        }
+        self.answer_stream_with(index, stream, &fixed.answer(is_grpc));
+    }
+
+    /// Goes on with a request as its route changes it.
+    pub(super) fn with_changes(
+        &mut self,
+        route: &Route,
+        request: &Request<'_>,
+        go_on: impl FnOnce(&mut Self, &Request<'_>),
+    ) {
+        let changes = &route.changes.request;
+        if changes.is_empty() {
+            return go_on(self, request);
+        }
+        let mut edited = core::mem::take(&mut self.edited);
+        let mut changed = *request;
+        changed.head.fields = edited.apply(request.head.fields, changes);
+        go_on(self, &changed);
+        self.edited = edited;
+    }
+
+    /// Notes what a route says about an exchange that has just begun.
+    #[inline]
+    pub(super) fn set_policy(&mut self, id: ExchangeId, policy: Option<Box<Policy>>) {
+        if policy.is_some() {
+            self.put_policy(id, policy);
+        }
+    }
+
+    fn put_policy(&mut self, id: ExchangeId, policy: Option<Box<Policy>>) {
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.policy = policy;
+            self.rearm(id);
+        }
+    }
+
+    /// Counts what was decided about a request for a service.
+    pub(super) fn decided(&mut self, service: &str, decision: Decision) {
+        if let Some(&index) = self.mesh.by_name.get(service)
+            && let Some(service) = self.mesh.services.get_mut(index as usize)
+        {
+            service.stats.decisions.count(decision);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What is decided about a request apart from which endpoint it goes to: routes, the filters they
+//! apply, traffic splits.
+//!
+//! All of it is data that an embedder makes and checks, and decisions without I/O. `proxy/POLICY.md`
+//! lists every policy: its keys in a mesh file, defaults, behaviour, counters and tests.
+
+pub mod filter;
+pub mod pattern;
+pub mod route;
+pub mod split;
+
+pub use filter::{Changes, Failure, Fixed, HeaderChanges, NewPath, Redirect};
+pub use pattern::Pattern;
+pub use route::{
+    FieldMatch, GrpcMatch, HostMatch, Match, PathMatch, Route, RouteTable, RouteTimeouts,
+    ValueMatch,
+};
+pub use split::{Backend, Split};

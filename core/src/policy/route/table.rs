@@ -1,0 +1,306 @@
+//! All routes, compiled so that finding one does not take longer the more there are.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use super::Route;
+use super::matches::{HostMatch, PathMatch, Target};
+use crate::http::Request;
+
+/// Routes by host, and of each host by path.
+///
+/// Of those that match a request, the first by this order is taken:
+///
+/// 1. host: exact, then the longest suffix, then any; one with a port before the same without;
+/// 2. path: exact, then a pattern, then the longest prefix;
+/// 3. one that asks for a method;
+/// 4. more fields asked for;
+/// 5. more query parameters asked for;
+/// 6. given first.
+///
+/// A gRPC method is an exact path, a gRPC service a prefix.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<Arc<Route>>,
+    /// Sorted, with the index of their group.
+    exact: Vec<(Box<str>, u32)>,
+    suffixes: Vec<(Box<str>, u32)>,
+    longest_suffix: usize,
+    any: Option<u32>,
+    groups: Vec<Group>,
+}
+
+/// The routes of one host.
+#[derive(Clone, Debug, Default)]
+struct Group {
+    /// Indices of routes; the place of one here is its rank.
+    ranked: Vec<u32>,
+    /// A tree of path segments. The first is the root.
+    nodes: Vec<Node>,
+}
+
+/// A path. Its lists hold ranks, in order.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// `u32::MAX`: it is the root.
+    parent: u32,
+    /// By their next segment, sorted.
+    children: Vec<(Box<[u8]>, u32)>,
+    exact: Vec<u32>,
+    /// Patterns that match nothing but paths from here on.
+    patterns: Vec<u32>,
+    prefix: Vec<u32>,
+}
+
+impl RouteTable {
+    /// Compiles routes.
+    pub fn new(routes: Vec<Route>) -> Self {
+        let mut table = RouteTable {
+            routes: routes.into_iter().map(Arc::new).collect(),
+            ..RouteTable::default()
+        };
+        for index in 0..table.routes.len() {
+            let route = Arc::clone(&table.routes[index]);
+            if route.hosts.is_empty() {
+                table.add(&HostMatch::Exact((*route.service).into()), index as u32);
+            }
+            for host in &route.hosts {
+                table.add(host, index as u32);
+            }
+        }
+        for group in &mut table.groups {
+            group.build(&table.routes);
+        }
+        table
+    }
+
+    /// All of them, as they were given.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// The route of a request. `authority`: whom it asks, as
+    /// [`authority::normalize`](crate::http::authority::normalize) writes it; empty if it asks
+    /// nobody.
+    pub fn find(&self, authority: &str, request: &Request<'_>) -> Option<&Arc<Route>> {
+        let target = Target::of(request);
+        let host = authority.rfind(':').map_or(authority, |colon| &authority[..colon]);
+        let of = |list: &[(Box<str>, u32)], key: &str| {
+            let at = list.binary_search_by(|(name, _)| (**name).cmp(key)).ok()?;
+            self.groups[list[at].1 as usize].find(&self.routes, request, &target)
+        };
+        let exact = || of(&self.exact, authority).or_else(|| of(&self.exact, host));
+        let suffix = || {
+            let dots = memchr::memchr_iter(b'.', host.as_bytes());
+            // A label has to precede it.
+            dots.filter(|&dot| dot > 0 && host.len() - dot <= self.longest_suffix).find_map(|dot| {
+                of(&self.suffixes, &authority[dot..]).or_else(|| of(&self.suffixes, &host[dot..]))
+            })
+        };
+        let any = || self.groups[self.any? as usize].find(&self.routes, request, &target);
+        exact().or_else(suffix).or_else(any).map(|route| &self.routes[route as usize])
+    }
+
+    fn add(&mut self, host: &HostMatch, route: u32) {
+        let groups = &mut self.groups;
+        let mut group = || {
+            groups.push(Group::default());
+            groups.len() as u32 - 1
+        };
+        let mut named = |list: &mut Vec<(Box<str>, u32)>, name: &str| {
+            let at = list.binary_search_by(|(other, _)| (**other).cmp(name));
+            match at {
+                Ok(at) => list[at].1,
+                Err(at) => {
+                    let index = group();
+                    list.insert(at, (name.into(), index));
+                    index
+                }
+            }
+        };
+        let index = match host {
+            HostMatch::Exact(name) => named(&mut self.exact, name),
+            HostMatch::Suffix(name) => {
+                self.longest_suffix = self.longest_suffix.max(name.len());
+                named(&mut self.suffixes, name)
+            }
+            HostMatch::Any => *self.any.get_or_insert_with(group),
+        };
+        let ranked = &mut self.groups[index as usize].ranked;
+        if ranked.last() != Some(&route) {
+            ranked.push(route);
+        }
+    }
+}
+
+/// They say the same; what they were compiled to follows from that.
+impl PartialEq for RouteTable {
+    fn eq(&self, other: &Self) -> bool {
+        self.routes == other.routes
+    }
+}
+
+impl From<Vec<Route>> for RouteTable {
+    fn from(routes: Vec<Route>) -> Self {
+        RouteTable::new(routes)
+    }
+}
+
+/// Where in the tree a route hangs.
+enum Place<'a> {
+    Exact(&'a [u8]),
+    /// Its patterns begin with this.
+    Pattern(&'a [u8]),
+    Prefix(&'a [u8]),
+}
+
+impl Route {
+    /// Calls `with` with the place of this route: a gRPC one makes its path on the way.
+    fn place<R>(&self, with: impl FnOnce(Place<'_>) -> R) -> R {
+        if let Some(grpc) = &self.matches.grpc {
+            return match (&grpc.service, &grpc.method) {
+                (Some(service), Some(method)) => {
+                    with(Place::Exact(alloc::format!("/{service}/{method}").as_bytes()))
+                }
+                (Some(service), None) => {
+                    with(Place::Prefix(alloc::format!("/{service}").as_bytes()))
+                }
+                (None, _) => with(Place::Prefix(b"/")),
+            };
+        }
+        match &self.matches.path {
+            PathMatch::Any => with(Place::Prefix(b"")),
+            PathMatch::Exact(path) => with(Place::Exact(path.as_bytes())),
+            PathMatch::Prefix(path) => with(Place::Prefix(path.as_bytes())),
+            PathMatch::Regex(pattern) => with(Place::Pattern(pattern.prefix())),
+        }
+    }
+
+    /// What comes first of two that match the same request.
+    fn order(&self) -> impl Ord + use<> {
+        let matches = &self.matches;
+        let path = self.place(|place| match place {
+            Place::Exact(_) => (0, Reverse(0)),
+            Place::Pattern(_) => (1, Reverse(0)),
+            Place::Prefix(path) => (2, Reverse(path.strip_suffix(b"/").unwrap_or(path).len())),
+        });
+        // A method of any service asks for more than nothing.
+        let method = matches.grpc.as_ref().is_some_and(|grpc| grpc.method.is_some());
+        (
+            path,
+            matches.methods.is_empty() && !method,
+            Reverse(matches.headers.len()),
+            Reverse(matches.query.len()),
+        )
+    }
+}
+
+impl Group {
+    fn build(&mut self, routes: &[Arc<Route>]) {
+        // It is stable: ties go to the first.
+        self.ranked.sort_by_cached_key(|&route| routes[route as usize].order());
+        self.nodes.push(Node { parent: u32::MAX, ..Node::default() });
+        for rank in 0..self.ranked.len() {
+            let route = &routes[self.ranked[rank] as usize];
+            route.place(|place| {
+                let rank = rank as u32;
+                match place {
+                    Place::Exact(path) => self.node(path).exact.push(rank),
+                    Place::Pattern(prefix) => {
+                        // The last segment may go on.
+                        let end = memchr::memrchr(b'/', prefix).unwrap_or(0);
+                        self.node(&prefix[..end]).patterns.push(rank);
+                    }
+                    Place::Prefix(path) => {
+                        let path = path.strip_suffix(b"/").unwrap_or(path);
+                        self.node(path).prefix.push(rank);
+                    }
+                }
+            });
+        }
+    }
+
+    /// The node of a path, made if need be.
+    fn node(&mut self, path: &[u8]) -> &mut Node {
+        let mut node = 0;
+        for segment in segments(path) {
+            let child = self.nodes[node].child(segment);
+            node = match child {
+                Ok(at) => self.nodes[node].children[at].1 as usize,
+                Err(at) => {
+                    let index = self.nodes.len();
+                    self.nodes[node].children.insert(at, (segment.into(), index as u32));
+                    self.nodes.push(Node { parent: node as u32, ..Node::default() });
+                    index
+                }
+            };
+        }
+        &mut self.nodes[node]
+    }
+
+    /// The first route that matches.
+    fn find(
+        &self,
+        routes: &[Arc<Route>],
+        request: &Request<'_>,
+        target: &Target<'_>,
+    ) -> Option<u32> {
+        let route = |rank: u32| &routes[self.ranked[rank as usize] as usize];
+        let accepts = |rank: &u32| route(*rank).matches.accepts(request, target);
+        let (deepest, whole) = self.descend(target.path);
+        let exact = || deepest.exact.iter().copied().filter(|_| whole).find(accepts);
+        let pattern = || {
+            let all = self.ancestors(deepest).flat_map(|node| &node.patterns);
+            let matching = all.copied().filter(|&rank| match &route(rank).matches.path {
+                PathMatch::Regex(pattern) => accepts(&rank) && pattern.is_match(target.path),
+                _ => false,
+            });
+            matching.min()
+        };
+        let below = |rank: &u32| {
+            let any = matches!(route(*rank).matches.path, PathMatch::Any);
+            (any || target.path.first() == Some(&b'/')) && accepts(rank)
+        };
+        let prefix =
+            || self.ancestors(deepest).find_map(|node| node.prefix.iter().copied().find(below));
+        let rank = exact().or_else(pattern).or_else(prefix)?;
+        Some(self.ranked[rank as usize])
+    }
+
+    /// How far the tree knows this path; whether that is all of it.
+    fn descend(&self, path: &[u8]) -> (&Node, bool) {
+        let mut node = &self.nodes[0];
+        for segment in segments(path) {
+            match node.child(segment) {
+                Ok(at) => node = &self.nodes[node.children[at].1 as usize],
+                Err(_) => return (node, false),
+            }
+        }
+        (node, path.first() == Some(&b'/'))
+    }
+
+    /// A node and all above it.
+    fn ancestors<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Node> {
+        core::iter::successors(Some(node), |node| self.nodes.get(node.parent as usize))
+    }
+}
+
+impl Node {
+    /// Where the child of that segment is, or would be.
+    fn child(&self, segment: &[u8]) -> Result<usize, usize> {
+        self.children.binary_search_by(|(name, _)| (**name).cmp(segment))
+    }
+}
+
+/// The segments of a path that begins with a slash; none of any other.
+fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let below = path.strip_prefix(b"/");
+    below.into_iter().flat_map(|below| below.split(|&byte| byte == b'/'))
+}

@@ -1,0 +1,156 @@
+//! Routes in mesh files.
+
+use selvedge_core::policy::{
+    Backend, Fixed, HostMatch, NewPath, PathMatch, Route, Split, ValueMatch,
+};
+
+use super::{bad, good};
+
+const SERVICES: &str = r#"
+[[service]]
+authority = "web.example"
+endpoints = ["10.0.0.1:80"]
+[[service]]
+authority = "canary.example"
+endpoints = ["10.0.0.2:80"]
+"#;
+
+fn route(lines: &str) -> Route {
+    let mesh = good(&format!("[[route]]\nservice = \"web.example\"\n{lines}\n{SERVICES}"));
+    let route = mesh.config.routes.iter().next().expect("a route");
+    (**route).clone()
+}
+
+#[test]
+fn every_key_means_something() {
+    let plain = route("");
+    assert_eq!(plain, Route { service: "web.example:80".into(), ..Route::default() });
+    let hosts = route(r#"hosts = ["Web.Example", "*.example:8080", "*", "[::1]:80", "10.0.0.1"]"#);
+    let exact = |name: &str| HostMatch::Exact(name.into());
+    let suffix = HostMatch::Suffix(".example:8080".into());
+    let all = [exact("web.example"), suffix, HostMatch::Any, exact("[::1]:80"), exact("10.0.0.1")];
+    assert_eq!(hosts.hosts, all);
+    let path = |lines: &str| route(&format!("match = {{ {lines} }}")).matches.path;
+    assert_eq!(path(r#"path = "/a""#), PathMatch::Exact("/a".into()));
+    assert_eq!(path(r#"path_prefix = "/a""#), PathMatch::Prefix("/a".into()));
+    assert!(matches!(path(r#"path_regex = "/a[0-9]+""#), PathMatch::Regex(_)));
+    let fields = route(
+        r#"match.headers = { X-Tier = "gold", x-a = { present = true }, x-b = { regex = "[0-9]" } }
+        match.query = { "a b" = "" }
+        match.method = ["GET", "QUERY"]
+        match.grpc = { service = "a.B", method = "Get" }"#,
+    )
+    .matches;
+    let names: Vec<&str> = fields.headers.iter().map(|field| &*field.name).collect();
+    assert_eq!(names, ["x-tier", "x-a", "x-b"]);
+    assert_eq!(fields.headers[0].value, ValueMatch::Exact("gold".into()));
+    assert_eq!((&*fields.query[0].name, fields.methods.len()), ("a b", 2));
+    let grpc = fields.grpc.expect("gRPC");
+    assert_eq!((grpc.service.as_deref(), grpc.method.as_deref()), (Some("a.B"), Some("Get")));
+    let changes = route(
+        r#"headers.request = { set = { X-A = "1" }, add = { x-b = "2" }, remove = ["X-C"] }
+        headers.response.remove = ["server"]"#,
+    )
+    .changes;
+    assert_eq!(changes.request.set, [("x-a".into(), "1".into())]);
+    assert_eq!(changes.request.add, [("x-b".into(), "2".into())]);
+    assert_eq!((changes.request.remove.len(), changes.response.remove.len()), (1, 1));
+    let split =
+        r#"split = [{ service = "web.example", weight = 90 }, { service = "canary.example" }]"#;
+    let backend = |service: &str, weight| Backend { service: service.into(), weight };
+    let shares = [backend("web.example:80", 90), backend("canary.example:80", 1)];
+    assert_eq!(route(split).split, Split::Weighted(shares.into()));
+    let first = r#"first_available = ["canary.example", "web.example"]"#;
+    let order = [backend("canary.example:80", 1), backend("web.example:80", 1)];
+    assert_eq!(route(first).split, Split::FirstAvailable(order.into()));
+    let times = route(r#"timeouts = { request = "2s", response = "1s", idle = 0 }"#).timeouts;
+    assert_eq!(times.response.map(|time| time.as_millis()), Some(1000));
+    let fixed = route(
+        r#"match.path_prefix = "/old/"
+        redirect = { status = 308, scheme = "https", host = "w.example", path_prefix = "/new" }"#,
+    )
+    .fixed;
+    let Some(Fixed::Redirect(redirect)) = fixed else { panic!("{fixed:?}") };
+    assert_eq!((redirect.status, redirect.path), (308, Some(NewPath::Prefix(4, "/new".into()))));
+    let fixed = route("fail = { status = 429, ratio = 0.5 }").fixed;
+    let Some(Fixed::Failure(failure)) = fixed else { panic!("{fixed:?}") };
+    assert_eq!((failure.status, failure.ratio, failure.grpc), (429, 0.5, None));
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    const HOST: &str = r#"expected a host like "web.example", "*.example:8080" or "*""#;
+    const PATH: &str = r#"expected a path as clients write it, like "/api/v1", without a query"#;
+    const VALUE: &str = r#"expected a text, { regex = "…" } or { present = true }"#;
+    const CHANGE: &str = "expected a header field that neither frames nor routes";
+    for (line, said) in [
+        (r#"hosts = ["a b"]"#, &format!(r#"hosts[0] = "a b": {HOST}"#)),
+        (r#"hosts = ["*.*.a"]"#, &format!(r#"hosts[0] = "*.*.a": {HOST}"#)),
+        (r#"hosts = ["a:0"]"#, &format!(r#"hosts[0] = "a:0": {HOST}"#)),
+        (r#"match.path = "a""#, &format!(r#"match.path = "a": {PATH}"#)),
+        (r#"match.path_prefix = "/a?b""#, &format!(r#"match.path_prefix = "/a?b": {PATH}"#)),
+        (
+            r#"match.path_regex = "/(a""#,
+            &r#"match.path_regex = "/(a": expected a regular expression, but unclosed group"#.into(),
+        ),
+        (
+            r#"match = { path = "/a", path_prefix = "/b" }"#,
+            &r#"match.path_prefix = "/b": expected either path or path_prefix"#.into(),
+        ),
+        (
+            r#"match.method = ["get"]"#,
+            &r#"match.method[0] = "get": expected a method in upper case, like "GET""#.into(),
+        ),
+        ("match.headers.x = 1", &format!("match.headers.x = 1: {VALUE}")),
+        (
+            r#"match.headers."a b" = "1""#,
+            &r#"match.headers.a b = "1": expected the name of a header field"#.into(),
+        ),
+        (r#"headers.request.set.host = "a""#, &format!(r#"headers.request.set.host = "a": {CHANGE}"#)),
+        (
+            r#"headers.request = { set = { x = "a" }, remove = ["X"] }"#,
+            &r#"headers.request.remove[0] = "X": expected every name once in set, add and remove"#
+                .into(),
+        ),
+        (
+            r#"headers.request.set.x = "a\nb""#,
+            &r#"headers.request.set.x = "a\nb": expected the value of a header field, in ASCII"#.into(),
+        ),
+        (
+            r#"split = [{ service = "no.example" }]"#,
+            &r#"split[0].service = "no.example": expected a service of this file, and no service is no.example:80"#
+                .into(),
+        ),
+        (
+            r#"split = [{ service = "web.example", weight = 0 }]"#,
+            &r#"split = [{ service = "web.example", weight = 0 }]: expected at least one service with a weight above 0"#
+                .into(),
+        ),
+        ("first_available = []", &"first_available = []: expected at least one service".into()),
+        (
+            "redirect.status = 304",
+            &"redirect.status = 304: expected 301, 302, 303, 307 or 308".into(),
+        ),
+        (
+            r#"redirect.path_prefix = "/a""#,
+            &r#"redirect.path_prefix = "/a": expected a route with match.path_prefix"#.into(),
+        ),
+        ("fail.ratio = 1.5", &"fail.ratio = 1.5: expected a number from 0 to 1".into()),
+        ("fail.ratio = nan", &"fail.ratio = nan: expected a number from 0 to 1".into()),
+        ("fail.grpc_status = 17", &"fail.grpc_status = 17: expected an integer from 1 to 16".into()),
+    ] {
+        let lines = bad(&format!("[[route]]\nservice = \"web.example\"\n{line}\n{SERVICES}"));
+        assert_eq!(lines, [format!("3: route[0].{said}")]);
+    }
+    let lines = bad(&format!("[[route]]\nservice = \"no.example\"\n{SERVICES}"));
+    assert_eq!(
+        lines,
+        [
+            r#"2: route[0].service = "no.example": expected a service of this file, and no service is no.example:80"#
+        ]
+    );
+    assert_eq!(
+        bad("[[route]]"),
+        ["1: route[0].service: missing, expected the authority of a service"]
+    );
+}

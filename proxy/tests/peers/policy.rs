@@ -1,0 +1,61 @@
+//! Policy of the mesh file, seen by curl and by grpcio.
+
+use crate::common::{App, Mesh, Need, Proxy, have};
+
+const CURL: [Need; 1] = [Need::Program("curl")];
+
+#[test]
+fn routes_choose_change_redirect_and_fail() {
+    if !have(&CURL) {
+        return;
+    }
+    let (stable, canary) = (App::start("stable"), App::start("canary"));
+    let proxy = Mesh::new()
+        .service("web.test", &[stable.addr])
+        .speaks("http1")
+        .service("canary.test", &[canary.addr])
+        .speaks("http1")
+        .route(
+            "service = \"canary.test\"\nhosts = [\"*.test\"]\nmatch.headers = { x-canary = \"1\" }",
+        )
+        .route(
+            "service = \"web.test\"\nmatch.path_prefix = \"/reflect\"\n\
+             headers.request = { set = { x-via = \"selvedge\" }, remove = [\"x-secret\"] }\n\
+             headers.response = { set = { x-by = \"selvedge\" } }",
+        )
+        .route(
+            "service = \"web.test\"\nmatch.path_prefix = \"/old\"\n\
+             redirect = { path_prefix = \"/name\" }",
+        )
+        .route("service = \"web.test\"\nmatch.path = \"/fail\"\nfail = { status = 503 }")
+        .route(
+            "service = \"web.test\"\nhosts = [\"split.test\"]\n\
+             split = [{ service = \"web.test\" }, { service = \"canary.test\" }]",
+        )
+        .start();
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let curl = |args: &[&str]| proxy.curl(&[&[version], args].concat()).ok().text();
+        assert_eq!(curl(&["http://web.test/name"]), "stable");
+        assert_eq!(curl(&["-H", "X-Canary: 1", "http://other.test/name"]), "canary");
+        let reflect = ["-i", "-H", "X-Secret: 1", "http://web.test/reflect"];
+        let seen = curl(&reflect).to_lowercase();
+        assert!(seen.contains("x-via: selvedge") && !seen.contains("x-secret"), "{seen}");
+        assert!(seen.contains("x-by: selvedge"), "{seen}");
+        let location = ["-o", "/dev/null", "-w", "%{redirect_url}", "http://web.test/old?q"];
+        assert_eq!(curl(&location), "http://web.test/name?q");
+        let status = curl(&["-o", "/dev/null", "-w", "%{http_code}", "http://web.test/fail"]);
+        assert_eq!(status, "503");
+        let name = |_| curl(&["http://split.test/name"]);
+        let canaries = (0..40).map(name).filter(|name| name == "canary").count();
+        assert!((5..=35).contains(&canaries), "{canaries} of 40");
+    }
+    for decision in ["redirected", "failure_injected"] {
+        assert_eq!(decisions(&proxy, "web.test:80", decision), 2);
+    }
+}
+
+/// How often it was decided so.
+fn decisions(proxy: &Proxy, service: &str, decision: &str) -> u64 {
+    let labels = format!("direction=\"outbound\",service=\"{service}\",decision=\"{decision}\"");
+    proxy.metric(&format!("policy_decisions_total{{{labels}}}"))
+}
