@@ -1,6 +1,7 @@
 //! HTTP/2: frames by hand, connections of the core to send them to, and a table of what has to come
 //! of it.
 
+pub mod attack;
 pub mod end;
 pub mod notation;
 pub mod oracle;

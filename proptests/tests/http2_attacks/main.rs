@@ -63,6 +63,24 @@ impl Target {
         answer
     }
 
+    /// Servers are asked for something.
+    fn ask(&mut self) {
+        if self.end.connection.role() == Role::Client {
+            self.end.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", true);
+            self.drain();
+            (self.received, self.answered) = (0, 0);
+        }
+    }
+
+    /// Answers every request that came.
+    fn answer_all(&mut self) {
+        for id in self.requests() {
+            self.end.answer(self.end.key(id), ANSWER, true);
+        }
+        self.drain();
+        self.answered = 0;
+    }
+
     fn pass(&mut self, time: Duration) {
         self.end.wait_until(self.end.now + time);
     }
@@ -77,19 +95,6 @@ impl Target {
         seen.into_iter().filter_map(id).collect()
     }
 }
-
-/// A request without a body.
-fn get(id: u32) -> Frame {
-    Frame::headers(id, true, &REQUEST)
-}
-
-/// A request whose body follows.
-fn post(id: u32) -> Frame {
-    Frame::headers(id, false, &REQUEST)
-}
-
-const REQUEST: [(&str, &str); 4] =
-    [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a.example")];
 
 /// What a server answers everything with.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\n\r\n";
