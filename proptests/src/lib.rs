@@ -14,4 +14,5 @@ pub mod sim;
 pub mod streams;
 pub mod table;
 pub mod traffic;
+pub mod translate;
 pub mod transport_header;

@@ -1,5 +1,8 @@
 //! Messages and what their heads mean, whatever version they came in.
 
+use super::facts::is_upgrade;
+use super::field::Known;
+use super::grammar::list;
 use super::head::{RequestHead, ResponseHead, Version};
 
 /// How the body of a message is delimited (RFC 9112 §6.3).
@@ -90,4 +93,15 @@ pub struct Response<'a> {
     pub grpc_status: Option<u16>,
     /// See [`Request::origin`].
     pub origin: Option<Version>,
+}
+
+impl<'a> Request<'a> {
+    /// The protocol that it would rather speak: the first of those that count as an
+    /// [`upgrade`](Request::upgrade).
+    pub(crate) fn protocol(&self) -> Option<&'a [u8]> {
+        let fields = self.head.fields;
+        let offers = fields.spans.iter().filter(|span| span.known == Known::Upgrade);
+        let mut protocols = offers.flat_map(|span| list(span.value(fields.buf)));
+        protocols.find(|protocol| is_upgrade(protocol))
+    }
 }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::error::Reason;
 use crate::hpack::Encoder;
-use crate::http::grammar::{Decimal, list, trim};
+use crate::http::grammar::{Decimal, trim};
 use crate::http::{
     Answer, Fate, Fields, Framing, Known, Request, Response, TargetForm, Version, grpc, hop,
 };
@@ -25,9 +25,7 @@ pub(crate) fn request(hpack: &mut Encoder, out: &mut BytesMut, request: &Request
         _ if request.upgrade => {
             // RFC 8441 §4.
             hpack.field(out, b":method", b"CONNECT", false);
-            let protocol = request.head.fields.get(Known::Upgrade).unwrap_or_default();
-            let first = list(protocol).next().unwrap_or_default();
-            hpack.field(out, b":protocol", first, false);
+            hpack.field(out, b":protocol", request.protocol().unwrap_or_default(), false);
         }
         b"GET" => hpack.indexed_static(out, index::METHOD_GET),
         b"POST" => hpack.indexed_static(out, index::METHOD_POST),

@@ -307,7 +307,7 @@ impl<'s> Reader<'s> {
         if extended && (!is_connect || authority.is_none()) {
             return Err(Violation::PseudoUnknown);
         }
-        if protocol.clone().is_some_and(|range| !is_token(&pseudo[range])) {
+        if protocol.clone().is_some_and(|range| !is_protocol(&pseudo[range])) {
             return Err(Violation::Method);
         }
         let target = if is_connect && !extended {
@@ -602,6 +602,12 @@ fn is_field_name(name: &[u8]) -> bool {
 fn is_field_value(value: &[u8]) -> bool {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     !blank(value.first()) && !blank(value.last()) && is_value(value)
+}
+
+/// RFC 9110 §7.8: a name, and a version perhaps.
+fn is_protocol(protocol: &[u8]) -> bool {
+    let mut parts = protocol.splitn(2, |&byte| byte == b'/');
+    parts.all(is_token)
 }
 
 /// RFC 3986 §3.1.

@@ -11,7 +11,7 @@ use crate::engine::contract::ConnId;
 use crate::engine::exchange::{ExchangeId, Speaks, Switch};
 use crate::engine::mesh::{Endpoint, Health};
 use crate::error::Reason;
-use crate::http::{Fate, Fields, Known, Request, Span, TargetForm, websocket};
+use crate::http::{Fate, Fields, Request, Span, TargetForm, websocket};
 use crate::http1;
 use crate::http2::{Connection, ErrorCode};
 use crate::limits::Limits;
@@ -381,7 +381,7 @@ impl Engine {
             request.form = TargetForm::Origin;
         }
         if request.upgrade && exchange.down_stream.is_none() {
-            let protocol = request.head.fields.get(Known::Upgrade).unwrap_or_default();
+            let protocol = request.protocol().unwrap_or_default();
             let accept = websocket::find_key(&request).map(websocket::accept);
             exchange.switch = Some(Box::new(Switch { protocol: protocol.into(), accept }));
         }

@@ -191,3 +191,21 @@ fn a_reset_without_an_end_is_a_reset() {
     assert_eq!(rig.closed(down), [CloseKind::Abort]);
     assert_eq!(rig.engine.gauges().exchanges, 0);
 }
+
+#[test]
+fn of_several_protocols_a_stream_asks_for_the_first_that_is_one() {
+    for offer in
+        ["Upgrade: h2c, x/1, y\r\n", "Upgrade: h2c\r\nUpgrade: , x/1\r\n", "Upgrade: x/1\r\n"]
+    {
+        let mut rig = Rig::with(http2_config());
+        let down = rig.client();
+        let head =
+            format!("GET / HTTP/1.1\r\nHost: h2.example\r\nConnection: upgrade\r\n{offer}\r\n");
+        rig.receive(down, head.as_bytes());
+        let mut app = endpoint(&mut rig);
+        assert!(app.head(1).contains("Upgrade: x/1\r\n"), "{}", app.head(1));
+        app.answer(&mut rig, 1, "HTTP/1.1 200 OK\r\n\r\n", false);
+        let text = rig.written(down);
+        assert!(text.starts_with("HTTP/1.1 101 ") && text.contains("Upgrade: x/1\r\n"), "{text}");
+    }
+}
