@@ -18,7 +18,9 @@ pub use hello::client_hello;
 pub use hpack::{hpack_decode, hpack_roundtrip};
 pub use mesh_file::mesh_file;
 pub use selvedge_proptests::differential::http1_differential;
+pub use selvedge_proptests::h2::fuzz::{http2_client, http2_differential, http2_server};
 pub use selvedge_proptests::route::route_match;
+pub use selvedge_proptests::translate::translate;
 pub use selvedge_proptests::transport_header::transport_header;
 
 /// No script is longer: a fuzzer must not win by being slow.

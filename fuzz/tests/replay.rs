@@ -88,3 +88,23 @@ fn client_hello() {
 fn transport_header() {
     replay("transport_header", selvedge_fuzz::transport_header);
 }
+
+#[test]
+fn http2_server() {
+    replay("http2_server", selvedge_fuzz::http2_server);
+}
+
+#[test]
+fn http2_client() {
+    replay("http2_client", selvedge_fuzz::http2_client);
+}
+
+#[test]
+fn http2_differential() {
+    replay("http2_differential", selvedge_fuzz::http2_differential);
+}
+
+#[test]
+fn translate() {
+    replay("translate", selvedge_fuzz::translate);
+}

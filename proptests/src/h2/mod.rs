@@ -3,6 +3,7 @@
 
 pub mod attack;
 pub mod end;
+pub mod fuzz;
 pub mod notation;
 pub mod oracle;
 pub mod pair;
