@@ -13,7 +13,7 @@ use http_body_util::channel::Channel;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, TRAILER};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -135,6 +135,13 @@ async fn answer(name: &str, request: Request<Incoming>) -> Response<Body> {
             let (count, pause) = (number(), Duration::from_millis(number()));
             Response::new(pieces(count, pause))
         }
+        // So many bytes, with a length.
+        "bytes" => Response::new(full("x".repeat(number() as usize))),
+        // So many messages of so many bytes, and gRPC's trailers.
+        "messages" => {
+            let count = number();
+            messages(count, number() as usize)
+        }
         // A body and a trailer field, `checksum`.
         "trailers" => with_trailers(),
         // Refuses a body without reading any of it.
@@ -196,6 +203,24 @@ fn pieces(count: u64, pause: Duration) -> Body {
         }
     });
     body.boxed()
+}
+
+fn messages(count: u64, size: usize) -> Response<Body> {
+    let (mut sender, body) = Channel::<Bytes, AnyError>::new(1);
+    tokio::spawn(async move {
+        let message = Bytes::from(vec![b'm'; size]);
+        for _ in 0..count {
+            if sender.send_data(message.clone()).await.is_err() {
+                return;
+            }
+        }
+        let status = (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
+        let _ = sender.send_trailers(HeaderMap::from_iter([status])).await;
+    });
+    let mut response = Response::new(body.boxed());
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(CONTENT_TYPE, grpc);
+    response
 }
 
 fn with_trailers() -> Response<Body> {

@@ -8,6 +8,7 @@ mod ports;
 mod program;
 mod proxy;
 mod servers;
+mod wire;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -19,6 +20,7 @@ pub(crate) use peer::Peer;
 pub(crate) use ports::free_port;
 pub(crate) use program::{Ran, curl, example, program, run, script, signal};
 pub(crate) use proxy::{Mesh, Proxy};
+pub(crate) use wire::{Sent, Wire};
 
 /// How long anything may take that is not itself limited: only a hang takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
