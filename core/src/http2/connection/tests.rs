@@ -1,5 +1,7 @@
 extern crate std;
 
+mod states;
+
 use std::string::String;
 use std::vec::Vec;
 
