@@ -270,7 +270,7 @@ impl Got {
 
 /// A head as HTTP/1 has it.
 fn head(mut line: Vec<u8>, fields: Fields<'_>) -> Vec<u8> {
-    for field in fields.iter() {
+    for field in fields {
         line.extend([field.name, b": ", field.value, b"\r\n"].concat());
     }
     line.extend(b"\r\n");

@@ -91,7 +91,7 @@ impl Wire {
 
     /// Reads what is there; false if there is nothing.
     fn fill(&mut self) -> bool {
-        let mut buffer = [0; 32 * 1024];
+        let mut buffer = [0; 16 * 1024];
         match self.stream.read(&mut buffer) {
             Ok(n @ 1..) => {
                 self.rx.extend_from_slice(&buffer[..n]);

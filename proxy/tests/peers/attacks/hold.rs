@@ -9,8 +9,11 @@ use selvedge_proptests::h2::wire::{END_STREAM, Frame};
 use super::flood::{bombs, drip, request, tiny_data, upload};
 use crate::common::{PATIENCE, Sent, Wire};
 
+/// An attack, to its end; what that was.
+type Strike = fn(SocketAddr) -> String;
+
 /// Those that are no mere repetition of frames.
-pub(super) const STRIKES: &[(&str, fn(SocketAddr) -> String)] = &[
+pub(super) const STRIKES: &[(&str, Strike)] = &[
     ("header bombs (HPACK expansion, RFC 7541 §7.3)", bombs),
     ("WINDOW_UPDATE drip (CVE-2019-9511)", drip),
     ("DATA of one octet (CVE-2019-9511)", tiny_data),

@@ -1,6 +1,5 @@
 //! Connections, state by state: what each frame means in it.
 
-use std::format;
 use std::string::ToString;
 
 use super::*;
