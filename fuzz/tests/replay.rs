@@ -50,6 +50,11 @@ fn http1_differential() {
 }
 
 #[test]
+fn tls_session() {
+    replay("tls_session", selvedge_fuzz::tls_session);
+}
+
+#[test]
 fn mesh_file() {
     replay("mesh_file", selvedge_fuzz::mesh_file);
 }

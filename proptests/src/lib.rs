@@ -13,6 +13,7 @@ pub mod script;
 pub mod sim;
 pub mod streams;
 pub mod table;
+pub mod tls;
 pub mod traffic;
 pub mod translate;
 pub mod transport_header;

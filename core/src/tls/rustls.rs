@@ -322,11 +322,14 @@ impl RustlsSession {
         }
     }
 
-    /// After a failure: the alert.
-    fn say_why(&mut self, out: &mut BytesMut) {
-        let mut nothing = BytesMut::new();
-        loop {
-            let received = &mut self.received[..];
+    /// After a failure: the alert. Nothing is asked of rustls behind it: it would go on to read what
+    /// comes behind the failure.
+    fn say_why(&mut self, error: &Error, out: &mut BytesMut) {
+        // The peer said it.
+        let mut said = matches!(error, Error::AlertReceived(_));
+        while !said {
+            let start = out.len();
+            let (received, mut nothing) = (&mut self.received[..], BytesMut::new());
             let (discard, step) = match &mut self.conn {
                 Conn::Client(conn) => {
                     advance(conn.process_tls_records(received), &mut nothing, out)
@@ -336,9 +339,7 @@ impl RustlsSession {
                 }
             };
             self.received.advance(discard);
-            if !matches!(step, Step::More) {
-                return;
-            }
+            said = !matches!(step, Step::More) || is_alert(&out[start..]);
         }
     }
 
@@ -448,7 +449,7 @@ impl Session for RustlsSession {
         }
         let driven = self.drive(plain, out);
         if let Err(error) = driven {
-            self.say_why(out);
+            self.say_why(&error, out);
             return Err(self.explain(error));
         }
         if borrowed {
@@ -567,6 +568,11 @@ impl fmt::Debug for RustlsSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RustlsSession").field("peer", &self.peer).finish_non_exhaustive()
     }
+}
+
+/// Is this record an alert, in plaintext or by its length?
+fn is_alert(record: &[u8]) -> bool {
+    matches!(record, [21, ..]) || matches!(record, [23, ..] if record.len() == 2 + RECORD_OVERHEAD)
 }
 
 fn problem(failure: Failure, detail: &dyn fmt::Display) -> Problem {

@@ -27,9 +27,10 @@ use bytes::BytesMut;
 use selvedge_core::config::{Config, Listener, ListenerId, ListenerKind};
 use selvedge_core::engine::{Accepted, CloseKind, ConnId, Engine, Event, Input, Output};
 use selvedge_core::error::{ConnectError, IoError};
+use selvedge_core::identity::Update;
 use selvedge_core::limits::Limits;
 use selvedge_core::rng::Seed;
-use selvedge_core::time::{Duration, Time};
+use selvedge_core::time::{Duration, Time, UnixTime};
 
 pub mod message;
 
@@ -131,6 +132,22 @@ impl Harness {
         self.pipes.insert(conn, Pipe::default());
         self.settle();
         conn
+    }
+
+    /// The engine gets a certificate, and is told the time that it is valid at.
+    pub fn identify(&mut self, wall: UnixTime, update: Update) {
+        self.input(Input::WallClock(wall));
+        self.input(Input::Identity(Ok(update)));
+        self.settle();
+    }
+
+    /// Takes what the engine has written to a connection since the last time.
+    ///
+    /// # Panics
+    /// If there is no such connection.
+    pub fn take(&mut self, conn: ConnId) -> Vec<u8> {
+        let pipe = self.pipes.get_mut(&conn).expect("a known connection");
+        std::mem::take(&mut pipe.received)
     }
 
     /// Connects to `addr` are refused from now on.
@@ -247,7 +264,8 @@ impl Harness {
                 }
             }
             Output::Resolve { name, .. } => panic!("tests use addresses, not {name}"),
-            Output::Certify => panic!("tests have no identity"),
+            // Whoever has an identity brings its certificate: `Harness::identify`.
+            Output::Certify => {}
             Output::Event(event) => self.events.push(event),
         }
     }
