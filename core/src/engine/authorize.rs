@@ -2,15 +2,19 @@
 
 use super::Engine;
 use super::conn::Conn;
-use super::contract::{ConnId, Direction};
+use super::contract::Direction;
+use super::exchange::ExchangeId;
 use crate::error::Reason;
 use crate::identity::Name;
 
 impl Engine {
     /// May the client of this connection reach the port that it wants? Everybody may send to others.
     pub(super) fn authorize(&self, index: u32) -> Result<(), Reason> {
+        if self.config.inbound.is_empty() {
+            return Ok(());
+        }
         let Some(conn) = self.conns.get(index) else { return Err(Reason::ClientGone) };
-        if conn.direction == Direction::Outbound || self.config.inbound.is_empty() {
+        if conn.direction == Direction::Outbound {
             return Ok(());
         }
         let port = self.inbound_port(conn);
@@ -33,7 +37,10 @@ impl Engine {
     }
 
     /// Whom the app is told that a request comes from: whoever has proven it.
-    pub(super) fn client_id(&self, down: ConnId) -> Option<Name> {
+    pub(super) fn client_id(&self, id: ExchangeId) -> Option<Name> {
+        // Nobody proves anything to nobody.
+        self.config.identity.as_ref()?;
+        let down = self.exchanges.get(id)?.down;
         let conn = self.conns.find(down).filter(|conn| conn.direction == Direction::Inbound)?;
         conn.peer_identity().cloned()
     }

@@ -280,7 +280,7 @@ impl Engine {
     /// Encodes the request as it goes to whatever endpoint will be chosen. `absolute`: a target in
     /// absolute-form stays one.
     pub(super) fn encode(&mut self, id: ExchangeId, request: &Request<'_>, absolute: bool) {
-        let client = self.exchanges.get(id).and_then(|exchange| self.client_id(exchange.down));
+        let client = self.client_id(id);
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let fallback = self.mesh.services.get(exchange.service as usize);
         let host = match (request.authority, fallback) {

@@ -59,11 +59,15 @@ impl Engine {
     /// After a connection was driven: what has to be written, closed, read again.
     fn settle(&mut self, index: u32) {
         self.flush_http2(index);
-        if self.conns.get(index).is_some_and(|conn| conn.tls.is_some()) {
-            self.seal(index);
-        }
         let Some(id) = self.conns.id(index) else { return };
-        let Some(conn) = self.conns.get_mut(index) else { return };
+        let Some(mut conn) = self.conns.get_mut(index) else { return };
+        if conn.tls.is_some() {
+            self.seal(index);
+            match self.conns.get_mut(index) {
+                Some(sealed) => conn = sealed,
+                None => return,
+            }
+        }
         if core::mem::take(&mut conn.flags.dirty) && conn.outgoing().unsent() > 0 {
             self.outputs.push_back(Output::Flush(id));
             if conn.tx.is_unsettled() {

@@ -363,7 +363,7 @@ impl Engine {
 
     fn open_stream(&mut self, id: ExchangeId, index: u32, request: &Request<'_>, end: bool) {
         let now = self.now;
-        let client = self.exchanges.get(id).and_then(|exchange| self.client_id(exchange.down));
+        let client = self.client_id(id);
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let fallback = self.mesh.services.get(exchange.service as usize);
         let name = fallback.map_or(&b""[..], |service| service.name.as_bytes());
