@@ -151,12 +151,9 @@ impl Engine {
     /// What waited for an HTTP/1 connection goes to it.
     pub(super) fn pass_pending(&mut self, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        let Some(mut pending) = exchange.pending.take() else {
-            if exchange.down_stream.is_some() && exchange.progress.request_done {
-                self.end_request_body(id, None);
-            }
-            return;
-        };
+        // An end that came while nothing took it is there, too; one that was written before is in what
+        // is sent again.
+        let Some(mut pending) = exchange.pending.take() else { return };
         let Some(conn) = exchange.up.and_then(|up| self.conns.get_mut(up.index)) else { return };
         let n = pending.queue.unsent();
         let framing = exchange.traits.framing;

@@ -93,6 +93,27 @@ fn a_refused_stream_is_sent_again_once_with_its_body_and_trailers() {
     assert!(client.on(1).reset.is_some() && app.streams() == [1]);
 }
 
+/// Found by the simulator: the last chunk was written again.
+#[test]
+fn a_request_with_an_end_is_sent_again_over_http1_with_one_end() {
+    let mut rig = Rig::with(http2_config());
+    let mut client = Peer::client(&mut rig);
+    let get = GET.replace("h2.", "h1.");
+    client.ask(&mut rig, &get, true);
+    let first = rig.connect();
+    rig.written(first);
+    rig.receive(first, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let put = POST.replace("POST", "PUT").replace("h2.", "h1.");
+    let stream = client.ask(&mut rig, &put, false);
+    client.send(&mut rig, stream, b"body", false);
+    client.trailers(&mut rig, stream, "x-sum: 7\r\n\r\n");
+    let sent = rig.written(first);
+    assert!(sent.ends_with("4\r\nbody\r\n0\r\nx-sum: 7\r\n\r\n"), "{sent}");
+    rig.eof(first);
+    let second = rig.connect();
+    assert_eq!(rig.written(second), sent);
+}
+
 #[test]
 fn a_goaway_ends_what_was_not_looked_at_and_nothing_else() {
     let mut rig = Rig::with(http2_config());
