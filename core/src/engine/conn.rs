@@ -260,6 +260,11 @@ impl Conn {
         }
     }
 
+    /// Bytes that are kept to be written, or written once more: those of its streams included.
+    pub(crate) fn kept(&self) -> usize {
+        self.tx.held() + self.http2().map_or(0, Connection::buffered)
+    }
+
     /// Everything has been written.
     pub(crate) fn is_flushed(&self) -> bool {
         self.unsent() == 0

@@ -38,6 +38,7 @@ impl Engine {
             ensure!(rx <= most, "connection {index} holds {rx} received bytes");
             // Heads of many streams may be ready at once.
             let most = limits.stream_buffer + body + heads + limits.replay_bytes;
+            let most = most + self.window_of_source(index, conn);
             let fits = tx <= most || conn.http2().is_some();
             ensure!(fits, "connection {index} holds {tx} bytes to write, and {most} are allowed");
             let sealed = conn.tls.as_ref().map_or(0, |tls| tls.outgoing().unsent());
@@ -68,9 +69,28 @@ impl Engine {
                     || sink.unsent() > low
                     || sink.http2().is_some_and(|sink| sink.queued() > 0)
             });
+            let busy = busy || self.waits_for_another(index, conn);
             ensure!(busy, "connection {index} is paused, and there is room");
         }
         Ok(())
+    }
+
+    /// What a stream whose bytes go, or may have gone, to this connection may send before it is told
+    /// to stop.
+    fn window_of_source(&self, index: u32, conn: &Conn) -> usize {
+        let from_stream = match conn.exchange().and_then(|id| self.exchanges.get(id)) {
+            Some(exchange) if exchange.down.index == index => exchange.up_stream.is_some(),
+            Some(exchange) => exchange.down_stream.is_some(),
+            None => true,
+        };
+        if from_stream { self.http2.max_stream_window as usize } else { 0 }
+    }
+
+    /// Is it a client whose request has no connection, because it is to be sent again? It goes on
+    /// when there is one.
+    fn waits_for_another(&self, index: u32, conn: &Conn) -> bool {
+        let exchange = conn.exchange().and_then(|id| self.exchanges.get(id));
+        exchange.is_some_and(|exchange| exchange.down.index == index && exchange.up.is_none())
     }
 
     /// The connection that what this one receives goes to.

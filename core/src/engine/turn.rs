@@ -112,9 +112,8 @@ impl Engine {
         }
         conn.flags.rx_owned = true;
         conn.pinned = pinned as u32;
-        let streams = conn.http2().map_or(0, Connection::buffered);
         let sealed = conn.tls.as_ref().map_or(0, |tls| tls.held());
-        let charge = pinned + conn.tx.held() + streams + sealed;
+        let charge = pinned + conn.kept() + sealed;
         self.buffered = self.buffered - conn.charged + charge;
         conn.charged = charge;
     }
@@ -151,11 +150,16 @@ impl Engine {
         let Some(exchange) = exchange.filter(|exchange| exchange.down.index == index) else {
             return;
         };
+        let stream = exchange.up_stream;
         let Some(up) = exchange.up.filter(|&up| self.conns.find(up).is_some()) else { return };
         let Some(conn) = self.conns.get_mut(up.index) else { return };
-        let held = conn.tx.held();
-        conn.tx.release();
-        let freed = (held - conn.tx.held()).min(conn.charged);
+        let held = conn.kept();
+        if let (State::Http2(http2), Some(stream)) = (&mut conn.state, stream) {
+            http2.connection.release_body(stream);
+        } else {
+            conn.tx.release();
+        }
+        let freed = (held - conn.kept()).min(conn.charged);
         conn.charged -= freed;
         self.buffered -= freed;
     }

@@ -1,5 +1,6 @@
 //! What happens at every cap, and what a connection weighs.
 
+use super::http2_rig::{Peer, http2_config};
 use super::rig::*;
 use crate::engine::conn::Conn;
 use crate::engine::exchange::Exchange;
@@ -133,6 +134,27 @@ fn an_upload_that_could_be_sent_again_goes_on_at_the_cap() {
     assert_eq!(rig.written_len(up), GET.len() + head.len() + 30_000);
     rig.receive(up, OK.as_bytes());
     assert_eq!(rig.written(down), [OK, OK].concat());
+    assert_eq!(rig.engine.gauges().buffered_bytes, 0);
+}
+
+/// Found by the simulator: it waited until it was idle for too long.
+#[test]
+fn an_upload_on_a_stream_that_could_be_sent_again_goes_on_at_the_cap() {
+    let mut config = http2_config();
+    config.limits.buffer_bytes = 10_000;
+    let mut rig = Rig::with(config);
+    let down = rig.client();
+    let head = "PUT / HTTP/1.1\r\nHost: h2.example\r\nContent-Length: 30000\r\n\r\n";
+    rig.receive(down, head.as_bytes());
+    let mut app = Peer::endpoint(&mut rig);
+    for _ in 0..2 {
+        rig.receive(down, &[b'x'; 15_000]);
+        app.run(&mut rig);
+        assert!(rig.engine.read_budget(down) > 0, "nobody else would make room");
+    }
+    assert_eq!((app.on(1).body.len(), app.on(1).end), (30_000, true));
+    app.ok(&mut rig, 1);
+    assert!(rig.written(down).starts_with("HTTP/1.1 200 "));
     assert_eq!(rig.engine.gauges().buffered_bytes, 0);
 }
 
