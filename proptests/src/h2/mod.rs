@@ -4,6 +4,7 @@
 pub mod attack;
 pub mod end;
 pub mod fuzz;
+pub(crate) mod mux;
 pub mod notation;
 pub mod oracle;
 pub mod pair;

@@ -1,6 +1,7 @@
-//! A peer's end of a connection of HTTP/2.
+//! A peer's end of a connection of HTTP/2: messages go in and come out in the form that they have in
+//! HTTP/1.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use selvedge_core::buf::OutQueue;
@@ -14,7 +15,7 @@ use crate::choose::{Choose, pick};
 
 /// What happened on a stream.
 #[derive(Debug)]
-pub(super) enum Happened {
+pub(crate) enum Happened {
     /// A head, in the form that it has in HTTP/1, and whether that was all.
     Head(Vec<u8>, bool),
     Data(Vec<u8>, bool),
@@ -24,47 +25,29 @@ pub(super) enum Happened {
 
 /// One end.
 #[derive(Debug)]
-pub(super) struct Mux {
-    pub(super) connection: Connection,
+pub(crate) struct Mux {
+    pub(crate) connection: Connection,
     tx: OutQueue,
     rx: BytesMut,
     /// Credit is given back as bytes come.
-    pub(super) reads: bool,
+    pub(crate) reads: bool,
     /// It has said something that no peer should: what it thinks of the other means nothing.
-    pub(super) hostile: bool,
+    pub(crate) hostile: bool,
     /// The last stream that the other says it has looked at.
-    pub(super) last: Option<u32>,
-    pub(super) keys: BTreeMap<u32, StreamKey>,
-}
-
-/// What a peer says about itself.
-fn config(choose: &mut dyn Choose, faults: bool) -> Config {
-    let mut config = Config::default();
-    let settings = &mut config.settings;
-    settings.initial_window_size = pick(choose, &[16_384, 65_535, 1, 0, 100, 1 << 20]);
-    settings.max_concurrent_streams = pick(choose, &[Some(100), None, Some(1), Some(3)]);
-    settings.header_table_size = pick(choose, &[4096, 0, 100]);
-    if faults && choose.one_in(16) {
-        settings.max_concurrent_streams = Some(0);
-    }
-    // What has no credit must get some one day.
-    if settings.initial_window_size == 0 {
-        settings.initial_window_size = 2;
-    }
-    config.connection_window = pick(choose, &[1 << 20, 65_535]);
-    config
+    pub(crate) last: Option<u32>,
+    pub(crate) keys: BTreeMap<u32, StreamKey>,
 }
 
 impl Mux {
-    pub(super) fn client(choose: &mut dyn Choose, faults: bool, now: Time) -> Self {
+    pub(crate) fn client(config: Config, now: Time) -> Self {
         let mut tx = OutQueue::default();
-        let connection = Connection::client(config(choose, faults), &mut tx, now);
+        let connection = Connection::client(config, &mut tx, now);
         Self::new(connection, tx)
     }
 
-    pub(super) fn server(choose: &mut dyn Choose, faults: bool, now: Time) -> Self {
+    pub(crate) fn server(config: Config, now: Time) -> Self {
         let mut tx = OutQueue::default();
-        let connection = Connection::server(config(choose, faults), &mut tx, now);
+        let connection = Connection::server(config, &mut tx, now);
         Self::new(connection, tx)
     }
 
@@ -84,7 +67,7 @@ impl Mux {
     ///
     /// # Errors
     /// The engine broke a rule.
-    pub(super) fn receive(
+    pub(crate) fn receive(
         &mut self,
         bytes: &[u8],
         now: Time,
@@ -135,18 +118,32 @@ impl Mux {
         Ok(all)
     }
 
-    /// What it wants to send goes to `out`.
-    pub(super) fn flush(&mut self, out: &mut VecDeque<u8>) {
+    /// Everything that it can send now.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
         self.connection.flush(&mut self.tx, 100_000);
-        let mut owned = Vec::new();
-        self.tx.owned(&mut owned);
-        let bytes = owned.concat();
-        self.tx.wrote(bytes.len());
-        out.extend(bytes);
+        self.take_heads()
+    }
+
+    /// The same, without bodies that have not been framed.
+    pub(crate) fn take_heads(&mut self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.tx.unsent());
+        loop {
+            let mut io = [&[][..]; 16];
+            let count = self.tx.slices(&mut io);
+            if count == 0 {
+                return out;
+            }
+            let before = out.len();
+            for slice in &io[..count] {
+                out.extend_from_slice(slice);
+            }
+            let n = out.len() - before;
+            self.tx.wrote(n);
+        }
     }
 
     /// Gives back the credit of everything that came.
-    pub(super) fn read_on(&mut self) {
+    pub(crate) fn read_on(&mut self) {
         self.reads = true;
         for &key in self.keys.values() {
             let held = self.connection.stream_held(key);
@@ -154,7 +151,7 @@ impl Mux {
         }
     }
 
-    pub(super) fn ask(&mut self, head: &[u8], end: bool, now: Time) -> Option<u32> {
+    pub(crate) fn ask(&mut self, head: &[u8], end: bool, now: Time) -> Option<u32> {
         let mut scratch = http::Scratch::default();
         let request = parse_request(head, &mut scratch, &Limits::default()).expect("a request");
         let host = request.authority.unwrap_or_default();
@@ -163,7 +160,7 @@ impl Mux {
         Some(key.id)
     }
 
-    pub(super) fn answer(&mut self, stream: u32, head: &[u8], end: bool) {
+    pub(crate) fn answer(&mut self, stream: u32, head: &[u8], end: bool) {
         let mut scratch = http::Scratch::default();
         let to = ResponseTo::default();
         let limits = Limits::default();
@@ -173,36 +170,36 @@ impl Mux {
         }
     }
 
-    pub(super) fn send(&mut self, stream: u32, data: &[u8], end: bool) {
+    pub(crate) fn send(&mut self, stream: u32, data: &[u8], end: bool) {
         let Some(&key) = self.keys.get(&stream) else { return };
         let Some(body) = self.connection.body(key) else { return };
         body.take(&mut BytesMut::from(data), data.len());
         self.connection.body_added(key, data.len(), end);
     }
 
-    pub(super) fn trailers(&mut self, stream: u32, section: &[u8]) {
+    pub(crate) fn trailers(&mut self, stream: u32, section: &[u8]) {
         if let Some(&key) = self.keys.get(&stream) {
             self.connection.send_trailers(&mut self.tx, key, section).expect("trailers");
         }
     }
 
-    pub(super) fn reset(&mut self, stream: u32, code: ErrorCode) {
+    pub(crate) fn reset(&mut self, stream: u32, code: ErrorCode) {
         if let Some(&key) = self.keys.get(&stream) {
             self.connection.reset(&mut self.tx, key, code);
         }
     }
 
-    pub(super) fn shut_down(&mut self, now: Time) {
+    pub(crate) fn shut_down(&mut self, now: Time) {
         self.connection.shut_down(&mut self.tx, now);
     }
 
     /// May something still be sent on this stream?
-    pub(super) fn can_send(&self, stream: u32) -> bool {
+    pub(crate) fn can_send(&self, stream: u32) -> bool {
         self.keys.get(&stream).is_some_and(|&key| self.connection.can_send(key))
     }
 
     /// Says something that no peer should.
-    pub(super) fn offend(&mut self, choose: &mut dyn Choose) {
+    pub(crate) fn offend(&mut self, choose: &mut dyn Choose) {
         self.hostile = true;
         let stream = pick(choose, &[0, 1, 3, 2, 5, 99, 0x7fff_ffff]);
         let kind = choose.below(12) as u8;

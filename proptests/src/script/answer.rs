@@ -3,7 +3,7 @@
 use super::client::Current;
 use super::net::{Check, Reset};
 use super::world::{Owner, Sent, World};
-use crate::traffic::arrival::{check_response_head, check_trailers};
+use crate::traffic::arrival::{Way, check_response_head, check_trailers};
 use crate::traffic::content::{is_content, number, response_key};
 use crate::traffic::request::Body;
 use crate::traffic::wire::{Field, Framing, Head, Part, Reader, show};
@@ -177,7 +177,7 @@ impl World<'_> {
             return Err(format!("request {id} gets the same answer twice"));
         }
         let request = &self.requests[id as usize].request;
-        check_response_head(request, response, head)?;
+        check_response_head(request, response, Way::http1(1), head)?;
         if head.framing()? == Framing::UntilClose
             && response.body != Body::Nothing
             && !self.clients[at].closing
@@ -247,7 +247,7 @@ impl World<'_> {
                     ));
                 }
                 if framed {
-                    check_trailers(&response.body.trailers(rid), trailers)?;
+                    check_trailers(&response.body.trailers(rid), Way::http1(1), trailers)?;
                 }
             }
             Current::None | Current::Proxy | Current::Wild => {}

@@ -11,7 +11,7 @@ use super::mesh;
 use super::net::{Check, Reset};
 use super::world::{Owner, Told, World};
 use crate::choose::{pick, weighted};
-use crate::traffic::arrival::{check_request_head, check_trailers};
+use crate::traffic::arrival::{Way, check_request_head, check_trailers};
 use crate::traffic::content::{is_content, number, request_key};
 use crate::traffic::request::{self, Body, is_idempotent};
 use crate::traffic::response::{self, Answer, Response};
@@ -237,7 +237,7 @@ impl World<'_> {
     fn check_request(&self, at: usize, id: u32, head: &Head) -> Check {
         let sent = &self.requests[id as usize];
         let request = &sent.request;
-        check_request_head(request, 1, head)?;
+        check_request_head(request, Way::http1(1), head)?;
         let place = self.place_of(sent.client);
         let targets = self.mesh.targets(place, request.authority.as_deref());
         if !targets.contains(&self.apps[at].addr) {
@@ -276,7 +276,7 @@ impl World<'_> {
         if got != body.len() {
             return Err(format!("request seems complete after {got} of {} bytes", body.len()));
         }
-        check_trailers(&body.trailers(sent.request.id), trailers)
+        check_trailers(&body.trailers(sent.request.id), Way::http1(1), trailers)
     }
 
     pub(super) fn app_fin(&mut self, at: usize) -> Check {

@@ -106,6 +106,28 @@ faults! {
     DiscoveryFails = "failed discovery";
     /// An engine is told to drain.
     Drain = "drains";
+    /// A client resets a stream.
+    ClientResets = "streams that clients reset";
+    /// An app resets a stream, before or within its answer.
+    AppResetsStream = "streams that apps reset";
+    /// An app says that it has not looked at a stream.
+    AppRefuses = "streams that apps refuse";
+    /// A peer says GOAWAY.
+    GoAway = "GOAWAYs";
+    /// A peer gives little credit.
+    SmallWindows = "small windows";
+    /// A peer gives credit back late.
+    LateCredit = "late WINDOW_UPDATEs";
+    /// A peer takes few streams at once.
+    FewStreams = "few streams allowed";
+    /// A peer changes its SETTINGS.
+    SettingsChange = "SETTINGS changed";
+    /// A peer asks whether the other is there.
+    Pings = "PINGs";
+    /// DATA and HEADERS are padded.
+    Padding = "padded frames";
+    /// Bodies and header blocks come in small frames.
+    CutFrames = "frames cut, CONTINUATIONs";
 }
 
 /// How often each fault happens in one run, and other things that the run is about.

@@ -28,7 +28,7 @@ mod world;
 pub use golden::{GOLDEN, golden_hashes, kept_hashes, write_golden};
 pub use invariant::{Checks, Invariant, Violation};
 pub use mix::{Fault, Mix};
-pub use report::{Coverage, EVENTS, OUTPUTS, Report, TIMERS};
+pub use report::{Coverage, EVENTS, FRAMES, OUTPUTS, Report, TIMERS, WAYS};
 pub use shrink::{Scenario, record, shrink};
 pub use small::{Tried, exhaust};
 pub use trace::Fingerprint;

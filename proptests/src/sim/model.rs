@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use selvedge_core::config::Protocol;
 use selvedge_core::error::Reason;
+use selvedge_core::http2::Violation;
 use selvedge_core::time::Time;
 
 use super::invariant::{Check, Checks, Invariant};
 use super::link::Stamp;
 use super::mix::{Fault, Mix};
+use crate::traffic::arrival::{Crossed, Way};
 use crate::traffic::content::Stream;
 use crate::traffic::request::{Request, is_idempotent};
 use crate::traffic::response::Response;
@@ -21,6 +24,8 @@ pub(super) struct Model {
     pub(super) services: Vec<ServiceModel>,
     /// Apps that said what no HTTP server would, as bits.
     pub(super) tainted: u64,
+    /// An engine gave up a peer of HTTP/2 that did not answer in time: another engine, perhaps.
+    pub(super) impatient: bool,
     /// How long a request that no service is named for may take.
     pub(super) deadline: Option<Duration>,
     /// Engines between a client and an app at most: each may send a request once more.
@@ -36,6 +41,8 @@ pub(super) struct ServiceModel {
     pub(super) apps: u64,
     /// How long a request may take.
     pub(super) deadline: Option<Duration>,
+    /// What its endpoints are spoken to.
+    pub(super) protocol: Protocol,
 }
 
 /// A request, and what became of it.
@@ -43,6 +50,10 @@ pub(super) struct ServiceModel {
 pub(super) struct Sent {
     pub(super) request: Request,
     pub(super) client: u16,
+    /// The client sent it on a stream of HTTP/2.
+    pub(super) stream: bool,
+    /// What it was, or may have been, on its way.
+    pub(super) crossed: Crossed,
     /// The apps that it may reach, as bits.
     pub(super) apps: u64,
     /// How long it may take.
@@ -105,6 +116,54 @@ impl Model {
         self.services.iter().find(|service| service.name == authority)
     }
 
+    /// A client asks, on a stream or not, perhaps for something `wild`; it may reach `apps` whatever
+    /// it asks for.
+    pub(super) fn ask(
+        &mut self,
+        request: Request,
+        client: u16,
+        apps: u64,
+        [stream, wild]: [bool; 2],
+    ) {
+        let route = self.route(request.authority.as_deref());
+        let protocol = route.map(|service| service.protocol);
+        let (reaches, deadline) = match route {
+            Some(service) => (service.apps | apps, service.deadline),
+            None => (apps, self.deadline),
+        };
+        self.requests.push(Sent {
+            request,
+            client,
+            stream,
+            crossed: Self::crosses(stream, protocol, apps != 0),
+            apps: reaches,
+            deadline,
+            wild,
+            fed: None,
+            attempts: 0,
+            interims: 0,
+            answered: None,
+            ended: None,
+        });
+    }
+
+    /// What a request is on its way, if it goes to `service` or, with `elsewhere`, perhaps to where
+    /// its client was redirected from.
+    pub(super) fn crosses(stream: bool, service: Option<Protocol>, elsewhere: bool) -> Crossed {
+        let named = match service {
+            _ if stream => Crossed::Yes,
+            Some(Protocol::Http2 | Protocol::Mesh) => Crossed::Yes,
+            Some(Protocol::Auto | Protocol::Http1) | None => Crossed::No,
+        };
+        if elsewhere && named == Crossed::Yes && !stream { Crossed::Maybe } else { named }
+    }
+
+    /// The way of a request to an app, or of its answer back; `stream`: it is read from a stream.
+    pub(super) fn way(&self, id: u32, stream: bool) -> Way {
+        let crossed = self.requests[id as usize].crossed;
+        Way { proxies: self.hops, crossed, stream }
+    }
+
     /// A request reached an app. May it?
     pub(super) fn attempt(
         &mut self,
@@ -141,22 +200,41 @@ impl Model {
         })
     }
 
-    /// An answer begins that was written at `stamp`: not after the deadline.
-    pub(super) fn check_deadline(
-        &self,
+    /// The head of an answer came that was written at `stamp`: not after the deadline, if the proxy
+    /// could write, which it last could not at `blocked`.
+    pub(super) fn check_answer_time(
+        &mut self,
         checks: &mut Checks,
-        slack: Duration,
+        mix: &Mix,
         id: u32,
         since: Time,
         stamp: Stamp,
+        blocked: Time,
     ) -> Check {
-        let sent = &self.requests[id as usize];
+        let sent = &mut self.requests[id as usize];
+        sent.answered.get_or_insert(stamp);
         let (Some(limit), Some(fed), false) = (sent.deadline, sent.fed, sent.wild) else {
             return Ok(());
         };
-        let due = fed.max(since) + limit + slack;
+        if fed <= blocked {
+            return Ok(());
+        }
+        let due = fed.max(since) + limit + mix.slack();
         checks.that(Invariant::Deadlines, stamp.at <= due, || {
             format!("request {id} is answered at {:?}, and was due at {due:?}", stamp.at)
+        })
+    }
+
+    /// An engine says that a peer broke a rule of HTTP/2. May one have?
+    pub(super) fn accuse(&mut self, checks: &mut Checks, mix: &Mix, violation: Violation) -> Check {
+        let late = matches!(
+            violation,
+            Violation::SettingsTimeout | Violation::PingTimeout | Violation::HeaderTimeout
+        );
+        self.impatient |= late;
+        let causes = if late { LATE } else { HOSTILE };
+        checks.that(Invariant::Hostile, mix.has_any(causes), || {
+            format!("an honest peer is accused: {violation:?}")
         })
     }
 
@@ -171,7 +249,7 @@ impl Model {
 }
 
 /// May an honest request be refused for this reason?
-pub(super) fn may_refuse(reason: Reason, mix: &Mix) -> bool {
+pub(super) fn may_refuse(reason: Reason, mix: &Mix, impatient: bool) -> bool {
     #[allow(clippy::enum_glob_use, reason = "a table of them")]
     use Fault::*;
     let causes: &[Fault] = match reason {
@@ -212,14 +290,38 @@ pub(super) fn may_refuse(reason: Reason, mix: &Mix) -> bool {
             Drain,
             AppAnswersEarly,
             ClientMalformed,
+            AppResetsStream,
+            AppRefuses,
+            GoAway,
         ],
         Reason::BadResponse | Reason::ResponseTruncated => &[AppMalformed, ClientMalformed],
         Reason::ResponseTimeout | Reason::RequestTimeout | Reason::IdleTimeout => &[ShortTimeouts],
         Reason::Drained => &[Drain],
         _ => &[],
     };
-    mix.has_any(causes)
+    // A peer of HTTP/2 that does not answer in time is given up, and all its streams with it.
+    let given_up =
+        matches!(reason, Reason::BadResponse | Reason::UpstreamClosed | Reason::UpstreamReset);
+    mix.has_any(causes) || impatient && given_up
 }
+
+/// Faults that keep a peer of HTTP/2 from answering in time.
+const LATE: &[Fault] = &[
+    Fault::AppStuck,
+    Fault::AppStallsHead,
+    Fault::ClientStuck,
+    Fault::ClientSlow,
+    Fault::ClientSilent,
+    Fault::ClientLeaves,
+    Fault::BlackHole,
+    Fault::SlowLink,
+    Fault::SmallPipe,
+    Fault::CutWrite,
+    Fault::CutRead,
+];
+
+/// Faults that let a peer of HTTP/2 say what it should not.
+const HOSTILE: &[Fault] = &[Fault::ClientMalformed, Fault::AppMalformed];
 
 /// Faults that let an attempt arrive long after it was sent.
 const DELAYS: &[Fault] = &[
@@ -248,6 +350,9 @@ pub(super) const BREAKS: &[Fault] = &[
     Fault::AppMalformed,
     Fault::AppAnswersEarly,
     Fault::AppStallsBody,
+    Fault::AppResetsStream,
+    Fault::AppRefuses,
+    Fault::GoAway,
     Fault::SmallLimits,
     Fault::ShortTimeouts,
     Fault::Services,

@@ -13,7 +13,7 @@ pub const OUTPUTS: [&str; 7] =
     ["connect", "flush", "read ready", "close half", "close full", "close abort", "resolve"];
 
 /// Kinds of [`Event`], by place in [`Coverage::events`].
-pub const EVENTS: [&str; 10] = [
+pub const EVENTS: [&str; 11] = [
     "refused",
     "closed",
     "endpoint down",
@@ -24,10 +24,19 @@ pub const EVENTS: [&str; 10] = [
     "reloaded",
     "draining",
     "drained",
+    "HTTP/2 violation",
 ];
 
 /// Kinds of timers, by place in [`Coverage::timers`].
 pub const TIMERS: [&str; 6] = ["connection", "exchange", "endpoint", "service", "resolve", "drain"];
+
+/// Types of HTTP/2 frames that engines send, by place in [`Coverage::frames`]: the number of the type.
+/// A CONTINUATION is not among them: no head here is larger than a frame.
+pub const FRAMES: [&str; 9] =
+    ["DATA", "HEADERS", "", "RST_STREAM", "SETTINGS", "", "PING", "GOAWAY", "WINDOW_UPDATE"];
+
+/// Ways that a request goes, by what its client and its app speak, in [`Coverage::ways`].
+pub const WAYS: [&str; 4] = ["h1 to h1", "h1 to h2", "h2 to h1", "h2 to h2"];
 
 /// How often everything happened that can.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +51,10 @@ pub struct Coverage {
     pub timers: [u64; TIMERS.len()],
     /// Refusals and closes, by `Reason as usize`.
     pub reasons: Vec<u64>,
+    /// See [`FRAMES`].
+    pub frames: [u64; FRAMES.len()],
+    /// See [`WAYS`].
+    pub ways: [u64; WAYS.len()],
     /// Ends of byte tunnels that learned of their other end.
     pub tunnels: u64,
     /// Bytes of bodies and tunnels that arrived.
@@ -56,6 +69,8 @@ impl Default for Coverage {
             events: [0; EVENTS.len()],
             timers: [0; TIMERS.len()],
             reasons: vec![0; Reason::ALL.len()],
+            frames: [0; FRAMES.len()],
+            ways: [0; WAYS.len()],
             tunnels: 0,
             bytes: 0,
         }
@@ -96,17 +111,24 @@ impl Coverage {
             Event::FailfastLeft { .. } => 5,
             Event::ResolveFailed { .. } => 6,
             Event::Reloaded { .. } => 7,
-            // Nobody speaks HTTP/2 or has an identity here yet, and TLS only goes where it wanted to.
-            Event::Violation { .. }
-            | Event::UnknownServerName { .. }
+            // Nobody has an identity here yet, and TLS only goes where it wanted to.
+            Event::UnknownServerName { .. }
             | Event::TlsFailed { .. }
             | Event::Certified { .. }
             | Event::CertifyFailed { .. }
             | Event::Uncertified { .. } => return,
             Event::Draining => 8,
             Event::Drained => 9,
+            Event::Violation { .. } => 10,
         };
         self.events[index] += 1;
+    }
+
+    /// Notes a frame that an engine sent.
+    pub(super) fn frame(&mut self, kind: u8) {
+        if let Some(count) = self.frames.get_mut(usize::from(kind)) {
+            *count += 1;
+        }
     }
 
     /// Notes why a timer fired.
@@ -134,6 +156,8 @@ impl Coverage {
         add(&mut self.events, &other.events);
         add(&mut self.timers, &other.timers);
         add(&mut self.reasons, &other.reasons);
+        add(&mut self.frames, &other.frames);
+        add(&mut self.ways, &other.ways);
         self.tunnels += other.tunnels;
         self.bytes += other.bytes;
     }
@@ -209,9 +233,10 @@ impl Report {
     }
 
     /// Everything that must happen, by kind.
-    fn tables(&self) -> [(&'static str, Vec<(&'static str, u64)>); 5] {
+    fn tables(&self) -> [(&'static str, Vec<(&'static str, u64)>); 7] {
         let named = |names: &[&'static str], counts: &[u64]| {
-            names.iter().copied().zip(counts.iter().copied()).collect()
+            let rows = names.iter().copied().zip(counts.iter().copied());
+            rows.filter(|(name, _)| !name.is_empty()).collect()
         };
         let invariants = Invariant::ALL.map(Invariant::name);
         let faults: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
@@ -222,6 +247,8 @@ impl Report {
             ("output", named(&OUTPUTS, &coverage.outputs)),
             ("event", named(&EVENTS, &coverage.events)),
             ("timer", named(&TIMERS, &coverage.timers)),
+            ("frame of an engine", named(&FRAMES, &coverage.frames)),
+            ("way of a request", named(&WAYS, &coverage.ways)),
         ]
     }
 }

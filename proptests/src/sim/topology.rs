@@ -139,6 +139,7 @@ impl Topology {
             name: service.name.to_string(),
             apps: service.endpoints.iter().fold(0, |apps, e| apps | self.reach(&e.target)),
             deadline: service.timeouts.request.or(config.timeouts.request),
+            protocol: service.protocol,
         };
         Model {
             services: config.services.iter().map(service).collect(),
@@ -164,9 +165,10 @@ impl Topology {
     }
 
     /// To the first outbound engine, with HTTP.
-    pub(super) fn first_place(&self) -> Place {
+    pub(super) fn first_place(&self, choose: &mut dyn Choose) -> Place {
         let to = SocketAddr::new(self.outbound[0].0, OUTBOUND);
-        Place { to, original_dst: None, speaks: Speaks::Http1, apps: 0 }
+        let speaks = if choose.one_in(3) { Speaks::Http2 } else { Speaks::Http1 };
+        Place { to, original_dst: None, speaks, apps: 0 }
     }
 
     /// Where a client may connect.
@@ -175,7 +177,8 @@ impl Topology {
         let to = SocketAddr::new(ip, OUTBOUND);
         let kind = choose.below(8);
         let waits = choose.flip();
-        let http = Place { to, original_dst: None, speaks: Speaks::Http1, apps: 0 };
+        let speaks = if choose.flip() { Speaks::Http2 } else { Speaks::Http1 };
+        let http = Place { to, original_dst: None, speaks, apps: 0 };
         let towards = |dst: SocketAddr, speaks| {
             let apps = self.reach(&Target::Addr(dst));
             Place { to, original_dst: Some(dst), speaks, apps }
@@ -184,7 +187,7 @@ impl Topology {
             5 if mix.redirects => {
                 let behind = choose.flip();
                 let dst = if behind { (inbound_ip(0), BEHIND) } else { (direct_ip(0), DIRECT) };
-                towards(dst.into(), Speaks::Http1)
+                towards(dst.into(), speaks)
             }
             6 => match choose.below(3) {
                 0 => {
@@ -241,6 +244,9 @@ fn services(choose: &mut dyn Choose, mix: &Mix, inbound: usize, direct: usize) -
         service("named.example:80", vec![name]),
         service("gone.example:80", apps),
     ];
+    for service in &mut services {
+        service.protocol = pick(choose, &PROTOCOLS);
+    }
     if mix.has(Fault::ShortTimeouts) {
         services[1].timeouts.request =
             pick(choose, &[None, Some(Duration::from_millis(800)), Some(Duration::from_secs(2))]);
@@ -248,6 +254,9 @@ fn services(choose: &mut dyn Choose, mix: &Mix, inbound: usize, direct: usize) -
     }
     services
 }
+
+/// What a service is spoken to.
+const PROTOCOLS: [Protocol; 4] = [Protocol::Auto, Protocol::Http1, Protocol::Http2, Protocol::Mesh];
 
 /// An address of a host that is in no topology.
 pub(super) fn address(host: u8, port: u16) -> SocketAddr {

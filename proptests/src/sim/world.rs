@@ -40,7 +40,7 @@ pub struct Scope {
 
 impl Scope {
     /// What a seed plays.
-    pub const SEED: Scope = Scope { clients: 10, requests: 42 };
+    pub const SEED: Scope = Scope { clients: 10, requests: 47 };
     /// What a fuzzer's input plays.
     pub const SMALL: Scope = Scope { clients: 3, requests: 4 };
 }
@@ -73,7 +73,8 @@ impl<'a> World<'a> {
     /// One client with one request, and nothing that goes wrong by chance.
     pub(super) fn small(choose: &'a mut dyn Choose, mix: Mix) -> Self {
         let topology = Topology::small(choose, &mix);
-        let client = Client::new(0, topology.first_place(), 1);
+        let place = topology.first_place(choose);
+        let client = Client::new(0, place, 1);
         Self::new(choose, mix, &topology, vec![client], false)
     }
 

@@ -6,13 +6,13 @@ use selvedge_core::engine::ConnId;
 use selvedge_core::error::IoError;
 use selvedge_core::http2::ErrorCode;
 
-use super::message::{Answer, Body, read_head, trailers};
-use super::mux::{Happened, Mux};
-use super::world::{Told, World};
+use super::message::{Answer, Body, trailers};
+use super::world::{Told, World, settings};
 use crate::choose::{pick, weighted};
+use crate::h2::mux::{Happened, Mux};
 use crate::script::net::Check;
 use crate::traffic::content::{content, is_content, number, request_key, response_key};
-use crate::traffic::wire::{Framing, Head, Part, Reader};
+use crate::traffic::wire::{Framing, Head, Part, Reader, read_head};
 
 /// An app's end of one connection from the proxy.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl App {
         if let Kind::Http2(mux) = &mut self.kind
             && !self.mute
         {
-            mux.flush(&mut self.out);
+            self.out.extend(mux.take());
         }
     }
 }
@@ -116,7 +116,7 @@ impl World<'_> {
             }
             let first = std::mem::take(first);
             self.apps[at].kind = if first.starts_with(b"PRI ") {
-                Kind::Http2(Box::new(Mux::server(self.choose, self.faults, now)))
+                Kind::Http2(Box::new(Mux::server(settings(self.choose, self.faults), now)))
             } else {
                 Kind::Http1(Reader::default())
             };

@@ -7,13 +7,13 @@ use selvedge_core::error::IoError;
 use selvedge_core::http2::ErrorCode;
 use selvedge_core::time::Time;
 
-use super::message::{Body, Request, read_head, trailers};
-use super::mux::{Happened, Mux};
-use super::world::{AUTHORITIES, Sent, World};
+use super::message::{Body, Request, trailers};
+use super::world::{AUTHORITIES, Sent, World, settings};
 use crate::choose::{Choose, pick, weighted};
+use crate::h2::mux::{Happened, Mux};
 use crate::script::net::Check;
 use crate::traffic::content::{content, is_content, number, request_key, response_key};
-use crate::traffic::wire::{Framing, Head, Part, Reader};
+use crate::traffic::wire::{Framing, Head, Part, Reader, read_head};
 
 /// A client.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Client {
     }
 
     pub(super) fn http2(conn: ConnId, choose: &mut dyn Choose, faults: bool, now: Time) -> Self {
-        Self::new(conn, Kind::Http2(Box::new(Mux::client(choose, faults, now))))
+        Self::new(conn, Kind::Http2(Box::new(Mux::client(settings(choose, faults), now))))
     }
 
     /// Time passes in which a client that has said nothing is taken for one that never will.
@@ -109,7 +109,7 @@ impl Client {
         if let Kind::Http2(mux) = &mut self.kind
             && !self.mute
         {
-            mux.flush(&mut self.out);
+            self.out.extend(mux.take());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::choose::{Choose, pick};
 use crate::traffic::content::token;
-use crate::traffic::wire::{Field, Framing, Head, Part, Reader};
+use crate::traffic::wire::{Field, Head};
 
 /// How a message says where its body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,15 +213,4 @@ fn same(expected: &[(&str, String)], got: &Head) -> Result<(), String> {
             name.eq_ignore_ascii_case(other) && value.as_bytes() == &arrived[..]
         });
     if alike { Ok(()) } else { Err(format!("{expected:?} have become {arrived:?}")) }
-}
-
-/// Reads a head, by a reader that shares nothing with the engine's.
-pub(super) fn read_head(bytes: &[u8]) -> Result<Head, String> {
-    let mut reader = Reader::default();
-    reader.feed(bytes);
-    let part = reader.next(&mut |_| Ok(Framing::Nothing))?;
-    match part {
-        Some(Part::Head(head)) if reader.rest().is_empty() => Ok(head),
-        other => Err(format!("no head: {other:?}")),
-    }
 }

@@ -17,7 +17,6 @@
 mod app;
 mod client;
 mod message;
-mod mux;
 mod world;
 
 use crate::choose::{Choose, Seeded};

@@ -8,6 +8,7 @@ use selvedge_core::config::{
 };
 use selvedge_core::engine::{Accepted, Command, ConnId, Input};
 use selvedge_core::error::{ConnectError, IoError};
+use selvedge_core::http2;
 use selvedge_core::limits::Limits;
 use selvedge_core::time::Time;
 
@@ -521,4 +522,22 @@ fn timeouts(choose: &mut dyn Choose) -> Timeouts {
         keep_alive: pick(choose, &[all.keep_alive, Duration::from_secs(2)]),
         ..all
     }
+}
+
+/// What a peer says about itself.
+pub(super) fn settings(choose: &mut dyn Choose, faults: bool) -> http2::Config {
+    let mut config = http2::Config::default();
+    let settings = &mut config.settings;
+    settings.initial_window_size = pick(choose, &[16_384, 65_535, 1, 0, 100, 1 << 20]);
+    settings.max_concurrent_streams = pick(choose, &[Some(100), None, Some(1), Some(3)]);
+    settings.header_table_size = pick(choose, &[4096, 0, 100]);
+    if faults && choose.one_in(16) {
+        settings.max_concurrent_streams = Some(0);
+    }
+    // What has no credit must get some one day.
+    if settings.initial_window_size == 0 {
+        settings.initial_window_size = 2;
+    }
+    config.connection_window = pick(choose, &[1 << 20, 65_535]);
+    config
 }

@@ -77,7 +77,7 @@ impl Body {
         match self {
             Body::Nothing => {}
             Body::Length(len) | Body::UntilClose(len) => out.extend(content(key, 0, *len)),
-            Body::Chunked(sizes, trailer) => {
+            Body::Chunked(sizes, _) => {
                 let mut at = 0;
                 for &size in sizes {
                     let line =
@@ -88,14 +88,16 @@ impl Body {
                     at += size;
                 }
                 out.extend_from_slice(b"0\r\n");
-                if *trailer {
-                    // The second one frames: it must not be passed on.
-                    let lines = format!("X-Sum: {}\r\nContent-Length: 7\r\n", token(id));
-                    out.extend_from_slice(lines.as_bytes());
-                }
-                out.extend_from_slice(b"\r\n");
+                out.extend(self.trailer_section(id).unwrap_or(b"\r\n".to_vec()));
             }
         }
+    }
+
+    /// What follows the data of a body that has trailers: a section. One field frames: it must not
+    /// be passed on.
+    pub(crate) fn trailer_section(&self, id: u32) -> Option<Vec<u8>> {
+        let lines = || format!("X-Sum: {}\r\nContent-Length: 7\r\n\r\n", token(id)).into_bytes();
+        matches!(self, Body::Chunked(_, true)).then(lines)
     }
 
     /// The trailers that arrive.
@@ -227,6 +229,15 @@ const METHODS: [&str; 8] = ["GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OP
 pub fn request(choose: &mut dyn Choose, ask: Ask<'_>) -> Request {
     let special = if ask.tunnels { weighted(choose, &[24, 1, 1]) } else { 0 };
     let http10 = special == 0 && choose.one_in(8);
+    spell(choose, ask, special, http10)
+}
+
+/// An honest request, in the form of HTTP/1.1, that is to be sent in HTTP/2.
+pub(crate) fn modern(choose: &mut dyn Choose, ask: Ask<'_>) -> Request {
+    spell(choose, ask, 0, false)
+}
+
+fn spell(choose: &mut dyn Choose, ask: Ask<'_>, special: usize, http10: bool) -> Request {
     let connect = special == 1;
     let method = if connect { "CONNECT" } else { pick(choose, &METHODS) };
     let spelled = pick(choose, ask.authorities);

@@ -255,6 +255,23 @@ fn parse_head(lines: &[Vec<u8>]) -> Result<Head, String> {
     Ok(Head { line: line.clone(), fields })
 }
 
+/// The head that is all of `bytes`.
+pub(crate) fn read_head(bytes: &[u8]) -> Result<Head, String> {
+    let mut reader = Reader::default();
+    reader.feed(bytes);
+    match reader.next(&mut |_| Ok(Framing::Nothing))? {
+        Some(Part::Head(head)) if reader.rest().is_empty() => Ok(head),
+        other => Err(format!("no head: {other:?}")),
+    }
+}
+
+/// The fields of a trailer section, up to an empty line.
+pub(crate) fn parse_section(section: &[u8]) -> Result<Vec<Field>, String> {
+    let lines = section.split(|&byte| byte == b'\n');
+    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    lines.take_while(|line| !line.is_empty()).map(parse_field).collect()
+}
+
 fn parse_field(line: &[u8]) -> Result<Field, String> {
     let error = || format!("field line {}", show(line));
     let colon = line.iter().position(|&byte| byte == b':').ok_or_else(error)?;

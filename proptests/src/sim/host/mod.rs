@@ -4,6 +4,8 @@ pub(super) mod app;
 pub(super) mod client;
 pub(super) mod discovery;
 pub(super) mod engine;
+mod frames;
+mod http2;
 mod stream;
 mod wire;
 

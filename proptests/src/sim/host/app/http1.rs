@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::wire::{Then, Wire};
+use super::served::{self, Served};
 use super::{ANSWER, DROP, REST};
 use crate::choose::pick;
 use crate::sim::invariant::{Check, Invariant, violated};
@@ -10,10 +11,8 @@ use crate::sim::link::Stamp;
 use crate::sim::mix::Fault;
 use crate::sim::model::Told;
 use crate::sim::net::{HostId, Net};
-use crate::traffic::arrival::{check_request_head, check_trailers};
-use crate::traffic::content::{is_content, number, request_key};
+use crate::traffic::content::number;
 use crate::traffic::request::{Body, damage};
-use crate::traffic::response::{self, Answer};
 use crate::traffic::wire::{Field, Framing, Head, Part, Reader, show};
 
 /// The answer to a request that nobody knows.
@@ -32,24 +31,12 @@ const NOISE: [&[u8]; 5] = [
 #[derive(Debug, Default)]
 pub(super) struct Http1 {
     reader: Reader,
-    current: Option<Current>,
+    current: Option<Served>,
     /// When the head that is being read was written.
     head: Stamp,
     /// It has said something that no honest app would have.
     tainted: bool,
     saw_fin: bool,
-}
-
-/// The request that is being read or answered.
-#[derive(Debug)]
-struct Current {
-    /// `None`: it is nobody's.
-    request: Option<u32>,
-    /// How much of its body has come.
-    got: usize,
-    complete: bool,
-    /// An answer is sent, or on its way out.
-    answered: bool,
 }
 
 impl Http1 {
@@ -103,20 +90,11 @@ impl Http1 {
         net.checks.that(Invariant::EndsOnce, alone, || {
             format!("a request within another, {:?}: {}", self.current, line())
         })?;
-        let id = head.get("X-Id").and_then(number);
-        let id = id.filter(|&id| (id as usize) < net.model.requests.len());
-        let current = Current { request: id, got: 0, complete: false, answered: false };
-        self.current = Some(current);
+        let served = Served::head(net, app, head, self.head, false)?;
+        let id = served.request.filter(|&id| !net.model.requests[id as usize].wild);
+        self.current = Some(served);
         let Some(id) = id else { return Ok(()) };
-        net.say(HostId::App(app), || format!("is asked {id}"));
-        net.model.attempt(&mut net.checks, &net.mix, id, app, self.head)?;
-        let sent = &net.model.requests[id as usize];
-        if sent.wild {
-            return Ok(());
-        }
-        let request = &sent.request;
-        net.checks.result(Invariant::Bodies, check_request_head(request, net.model.hops, head))?;
-        if request.expect && net.choose.below(8) != 7 {
+        if net.model.requests[id as usize].request.expect && net.choose.below(8) != 7 {
             Self::say_interim(net, wire, id);
         }
         let bodiless = matches!(net.model.requests[id as usize].request.body, Body::Nothing);
@@ -131,19 +109,7 @@ impl Http1 {
             let message = format!("data of no request: {}", show(data));
             return Err(violated(Invariant::Bodies, message));
         };
-        let from = current.got;
-        current.got += data.len();
-        let Some(id) = current.request else { return Ok(()) };
-        let sent = &net.model.requests[id as usize];
-        if sent.wild {
-            return Ok(());
-        }
-        net.coverage.bytes += data.len() as u64;
-        let good =
-            current.got <= sent.request.body.len() && is_content(request_key(id), from, data);
-        net.checks.that(Invariant::Bodies, good, || {
-            format!("the body of request {id} differs after {from} bytes")
-        })
+        current.data(net, data)
     }
 
     fn got_end(
@@ -157,18 +123,8 @@ impl Http1 {
         let Some(current) = &mut self.current else {
             return Err(violated(Invariant::Bodies, "the end of nothing"));
         };
-        current.complete = true;
-        let (id, got, answered) = (current.request, current.got, current.answered);
-        if let Some(id) = id.filter(|&id| !net.model.requests[id as usize].wild) {
-            let body = &net.model.requests[id as usize].request.body;
-            let len = body.len();
-            net.checks.that(Invariant::Bodies, got == len, || {
-                format!("request {id} seems complete after {got} of {len} bytes")
-            })?;
-            let sent = body.trailers(id);
-            net.checks.result(Invariant::Bodies, check_trailers(&sent, trailers))?;
-        }
-        if answered {
+        current.end(net, trailers, false)?;
+        if current.answered {
             self.current = None;
             return Ok(());
         }
@@ -216,9 +172,7 @@ impl Http1 {
     // ---- What it answers ----
 
     fn say_interim(net: &mut Net<'_>, wire: &mut Wire, id: u32) {
-        let sent = &mut net.model.requests[id as usize];
-        sent.interims += 1;
-        let interim = response::interim(net.choose, &sent.request);
+        let interim = served::interim(net, id);
         wire.send(net, &interim);
     }
 
@@ -246,13 +200,7 @@ impl Http1 {
         if complete && net.choose.one_in(12) {
             Self::say_interim(net, wire, id);
         }
-        let answer = Answer {
-            id: net.model.responses.len() as u32,
-            to: &net.model.requests[id as usize].request,
-            largest: net.mix.largest,
-            tunnel: false,
-        };
-        let mut response = response::response(net.choose, answer);
+        let mut response = served::answer(net, id);
         let bytes = std::mem::take(&mut response.bytes);
         let (len, start) = (bytes.len(), wire.queued);
         let me = HostId::App(app);
@@ -295,13 +243,7 @@ impl Http1 {
         net.model.tainted |= 1 << app;
         net.say(HostId::App(app), || format!("answers {id} with noise"));
         if net.choose.flip() {
-            let answer = Answer {
-                id: net.model.responses.len() as u32,
-                to: &net.model.requests[id as usize].request,
-                largest: net.mix.largest,
-                tunnel: false,
-            };
-            let mut response = response::response(net.choose, answer);
+            let mut response = served::answer(net, id);
             let mut bytes = std::mem::take(&mut response.bytes);
             damage(net.choose, &mut bytes);
             net.model.responses.push(Told { response, wild: true, seen: false });

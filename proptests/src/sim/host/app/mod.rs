@@ -1,6 +1,8 @@
 //! Apps: servers that answer, or speak first.
 
 mod http1;
+mod http2;
+mod served;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,12 +11,14 @@ use selvedge_core::error::ConnectError;
 
 use super::Host;
 use super::stream::StreamEnd;
-use super::wire::{Got, Wire, drain};
+use super::wire::{Got, Then, Wire, drain};
+use crate::h2::wire::PREFACE;
 use crate::sim::invariant::Check;
 use crate::sim::link::{FAR, LinkId};
 use crate::sim::mix::Fault;
 use crate::sim::net::{HostId, Net};
 use http1::Http1;
+use http2::Http2;
 
 /// Tokens of wake-ups.
 const ANSWER: u32 = 0;
@@ -32,7 +36,7 @@ pub(in crate::sim) struct App {
     id: HostId,
     index: u16,
     pub(in crate::sim) addr: SocketAddr,
-    /// Bytes both ways, and it begins; else HTTP/1.
+    /// Bytes both ways, and it begins; else HTTP of either version.
     streams: bool,
     pub(in crate::sim) down: bool,
     conns: Vec<Option<Conn>>,
@@ -48,7 +52,10 @@ struct Conn {
 }
 
 enum Speaker {
+    /// HTTP of some version, which its first bytes tell.
+    Http(Vec<u8>),
     Http1(Box<Http1>),
+    Http2(Box<Http2>),
     Stream(StreamEnd),
 }
 
@@ -89,6 +96,8 @@ impl App {
             let link = conn.wire.link;
             match &mut conn.speaker {
                 Speaker::Http1(http) => http.heal(net, &mut conn.wire, self.index, slot as u32),
+                Speaker::Http2(http) => http.heal(net, &mut conn.wire),
+                Speaker::Http(_) => {}
                 Speaker::Stream(_) => self.go(net, slot),
             }
             self.readable(net, link, FAR)?;
@@ -138,7 +147,27 @@ impl App {
         let index = self.index;
         let Some(conn) = &mut self.conns[slot] else { return Ok(false) };
         let wire = &mut conn.wire;
+        if let (Speaker::Http(first), Got::Bytes(bytes, stamp)) = (&mut conn.speaker, &got) {
+            first.extend_from_slice(bytes);
+            let (first, stamp) = (first.clone(), *stamp);
+            if first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+                return Ok(true);
+            }
+            conn.speaker = if first.starts_with(PREFACE) {
+                Speaker::Http2(Box::new(Http2::new(net, index, slot as u32)))
+            } else {
+                Speaker::Http1(Box::default())
+            };
+            return self.take(net, slot, Got::Bytes(&first, stamp));
+        }
         match (&mut conn.speaker, got) {
+            (Speaker::Http(_), Got::Bytes(..)) => {}
+            (Speaker::Http(_), Got::Reset) => wire.over = true,
+            (Speaker::Http(_) | Speaker::Http2(_), Got::Fin) => wire.finish(net, Then::Close),
+            (Speaker::Http2(http), Got::Bytes(bytes, stamp)) => {
+                http.got(net, wire, bytes, stamp)?;
+            }
+            (Speaker::Http2(_), Got::Reset) => wire.over = true,
             (Speaker::Http1(http), Got::Bytes(bytes, stamp)) => {
                 http.got(net, wire, index, slot as u32, bytes, stamp)?;
             }
@@ -171,7 +200,7 @@ impl Host for App {
         let speaker = if self.streams {
             Speaker::Stream(StreamEnd::new(net, 1 << self.index, b""))
         } else {
-            Speaker::Http1(Box::default())
+            Speaker::Http(Vec::new())
         };
         self.conns.push(Some(Conn { wire, stuck: false, speaker }));
         self.open += 1;
@@ -234,6 +263,7 @@ impl Host for App {
             (ANSWER, Speaker::Http1(http)) => http.answer(net, &mut conn.wire, self.index, slot),
             (DROP, Speaker::Http1(http)) => http.drop_idle(net, &mut conn.wire),
             (GO, Speaker::Stream(_)) => self.go(net, at),
+            (_, Speaker::Http2(http)) => http.woken(net, &mut conn.wire, token),
             _ => {}
         }
         self.sweep(at);

@@ -3,20 +3,19 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use selvedge_core::error::Reason;
 use selvedge_core::time::Time;
 
 use super::super::wire::{Then, Wire};
+use super::answer::Answer;
 use super::{FREE, GO, LEAVE, PACE, Place};
 use crate::choose::pick;
 use crate::sim::invariant::{Check, Invariant, violated};
 use crate::sim::link::{NEAR, Stamp};
 use crate::sim::mix::Fault;
-use crate::sim::model::{BREAKS, Ended, Sent, may_refuse};
+use crate::sim::model::{BREAKS, Ended};
 use crate::sim::net::{HostId, Net};
 use crate::sim::topology::authorities;
-use crate::traffic::arrival::{check_response_head, check_trailers};
-use crate::traffic::content::{is_content, number, response_key};
+use crate::traffic::content::number;
 use crate::traffic::request::{self, Ask, Body, damage};
 use crate::traffic::wire::{Field, Framing, Head, Part, Reader, show};
 
@@ -40,27 +39,12 @@ pub(super) struct Http1 {
     /// It gave up in the middle.
     gave_up: bool,
     reader: Reader,
-    current: Current,
+    current: Answer,
     /// What came when nobody could tell.
     raw: Vec<u8>,
     /// When the head that is being read was written, and when the answer before it was.
     head: Stamp,
     since: Time,
-}
-
-/// The answer that is being read.
-#[derive(Clone, Copy, Debug, Default)]
-enum Current {
-    #[default]
-    None,
-    /// A 1xx.
-    Interim,
-    /// Of an app, with so many bytes of its body so far.
-    App(u32, usize),
-    /// Of the proxy itself.
-    Proxy,
-    /// Of an app that does not know what it says.
-    Wild,
 }
 
 impl Http1 {
@@ -171,23 +155,7 @@ impl Http1 {
             net.wake(Duration::from_millis(1), me, slot, PACE);
         }
         let bytes = std::mem::take(&mut request.bytes);
-        let route = net.model.route(request.authority.as_deref());
-        let (apps, deadline) = match route {
-            Some(service) => (service.apps | place.apps, service.deadline),
-            None => (place.apps, net.model.deadline),
-        };
-        net.model.requests.push(Sent {
-            request,
-            client,
-            apps,
-            deadline,
-            wild: self.wild,
-            fed: None,
-            attempts: 0,
-            interims: 0,
-            answered: None,
-            ended: None,
-        });
+        net.model.ask(request, client, place.apps, [false, self.wild]);
         wire.send(net, &bytes);
     }
 
@@ -225,7 +193,7 @@ impl Http1 {
             match part {
                 None => return Ok(()),
                 Some(Part::Head(head)) => self.got_head(net, wire, &head)?,
-                Some(Part::Data(data)) => self.got_data(net, &data)?,
+                Some(Part::Data(data)) => self.current.data(net, &data)?,
                 Some(Part::End(trailers)) => {
                     self.got_end(net, &trailers, true)?;
                     self.head = stamp;
@@ -252,48 +220,25 @@ impl Http1 {
             wire.pump(net);
         }
         if (100..=199).contains(&head.status()) {
-            self.current = Current::Interim;
-            return Self::check_interim(net, id, head);
+            return self.current.head(net, id, head, false);
         }
         let blocked = net.links[wire.link as usize].pipes[1 - NEAR].last_blocked;
-        let sent = &mut net.model.requests[id as usize];
-        sent.answered.get_or_insert(self.head);
-        if sent.fed.is_some_and(|fed| fed > blocked) {
-            let slack = net.mix.slack();
-            net.model.check_deadline(&mut net.checks, slack, id, self.since, self.head)?;
-        }
-        let rid = head.get("X-Rid").and_then(number);
-        if let Some(rid) = rid.filter(|&rid| (rid as usize) < net.model.responses.len()) {
-            self.current = Current::App(rid, 0);
-            self.note_closing(net, id, head)?;
-            return self.check_answer(net, id, rid, head);
-        }
-        if let Some(error) = head.get("l5d-proxy-error") {
-            self.current = Current::Proxy;
-            self.note_closing(net, id, head)?;
-            return Self::check_refusal(net, id, head.status(), error);
-        }
-        let sent = &net.model.requests[id as usize];
-        let excused = sent.wild || sent.apps & net.model.tainted != 0;
-        self.current = Current::Wild;
-        net.checks.that(Invariant::Bodies, excused, || {
-            format!("an answer from nowhere to request {id}: {}", line())
-        })?;
-        self.note_closing(net, id, head)
-    }
-
-    fn check_interim(net: &mut Net<'_>, id: u32, head: &Head) -> Check {
-        let sent = &mut net.model.requests[id as usize];
-        if sent.apps & net.model.tainted != 0 {
-            return Ok(());
-        }
-        let mine = head.get("X-Id").and_then(number) == Some(id) && sent.interims > 0;
-        sent.interims = sent.interims.saturating_sub(1);
-        let http10 = sent.request.http10;
-        net.checks.that(Invariant::EndsOnce, mine, || {
-            format!("a 1xx of another request than {id}, or once more: {}", show(&head.line))
-        })?;
-        net.checks.that(Invariant::Bodies, !http10, || "a 1xx to an HTTP/1.0 client".to_owned())
+        net.model.check_answer_time(
+            &mut net.checks,
+            &net.mix,
+            id,
+            self.since,
+            self.head,
+            blocked,
+        )?;
+        self.note_closing(net, id, head)?;
+        self.current.head(net, id, head, false)?;
+        let Answer::App(rid, _) = self.current else { return Ok(()) };
+        let body = &net.model.responses[rid as usize].response.body;
+        let open = head.framing() == Ok(Framing::UntilClose) && *body != Body::Nothing;
+        net.checks.that(Invariant::Bodies, !open || self.closing, || {
+            "a body that ends with the connection, which does not end".to_owned()
+        })
     }
 
     /// What the answer says about the connection.
@@ -318,86 +263,15 @@ impl Http1 {
         })
     }
 
-    /// The answer of an app: to this request, unchanged.
-    fn check_answer(&mut self, net: &mut Net<'_>, id: u32, rid: u32, head: &Head) -> Check {
-        let told = &mut net.model.responses[rid as usize];
-        if told.wild {
-            self.current = Current::Wild;
-            return Ok(());
-        }
-        let of = told.response.request;
-        let again = std::mem::replace(&mut told.seen, true);
-        net.checks.that(Invariant::EndsOnce, of == id, || {
-            format!("request {id} gets the answer to {of}")
-        })?;
-        net.checks.that(Invariant::EndsOnce, !again, || {
-            format!("request {id} gets the same answer twice")
-        })?;
-        let request = &net.model.requests[id as usize].request;
-        let response = &net.model.responses[rid as usize].response;
-        net.checks.result(Invariant::Bodies, check_response_head(request, response, head))?;
-        let open = head.framing() == Ok(Framing::UntilClose) && response.body != Body::Nothing;
-        net.checks.that(Invariant::Bodies, !open || self.closing, || {
-            "a body that ends with the connection, which does not end".to_owned()
-        })
-    }
-
-    /// The proxy itself answers.
-    fn check_refusal(net: &mut Net<'_>, id: u32, status: u16, error: &[u8]) -> Check {
-        let sent = &net.model.requests[id as usize];
-        let reason = Reason::ALL.iter().find(|reason| reason.message().as_bytes() == error);
-        let allowed = reason.is_some_and(|&reason| {
-            let expected = reason == Reason::UnknownAuthority && sent.apps == 0;
-            sent.wild || expected || may_refuse(reason, &net.mix)
-        });
-        net.checks.that(Invariant::EndsOnce, allowed, || {
-            format!("request {id} is refused: {status} {}", show(error))
-        })
-    }
-
-    fn got_data(&mut self, net: &mut Net<'_>, data: &[u8]) -> Check {
-        match &mut self.current {
-            Current::App(rid, got) => {
-                let response = &net.model.responses[*rid as usize].response;
-                let good = *got + data.len() <= response.body.len()
-                    && is_content(response_key(*rid), *got, data);
-                net.coverage.bytes += data.len() as u64;
-                net.checks.that(Invariant::Bodies, good, || {
-                    format!("the body of response {rid} differs after {got} bytes")
-                })?;
-                *got += data.len();
-                Ok(())
-            }
-            Current::Wild => Ok(()),
-            other => {
-                let message = format!("{} in {other:?}", show(data));
-                Err(violated(Invariant::Bodies, message))
-            }
-        }
-    }
-
     /// A message is over; `framed`: it said so itself.
     fn got_end(&mut self, net: &mut Net<'_>, trailers: &[Field], framed: bool) -> Check {
-        let how = match std::mem::take(&mut self.current) {
-            Current::Interim => return Ok(()),
-            Current::App(rid, got) => {
-                let response = &net.model.responses[rid as usize].response;
-                let (len, cut) = (response.body.len(), response.truncated);
-                net.checks.that(Invariant::Bodies, !cut && got == len, || {
-                    format!("response {rid} seems complete after {got} of {len} bytes")
-                })?;
-                if framed {
-                    let sent = response.body.trailers(rid);
-                    net.checks.result(Invariant::Bodies, check_trailers(&sent, trailers))?;
-                }
-                Ended::Answered
-            }
-            Current::Proxy => Ended::Refused,
-            Current::None | Current::Wild => Ended::Given,
-        };
-        let Some((id, _)) = self.waiting.pop_front() else {
+        let Some(&(id, _)) = self.waiting.front() else {
             return Err(violated(Invariant::EndsOnce, "the end of an answer to nothing"));
         };
+        let Some(how) = self.current.end(net, id, trailers, [framed, false])? else {
+            return Ok(());
+        };
+        self.waiting.pop_front();
         self.since = net.now;
         self.resting = true;
         net.model.end(&mut net.checks, id, how)

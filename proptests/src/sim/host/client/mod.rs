@@ -1,6 +1,8 @@
 //! Clients: what they connect to, how often, and what they do on each connection.
 
+mod answer;
 mod http1;
+mod http2;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use crate::sim::link::{LinkId, NEAR};
 use crate::sim::mix::Fault;
 use crate::sim::net::{HostId, Net};
 use http1::Http1;
+use http2::Http2;
 
 /// Tokens of wake-ups.
 const CONNECT: u32 = 0;
@@ -31,6 +34,8 @@ const PACE: u32 = 6;
 pub(in crate::sim) enum Speaks {
     /// HTTP/1.
     Http1,
+    /// HTTP/2, without negotiation.
+    Http2,
     /// Anything that is not HTTP.
     Stream {
         /// Nothing before the server has spoken.
@@ -77,6 +82,7 @@ struct Conn {
 /// What is spoken on a connection.
 enum Speaker {
     Http1(Box<Http1>),
+    Http2(Box<Http2>),
     Stream(StreamEnd),
 }
 
@@ -116,6 +122,9 @@ impl Client {
         conn.wire.pace = u64::MAX;
         if conn.connected {
             conn.wire.pump(net);
+            if let Speaker::Http2(http) = &mut conn.speaker {
+                http.heal(net, &mut conn.wire);
+            }
             self.act(net)?;
             return self.readable(net, link, NEAR);
         }
@@ -137,6 +146,7 @@ impl Client {
         net.say(self.id, || format!("connects to {to} (for {original_dst:?}) over l{link}"));
         let speaker = match self.place.speaks {
             Speaks::Http1 => Speaker::Http1(Box::default()),
+            Speaks::Http2 => Speaker::Http2(Box::new(Http2::new(net, self.index, self.slot))),
             Speaks::Stream { sniffed, .. } => {
                 // An empty one is not told from HTTP at once.
                 let prelude = pick(net.choose, &PRELUDES[usize::from(sniffed)..]);
@@ -155,6 +165,9 @@ impl Client {
         match &mut conn.speaker {
             Speaker::Http1(http) => {
                 http.act(net, &mut conn.wire, self.index, slot, &self.place, &mut self.left);
+            }
+            Speaker::Http2(http) => {
+                http.act(net, &mut conn.wire, &self.place, &mut self.left);
             }
             Speaker::Stream(end) => {
                 let waits = self.place.speaks == Speaks::Stream { waits: true, sniffed: false };
@@ -175,8 +188,10 @@ impl Client {
         if !conn.wire.over {
             return Ok(());
         }
-        if let Speaker::Http1(http) = &mut conn.speaker {
-            http.over(net, self.index)?;
+        match &mut conn.speaker {
+            Speaker::Http1(http) => http.over(net, self.index)?,
+            Speaker::Http2(http) => http.over(net)?,
+            Speaker::Stream(_) => {}
         }
         self.conn = None;
         self.slot += 1;
@@ -200,7 +215,15 @@ impl Client {
                 wire.forget();
                 wire.finish(net, Then::Close);
             }
-            (Speaker::Http1(_), Got::Reset) => wire.over = true,
+            (Speaker::Http2(http), Got::Bytes(bytes, stamp)) => {
+                http.got(net, wire, bytes, stamp)?;
+                http.act(net, wire, &self.place, &mut self.left);
+            }
+            (Speaker::Http2(_), Got::Fin) => {
+                wire.forget();
+                wire.finish(net, Then::Close);
+            }
+            (Speaker::Http1(_) | Speaker::Http2(_), Got::Reset) => wire.over = true,
             (Speaker::Stream(end), Got::Bytes(bytes, _)) => {
                 let first = !end.heard();
                 end.got(net, bytes)?;
@@ -298,17 +321,19 @@ impl Host for Client {
             GO => return self.act(net),
             ABORT => {
                 net.say(self.id, || format!("aborts l{link}"));
-                if let Speaker::Http1(http) = &mut conn.speaker {
-                    http.give_up(net);
-                } else if let Speaker::Stream(end) = &mut conn.speaker {
-                    end.broke(net)?;
+                match &mut conn.speaker {
+                    Speaker::Http1(http) => http.give_up(net),
+                    Speaker::Http2(http) => http.give_up(),
+                    Speaker::Stream(end) => end.broke(net)?,
                 }
                 conn.wire.abort(net);
             }
             LEAVE => {
                 net.say(self.id, || format!("leaves l{link}"));
-                if let Speaker::Http1(http) = &mut conn.speaker {
-                    http.give_up(net);
+                match &mut conn.speaker {
+                    Speaker::Http1(http) => http.give_up(net),
+                    Speaker::Http2(http) => http.give_up(),
+                    Speaker::Stream(_) => {}
                 }
                 conn.wire.settle_for_less();
                 conn.wire.finish(net, Then::Close);
@@ -321,7 +346,13 @@ impl Host for Client {
                 conn.wire.hold = u64::MAX;
                 conn.wire.pump(net);
             }
-            _ => http1::go_slowly(net, &mut conn.wire, self.id, slot),
+            PACE => http1::go_slowly(net, &mut conn.wire, self.id, slot),
+            _ => {
+                if let Speaker::Http2(http) = &mut conn.speaker {
+                    http.woken(net, &mut conn.wire, token)?;
+                }
+                return self.act(net);
+            }
         }
         self.sweep(net)
     }

@@ -75,6 +75,9 @@ impl EngineHost {
             Output::Certify => {}
             Output::Event(event) => {
                 net.say(self.id, || format!("says {event:?}"));
+                if let Told::Violation { violation, .. } = event {
+                    net.model.accuse(&mut net.checks, &net.mix, violation)?;
+                }
                 if event == Told::Drained {
                     self.drained += 1;
                     let accepted = self.engine.gauges().accepted;
