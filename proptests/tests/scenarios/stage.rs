@@ -1,5 +1,7 @@
 //! What a scenario is written in, and what is written down while it is played.
 
+mod http2;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,6 +13,8 @@ use selvedge_core::engine::{Command, Event};
 use selvedge_core::error::Reason;
 use selvedge_core::stats::{DetectStats, RequestStats, Snapshot};
 
+pub(crate) use self::http2::Fields;
+use self::http2::Streams;
 use crate::net::{APPS, Arrived, FORWARD, INBOUND, Net, OUTBOUND, Peer};
 
 /// Longer than anything takes.
@@ -32,6 +36,8 @@ struct Seen {
     looked: usize,
     end: Option<Arrived>,
     closed: bool,
+    /// It speaks HTTP/2.
+    streams: Option<Box<Streams>>,
 }
 
 impl Stage {
@@ -83,7 +89,8 @@ impl Stage {
 
     fn meet(&mut self, peer: Peer, name: String) -> Peer {
         assert_eq!(peer.0, self.seen.len());
-        self.seen.push(Seen { name, bytes: Vec::new(), looked: 0, end: None, closed: false });
+        let (bytes, looked, end) = (Vec::new(), 0, None);
+        self.seen.push(Seen { name, bytes, looked, end, closed: false, streams: None });
         peer
     }
 
@@ -285,8 +292,12 @@ impl Stage {
         }
         let mut report = String::new();
         for seen in &self.seen {
-            let _ = write!(report, "{}: {}", seen.name, text(&seen.bytes));
-            let _ = writeln!(report, " {:?}", seen.end);
+            // What comes of HTTP/2 when nobody looks any more is up to the pace of things.
+            match &seen.streams {
+                Some(streams) => writeln!(report, "{}: {}", seen.name, streams.log),
+                None => writeln!(report, "{}: {} {:?}", seen.name, text(&seen.bytes), seen.end),
+            }
+            .expect("a string takes everything");
         }
         if self.net.snapshot().is_some() {
             self.counted("nothing to be left", |s| s.gauges.connections == 0);

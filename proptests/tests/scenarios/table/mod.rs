@@ -2,6 +2,7 @@
 
 mod faults;
 mod http;
+mod http2;
 mod mesh;
 mod refusals;
 mod tcp;
@@ -25,7 +26,7 @@ const fn scenario(name: &'static str, setup: Setup, play: fn(&mut Stage)) -> Sce
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = Scenario> {
-    [http::TABLE, refusals::TABLE, faults::TABLE, tcp::TABLE, mesh::TABLE]
+    [http::TABLE, http2::TABLE, refusals::TABLE, faults::TABLE, tcp::TABLE, mesh::TABLE]
         .into_iter()
         .flatten()
         .copied()
