@@ -60,6 +60,14 @@ canaries! {
     ForgottenEndpoints = "the last known endpoints forgotten";
     /// What comes for a connection that is gone goes to the next in its slot.
     StaleId = "a stale connection id acted upon";
+    /// What was taken of a stream is not given back to who sends on it.
+    LeakedWindow = "stream credit leaked";
+    /// A request that has failed goes on at its endpoint: its stream is not reset.
+    LostReset = "a reset that is not passed on";
+    /// An answer is complete, and its stream does not end.
+    OpenStream = "a stream left open after its answer";
+    /// A GOAWAY is taken to mean every stream, those that it counts included.
+    RepeatedAfterGoAway = "a request repeated that a GOAWAY counts";
 }
 
 /// 0: none.

@@ -57,6 +57,10 @@ impl Engine {
         ensure!(buffered == total, "charged {buffered}, total {total}");
         let low = self.config.limits.stream_buffer / 2;
         for (index, conn) in self.conns.iter() {
+            if let Some(connection) = conn.http2() {
+                let checked = connection.check_invariants();
+                checked.map_err(|error| format!("connection {index}: {error}"))?;
+            }
             let may_pause = !conn.flags.paused || conn.flags.starved || conn.flags.queued;
             if may_pause || conn.unsent() > low || self.budget(index) == 0 {
                 continue;

@@ -28,15 +28,17 @@ mod planted {
         match canary {
             // The second answer arrives in the middle of the first one's body.
             Canary::SentAfterHead => &[Invariant::EndsOnce, Invariant::Bodies],
-            Canary::RepeatedPost => &[Invariant::EndsOnce],
+            Canary::RepeatedPost | Canary::RepeatedAfterGoAway => &[Invariant::EndsOnce],
             Canary::ShortBody | Canary::FlippedByte => &[Invariant::Bodies],
             Canary::UnboundedBuffer => &[Invariant::Caps],
-            Canary::LeakedCredit | Canary::LostResume => &[Invariant::Credit],
+            Canary::LeakedCredit | Canary::LostResume | Canary::LeakedWindow => {
+                &[Invariant::Credit]
+            }
             Canary::MovingDeadline => &[Invariant::Deadlines],
             Canary::StuckTimer => &[Invariant::Progress],
             // Who waits for it either waits for ever, or is given up.
             Canary::LostWakeup => &[Invariant::Drains, Invariant::EndsOnce],
-            Canary::LeakedExchange => &[Invariant::Drains],
+            Canary::LeakedExchange | Canary::LostReset | Canary::OpenStream => &[Invariant::Drains],
             Canary::RemovedPicked | Canary::LostLoad => &[Invariant::Load],
             Canary::OtherDice => &[Invariant::Determinism],
             Canary::Panic => &[Invariant::Hostile],

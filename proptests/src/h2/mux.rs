@@ -114,8 +114,15 @@ impl Mux {
             self.keys.insert(key.id, key);
             all.push((key.id, happened));
         }
-        self.connection.check_invariants()?;
         Ok(all)
+    }
+
+    /// Its own account of credit and of queues.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.connection.check_invariants()
     }
 
     /// Everything that it can send now.

@@ -12,7 +12,7 @@ use super::link::Stamp;
 use super::mix::{Fault, Mix};
 use crate::traffic::arrival::{Crossed, Way};
 use crate::traffic::content::Stream;
-use crate::traffic::request::{Request, is_idempotent};
+use crate::traffic::request::{Body, Request, is_idempotent};
 use crate::traffic::response::Response;
 
 /// Everything that was said, and what became of it.
@@ -28,6 +28,10 @@ pub(super) struct Model {
     pub(super) impatient: bool,
     /// How long a request that no service is named for may take.
     pub(super) deadline: Option<Duration>,
+    /// How long after a request its answer may begin.
+    pub(super) response_headers: Option<Duration>,
+    /// How long nothing may move.
+    pub(super) idle: Option<Duration>,
     /// Engines between a client and an app at most: each may send a request once more.
     pub(super) hops: u32,
 }
@@ -64,8 +68,9 @@ pub(super) struct Sent {
     pub(super) fed: Option<Time>,
     /// How often it reached an app.
     pub(super) attempts: u32,
-    /// How many 1xx apps sent.
+    /// How many 1xx apps sent that have not come, and whether there were any.
     pub(super) interims: u32,
+    pub(super) hinted: bool,
     /// When a final head was passed to the client.
     pub(super) answered: Option<Stamp>,
     pub(super) ended: Option<Ended>,
@@ -142,6 +147,7 @@ impl Model {
             fed: None,
             attempts: 0,
             interims: 0,
+            hinted: false,
             answered: None,
             ended: None,
         });
@@ -201,27 +207,53 @@ impl Model {
     }
 
     /// The head of an answer came that was written at `stamp`: not after the deadline, if the proxy
-    /// could write, which it last could not at `blocked`.
+    /// could write, which it last could not at `blocked`. `since`: when the answer before it on the
+    /// connection was over, if that is known.
     pub(super) fn check_answer_time(
         &mut self,
         checks: &mut Checks,
         mix: &Mix,
         id: u32,
-        since: Time,
+        since: Option<Time>,
         stamp: Stamp,
         blocked: Time,
     ) -> Check {
         let sent = &mut self.requests[id as usize];
         sent.answered.get_or_insert(stamp);
-        let (Some(limit), Some(fed), false) = (sent.deadline, sent.fed, sent.wild) else {
+        // Without a body it is complete, and nothing of it moves any more.
+        let alone = sent.request.body == Body::Nothing;
+        let quiet = alone && !sent.hinted;
+        let limits =
+            [sent.deadline, self.response_headers.filter(|_| alone), self.idle.filter(|_| quiet)];
+        let limit = limits.into_iter().flatten().min();
+        let (Some(limit), Some(fed), false) = (limit, sent.fed, sent.wild) else {
             return Ok(());
         };
-        if fed <= blocked {
-            return Ok(());
-        }
+        let Some(since) = since.filter(|_| fed > blocked) else { return Ok(()) };
         let due = fed.max(since) + limit + mix.slack();
         checks.that(Invariant::Deadlines, stamp.at <= due, || {
             format!("request {id} is answered at {:?}, and was due at {due:?}", stamp.at)
+        })
+    }
+
+    /// More of the body of an answer to request `id` came, after what came `before`: not after
+    /// nothing moved for too long, if the proxy could write.
+    pub(super) fn check_pause(
+        &self,
+        checks: &mut Checks,
+        mix: &Mix,
+        id: u32,
+        [before, now]: [Stamp; 2],
+        blocked: Time,
+    ) -> Check {
+        let sent = &self.requests[id as usize];
+        let alone = sent.request.body == Body::Nothing && !sent.wild;
+        let Some(idle) = self.idle.filter(|_| alone && before.at > blocked) else {
+            return Ok(());
+        };
+        let due = before.at + idle + mix.slack();
+        checks.that(Invariant::Deadlines, now.at <= due, || {
+            format!("the answer to {id} goes on at {:?}, and was due at {due:?}", now.at)
         })
     }
 
@@ -233,7 +265,7 @@ impl Model {
         );
         self.impatient |= late;
         let causes = if late { LATE } else { HOSTILE };
-        checks.that(Invariant::Hostile, mix.has_any(causes), || {
+        checks.that(Invariant::Bodies, mix.has_any(causes), || {
             format!("an honest peer is accused: {violation:?}")
         })
     }
@@ -324,7 +356,7 @@ const LATE: &[Fault] = &[
 const HOSTILE: &[Fault] = &[Fault::ClientMalformed, Fault::AppMalformed];
 
 /// Faults that let an attempt arrive long after it was sent.
-const DELAYS: &[Fault] = &[
+pub(super) const DELAYS: &[Fault] = &[
     Fault::BlackHole,
     Fault::SlowLink,
     Fault::SmallPipe,

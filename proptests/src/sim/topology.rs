@@ -144,6 +144,8 @@ impl Topology {
         Model {
             services: config.services.iter().map(service).collect(),
             deadline: config.timeouts.request,
+            response_headers: config.timeouts.response_headers,
+            idle: config.timeouts.idle,
             hops: 2,
             ..Model::default()
         }

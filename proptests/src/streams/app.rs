@@ -127,6 +127,9 @@ impl World<'_> {
                 for (stream, happened) in mux.receive(bytes, now)? {
                     self.app_happened(at, stream, happened)?;
                 }
+                if let Kind::Http2(mux) = &self.apps[at].kind {
+                    mux.check()?;
+                }
             }
             Kind::Http1(reader) => {
                 reader.feed(bytes);

@@ -307,6 +307,9 @@ impl World<'_> {
                 for (stream, happened) in mux.receive(bytes, now)? {
                     self.client_happened(at, stream, happened)?;
                 }
+                if let Kind::Http2(mux) = &self.clients[at].kind {
+                    mux.check()?;
+                }
                 self.forget_unprocessed(at);
             }
             Kind::Http1(reader) => {

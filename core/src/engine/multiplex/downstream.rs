@@ -149,7 +149,7 @@ impl Engine {
 
     /// The response of an exchange is complete, and so is the request or it is not wanted.
     pub(in crate::engine) fn finish_stream(&mut self, exchange: &Exchange) {
-        if let Some(stream) = exchange.down_stream {
+        if let Some(stream) = exchange.down_stream.filter(|_| !canary!(OpenStream)) {
             self.leave_stream(exchange.down, stream);
         }
     }

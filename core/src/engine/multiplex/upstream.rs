@@ -108,7 +108,9 @@ impl Engine {
 
     /// The exchange of a stream failed: the endpoint must notice at once.
     pub(in crate::engine) fn drop_upstream_stream(&mut self, up: ConnId, stream: StreamKey) {
-        self.with_http2(up, |connection, tx| connection.reset(tx, stream, ErrorCode::CANCEL));
+        if !canary!(LostReset) {
+            self.with_http2(up, |connection, tx| connection.reset(tx, stream, ErrorCode::CANCEL));
+        }
         self.serve_waiting_of(up.index);
     }
 
@@ -121,6 +123,7 @@ impl Engine {
         for (stream, id) in self.exchanges_of(index) {
             let connection = self.conns.get(index).and_then(|conn| conn.http2());
             let unprocessed = connection.is_some_and(|connection| connection.unprocessed(stream));
+            let unprocessed = unprocessed || canary!(RepeatedAfterGoAway);
             if unprocessed && !self.replay_stream(index, stream, id) {
                 if let Some(exchange) = self.exchanges.get_mut(id) {
                     exchange.progress.reset = Some(ErrorCode::REFUSED_STREAM);

@@ -383,7 +383,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let n = n.min(stream.held as usize);
         stream.held -= n as u32;
-        stream.credit += n as u32;
+        stream.credit += if canary!(LeakedWindow) { 0 } else { n as u32 };
         self.held -= n;
         self.credit_stream(tx, key, may_grow);
     }

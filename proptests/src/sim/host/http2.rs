@@ -127,6 +127,7 @@ impl Streams {
             net.wake(wait, self.me, self.slot, CREDIT);
         }
         net.checks.counts[Invariant::Bodies as usize] += 1;
+        net.checks.result(Invariant::Credit, self.mux.check())?;
         happened.map_err(|message| violated(Invariant::Bodies, format!("{}: {message}", self.me)))
     }
 

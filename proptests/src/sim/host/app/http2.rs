@@ -323,7 +323,8 @@ impl Http2 {
 
     /// It closes a connection that is idle.
     fn drop_idle(&mut self, net: &mut Net<'_>, wire: &mut Wire) {
-        if self.open.is_empty() && !self.tainted {
+        let idle = self.streams.mux.connection.open_streams() == 0;
+        if idle && !self.tainted {
             wire.finish(net, Then::Close);
         }
     }

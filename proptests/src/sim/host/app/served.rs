@@ -85,6 +85,7 @@ pub(super) fn id_of(net: &Net<'_>, head: &Head) -> Option<u32> {
 pub(super) fn interim(net: &mut Net<'_>, id: u32) -> Vec<u8> {
     let sent = &mut net.model.requests[id as usize];
     sent.interims += 1;
+    sent.hinted = true;
     response::interim(net.choose, &sent.request)
 }
 

@@ -12,9 +12,10 @@ use crate::choose::pick;
 use crate::sim::invariant::{Check, Invariant, violated};
 use crate::sim::link::{NEAR, Stamp};
 use crate::sim::mix::Fault;
-use crate::sim::model::{BREAKS, Ended};
+use crate::sim::model::{BREAKS, DELAYS, Ended};
 use crate::sim::net::{HostId, Net};
 use crate::sim::topology::authorities;
+use crate::traffic::arrival::Crossed;
 use crate::traffic::content::number;
 use crate::traffic::request::{self, Ask, Body, damage};
 use crate::traffic::wire::{Field, Framing, Head, Part, Reader, show};
@@ -45,6 +46,10 @@ pub(super) struct Http1 {
     /// When the head that is being read was written, and when the answer before it was.
     head: Stamp,
     since: Time,
+    /// For the proxy, that may have been over later.
+    vague: bool,
+    /// When what came last was.
+    heard: Stamp,
 }
 
 impl Http1 {
@@ -193,7 +198,7 @@ impl Http1 {
             match part {
                 None => return Ok(()),
                 Some(Part::Head(head)) => self.got_head(net, wire, &head)?,
-                Some(Part::Data(data)) => self.current.data(net, &data)?,
+                Some(Part::Data(data)) => self.got_data(net, wire, &data, stamp)?,
                 Some(Part::End(trailers)) => {
                     self.got_end(net, &trailers, true)?;
                     self.head = stamp;
@@ -203,6 +208,7 @@ impl Http1 {
     }
 
     fn got_head(&mut self, net: &mut Net<'_>, wire: &mut Wire, head: &Head) -> Check {
+        self.heard = self.head;
         let asked = self.waiting.front().filter(|&&(_, start)| wire.sent > start);
         let line = || show(&head.line);
         let Some(&(id, _)) = asked else {
@@ -223,14 +229,8 @@ impl Http1 {
             return self.current.head(net, id, head, false);
         }
         let blocked = net.links[wire.link as usize].pipes[1 - NEAR].last_blocked;
-        net.model.check_answer_time(
-            &mut net.checks,
-            &net.mix,
-            id,
-            self.since,
-            self.head,
-            blocked,
-        )?;
+        let since = (!self.vague).then_some(self.since);
+        net.model.check_answer_time(&mut net.checks, &net.mix, id, since, self.head, blocked)?;
         self.note_closing(net, id, head)?;
         self.current.head(net, id, head, false)?;
         let Answer::App(rid, _) = self.current else { return Ok(()) };
@@ -239,6 +239,15 @@ impl Http1 {
         net.checks.that(Invariant::Bodies, !open || self.closing, || {
             "a body that ends with the connection, which does not end".to_owned()
         })
+    }
+
+    fn got_data(&mut self, net: &mut Net<'_>, wire: &Wire, data: &[u8], stamp: Stamp) -> Check {
+        let times = [std::mem::replace(&mut self.heard, stamp), stamp];
+        if let (Some(&(id, _)), Answer::App(..)) = (self.waiting.front(), self.current) {
+            let blocked = net.links[wire.link as usize].pipes[1 - NEAR].last_blocked;
+            net.model.check_pause(&mut net.checks, &net.mix, id, times, blocked)?;
+        }
+        self.current.data(net, data)
     }
 
     /// What the answer says about the connection.
@@ -272,6 +281,9 @@ impl Http1 {
             return Ok(());
         };
         self.waiting.pop_front();
+        // For the proxy an answer is over with its stream, whose end may be behind its last byte.
+        let streams = net.model.requests[id as usize].crossed != Crossed::No;
+        self.vague = streams && net.mix.has_any(DELAYS);
         self.since = net.now;
         self.resting = true;
         net.model.end(&mut net.checks, id, how)

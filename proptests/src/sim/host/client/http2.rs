@@ -269,7 +269,7 @@ impl Http2 {
                 asked.answered = !interim;
                 if !interim {
                     let blocked = net.links[wire.link as usize].pipes[1 - NEAR].last_blocked;
-                    let since = Time::ZERO;
+                    let since = Some(Time::ZERO);
                     net.model.check_answer_time(
                         &mut net.checks,
                         &net.mix,
