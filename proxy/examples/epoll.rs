@@ -4,9 +4,8 @@
 //!
 //! `cargo run --release -p selvedge --example epoll -- 127.0.0.1:4143 127.0.0.1:8080`
 //!
-//! `Worker::turn` tells the engine what happened; `Worker::perform` does what it wants.
-//! Sockets are registered once, edge-triggered: an event says that something became possible, and a
-//! flag remembers it until a system call says that it no longer is.
+//! `Worker::turn` tells the engine what happened; `Worker::perform` does what it wants. Sockets are
+//! registered once, edge-triggered: a flag remembers what became possible until a call denies it.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};

@@ -18,8 +18,6 @@ pub(super) struct Streams {
     decoder: Decoder<'static>,
     /// What it saw, for the report.
     pub(super) log: String,
-    /// A frame that was looked at and belongs to the next step.
-    next: Option<Frame>,
 }
 
 impl Stage {
@@ -44,7 +42,7 @@ impl Stage {
 
     fn greet(&mut self, peer: Peer, settings: &[(u16, u32)]) {
         let (decoder, log) = (Decoder::new(), String::new());
-        self.seen[peer.0].streams = Some(Box::new(Streams { decoder, log, next: None }));
+        self.seen[peer.0].streams = Some(Box::new(Streams { decoder, log }));
         self.say(peer, &Frame::settings(settings));
     }
 
