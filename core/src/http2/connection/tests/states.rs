@@ -5,8 +5,11 @@ use std::string::ToString;
 use super::*;
 use crate::http2::frame::{FrameHeader, Kind};
 
+/// A state of a connection, and how one gets there from the beginning.
+type State = (&'static str, fn(&mut End));
+
 /// The states of a connection: which column of the table.
-const STATES: [(&str, fn(&mut End)); 7] = [
+const STATES: [State; 7] = [
     ("no preface", |_| {}),
     ("preface", |end| give(end, PREFACE)),
     ("open", open),
