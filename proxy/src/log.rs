@@ -217,7 +217,13 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 /// A peer decides how often these happen.
 fn is_caused_by_a_peer(event: &Event) -> bool {
-    matches!(event, Event::Refused { .. } | Event::Closed { .. } | Event::UnknownServerName { .. })
+    matches!(
+        event,
+        Event::Refused { .. }
+            | Event::Closed { .. }
+            | Event::UnknownServerName { .. }
+            | Event::TlsFailed { .. }
+    )
 }
 
 /// So many lines in each second; the rest is counted and summed up in one line afterwards.

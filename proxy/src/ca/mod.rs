@@ -36,6 +36,8 @@ pub const MAX_LIFETIME: Duration = Duration::from_hours(24 * 365);
 
 /// A certificate is good from so long before it was signed: clocks differ (Linkerd: 20 s).
 const CLOCK_SKEW: Duration = Duration::from_secs(20);
+/// id-at-serialNumber (X.520): tells things of the same name apart.
+const SERIAL_NUMBER: [u64; 4] = [2, 5, 4, 5];
 /// A new root's life. Nothing renews it by itself.
 const ROOT_LIFETIME: Duration = Duration::from_hours(24 * 3650);
 
@@ -91,6 +93,9 @@ impl Authority {
         let validity = Validity::starting(now, ROOT_LIFETIME);
         let mut params = params(validity)?;
         params.distinguished_name = common_name(&format!("root.{trust_domain}"));
+        // Another root of the same trust domain is told from it by name, and not by trying its key.
+        let number = params.serial_number.as_ref().map(ToString::to_string).unwrap_or_default();
+        params.distinguished_name.push(DnType::CustomDnType(SERIAL_NUMBER.into()), number);
         let id = Name::parse(&format!("spiffe://{trust_domain}"));
         let id = id.map_err(|_| Unusable::TrustDomain(trust_domain.into()))?;
         params.subject_alt_names = vec![general_name(&id)?];

@@ -309,7 +309,9 @@ fn a_chain_leads_to_who_signed_it() {
     let issued = one.certify(&request(|_| {}), HOUR, SystemTime::now()).unwrap();
     assert!(leads_to(&issued.chain, one.anchors()));
     assert!(leads_to(&issued.chain, &[other.anchors(), one.anchors()].concat()));
-    // Of the same name, with another key.
+    let (_, root) = parse_x509_certificate(&one.anchors()[0]).unwrap();
+    let (_, twin) = parse_x509_certificate(&other.anchors()[0]).unwrap();
+    assert_ne!(root.subject(), twin.subject());
     assert!(!leads_to(&issued.chain, other.anchors()));
     assert!(!leads_to(&issued.chain, &[]));
     assert!(!leads_to(&[], one.anchors()));

@@ -18,13 +18,13 @@ const APP_UID: &str = "65534";
 
 /// Two namespaces: `near` with the apps and the proxy, `far` with the servers. An address behind
 /// `far` can be reached from `near` only.
-struct Net {
+pub(crate) struct Net {
     near: String,
     far: String,
 }
 
 /// The far server, by both families. It is not the address of the link: only a route leads to it.
-const FAR: [&str; 2] = ["10.99.0.1", "fd99::1"];
+pub(crate) const FAR: [&str; 2] = ["10.99.0.1", "fd99::1"];
 /// `near` on the link.
 const NEAR: &str = "10.98.0.1";
 
@@ -32,7 +32,7 @@ const NEAR: &str = "10.98.0.1";
 const REQUESTS: &str = "request_total{direction=\"outbound\",service=\"original-dst\"}";
 
 impl Net {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let net = Net { near: format!("slv-n{id}"), far: format!("slv-f{id}") };
@@ -62,7 +62,7 @@ impl Net {
     }
 
     /// What the apps in `near` send to any port of any address goes to the proxy.
-    fn redirect_outbound(&self, tables: &str, to: SocketAddr) {
+    pub(crate) fn redirect_outbound(&self, tables: &str, to: SocketAddr) {
         shell(&format!(
             "ip netns exec {} {tables} -t nat -A OUTPUT -p tcp -m owner --uid-owner {APP_UID} \
              -j REDIRECT --to-ports {}",
@@ -73,15 +73,10 @@ impl Net {
 
     /// What comes into `near` goes to the proxy.
     fn redirect_inbound(&self, to: SocketAddr) {
-        shell(&format!(
-            "ip netns exec {} iptables -t nat -A PREROUTING -p tcp -i link0 \
-             -j REDIRECT --to-ports {}",
-            self.near,
-            to.port()
-        ));
+        redirect_incoming(&self.near, to);
     }
 
-    fn near(&self, inner: &Command) -> Command {
+    pub(crate) fn near(&self, inner: &Command) -> Command {
         within(&self.near, inner)
     }
 
@@ -97,17 +92,27 @@ impl Net {
         self.near(&command)
     }
 
-    fn curl(&self, args: &[&str]) -> Ran {
+    pub(crate) fn curl(&self, args: &[&str]) -> Ran {
         let words = ["curl", "--silent", "--show-error", "--max-time", "50"];
         run(&mut self.app(&[&words, args].concat()), PATIENCE)
     }
 
-    fn start(&self, mesh: Mesh) -> Proxy {
+    pub(crate) fn start(&self, mesh: Mesh) -> Proxy {
         mesh.wrapper(&["ip", "netns", "exec", &self.near]).start()
     }
 
+    /// A proxy in `far`.
+    pub(crate) fn start_far(&self, mesh: Mesh) -> Proxy {
+        mesh.wrapper(&["ip", "netns", "exec", &self.far]).start()
+    }
+
+    /// What comes into `far` goes to its proxy.
+    pub(crate) fn redirect_far(&self, to: SocketAddr) {
+        redirect_incoming(&self.far, to);
+    }
+
     /// A server at an address in `far`.
-    fn server(&self, name: &str, args: &[&str]) -> Peer {
+    pub(crate) fn server(&self, name: &str, args: &[&str]) -> Peer {
         Peer::start(&mut self.far(script(name).args(args)))
     }
 }
@@ -118,6 +123,14 @@ impl Drop for Net {
             let _ = program("ip").args(["netns", "delete", name]).status();
         }
     }
+}
+
+fn redirect_incoming(namespace: &str, to: SocketAddr) {
+    shell(&format!(
+        "ip netns exec {namespace} iptables -t nat -A PREROUTING -p tcp -i link0 \
+         -j REDIRECT --to-ports {}",
+        to.port()
+    ));
 }
 
 fn within(namespace: &str, inner: &Command) -> Command {
@@ -132,15 +145,16 @@ fn shell(line: &str) {
     run(program("sh").args(["-c", line]), PATIENCE).ok();
 }
 
+/// Besides a table that redirects.
+pub(crate) const REDIRECT_NEEDS: [Need; 4] = [
+    Need::Program("curl"),
+    Need::Program("ncat"),
+    Need::Program("python3"),
+    Need::Program("setpriv"),
+];
+
 fn prepared(tables: &'static str) -> Option<Net> {
-    let needs = [
-        Need::Program("curl"),
-        Need::Program("ncat"),
-        Need::Program("python3"),
-        Need::Program("setpriv"),
-        Need::Redirect(tables),
-    ];
-    have(&needs).then(Net::new)
+    have(&[&REDIRECT_NEEDS[..], &[Need::Redirect(tables)]].concat()).then(Net::new)
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Mutual TLS between proxies: what others see of it, and what it takes.
 
 mod authority;
+mod capture;
 mod identity;
+mod rotation;
 mod secret;
+mod table;
+mod traffic;
 
 use std::net::SocketAddr;
 use std::path::Path;
