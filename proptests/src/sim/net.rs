@@ -505,8 +505,16 @@ impl<'a> Net<'a> {
 
     /// A black hole opens. Should the host look?
     pub(super) fn open(&mut self, id: LinkId, from: usize) -> bool {
-        let pipe = &mut self.links[id as usize].pipes[from];
+        let link = &mut self.links[id as usize];
+        let pipe = &mut link.pipes[from];
         if !pipe.hole {
+            return false;
+        }
+        if pipe.held > 0 && link.ends[1 - from].closed && !pipe.gone {
+            // Nobody is there any more: the kernel says so.
+            pipe.hole = false;
+            pipe.purge();
+            self.reset(id, 1 - from, false);
             return false;
         }
         pipe.open();
