@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::identity::{self, NameError};
 use crate::limits::Limits;
-use crate::policy::RouteTable;
+use crate::policy::{BudgetConfig, RouteTable};
 use crate::tls::Nameless;
 
 /// The configuration of an engine. Replaced as a whole by [`Command::Reload`]
@@ -35,6 +35,9 @@ pub struct Config {
     pub services: Vec<Service>,
     /// What is done with which requests to services.
     pub routes: RouteTable,
+    /// How many engines share what is configured per process; 0 counts as 1. Budgets are divided by
+    /// it.
+    pub workers: u32,
     /// Bounds.
     pub limits: Limits,
     /// Times.
@@ -158,6 +161,8 @@ pub struct Service {
     pub timeouts: ServiceTimeouts,
     /// What its endpoints are spoken to.
     pub protocol: Protocol,
+    /// How many retries it bears.
+    pub retry_budget: BudgetConfig,
 }
 
 /// What the endpoints of a service are spoken to.

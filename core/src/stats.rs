@@ -276,6 +276,18 @@ decisions! {
     Redirected = "redirected";
     /// A route had the request fail.
     FailureInjected = "failure_injected";
+    /// A request was sent again.
+    Retried = "retried";
+    /// A request that was sent again got an answer below 500.
+    RetrySucceeded = "retry_succeeded";
+    /// It would have been sent again, but had been as often as its route allows.
+    RetryLimit = "retry_limit";
+    /// It would have been sent again, but the budget was spent.
+    RetryBudget = "retry_budget";
+    /// It would have been sent again, but part of its body was not kept.
+    RetryBody = "retry_body";
+    /// It would have been sent again, but its time would have been up, or the endpoint forbade it.
+    RetryTooLate = "retry_too_late";
 }
 
 /// How often each [`Decision`] was taken. Holds no memory before the first.

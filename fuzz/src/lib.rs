@@ -19,6 +19,7 @@ pub use hpack::{hpack_decode, hpack_roundtrip};
 pub use mesh_file::mesh_file;
 pub use selvedge_proptests::differential::http1_differential;
 pub use selvedge_proptests::h2::fuzz::{http2_client, http2_differential, http2_server};
+pub use selvedge_proptests::retry::retry_policy;
 pub use selvedge_proptests::route::route_match;
 pub use selvedge_proptests::tls::tls_session;
 pub use selvedge_proptests::translate::translate;

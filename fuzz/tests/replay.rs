@@ -60,6 +60,11 @@ fn mesh_file() {
 }
 
 #[test]
+fn retry_policy() {
+    replay("retry_policy", selvedge_fuzz::retry_policy);
+}
+
+#[test]
 fn route_match() {
     replay("route_match", selvedge_fuzz::route_match);
 }

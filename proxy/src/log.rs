@@ -300,6 +300,10 @@ fn line(event: &Event) {
         Event::FailfastEntered { service, failed } => {
             warn!(%service, failed, "no endpoint ready: requests fail at once");
         }
+        Event::Retry { service, addr, failed, nth, limit, wait } => {
+            let endpoint = addr.map(tracing::field::display);
+            debug!(%service, endpoint, ?wait, "retry {nth} of {limit}: {failed}");
+        }
         Event::FailfastLeft { service } => info!(%service, "an endpoint is ready again"),
         Event::ResolveFailed { name, error, retry_in } => {
             warn!(%name, ?error, ?retry_in, "cannot resolve; the last good answer stays");

@@ -83,6 +83,7 @@ fn start(args: &RunArgs, mesh: Mesh, text: String, log: &Log) -> Result<ExitCode
         listener.addr = *addr;
     }
     config.own = vec![admin_addr];
+    config.workers = options.workers as u32;
     log_listeners(&config, admin_addr);
 
     if mesh.identity.is_some()

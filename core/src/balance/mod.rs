@@ -278,6 +278,31 @@ impl Balancer {
         Some(MemberId { index, generation })
     }
 
+    /// The same, for a request that some members should not get again: the least loaded of the others,
+    /// if few draws find none. Any, if there are no others.
+    pub fn pick_other(
+        &mut self,
+        rng: &mut Rng,
+        now: Time,
+        suits: impl Fn(MemberId) -> bool,
+    ) -> Option<MemberId> {
+        const DRAWS: usize = 3;
+        for _ in 0..DRAWS {
+            let drawn = self.pick(rng, now)?;
+            if suits(drawn) {
+                return Some(drawn);
+            }
+        }
+        let member = |&index: &u32| {
+            let generation = self.slots[index as usize].generation;
+            MemberId { index, generation }
+        };
+        let others = self.ready.iter().map(member).filter(|&member| suits(member));
+        let load = |member: &MemberId| self.load(*member, now);
+        let least = others.min_by(|a, b| load(a).total_cmp(&load(b)));
+        least.or_else(|| self.pick(rng, now))
+    }
+
     /// A request is on its way to this member.
     pub fn begin(&mut self, id: MemberId) {
         if let Some(slot) = self.slot_mut(id) {

@@ -13,6 +13,7 @@ use crate::config::{Config, ListenerId};
 use crate::error::{ConnectError, DnsError, IoError, Reason};
 use crate::http2::Violation;
 use crate::identity;
+use crate::policy::retry::Failed;
 use crate::time::UnixTime;
 use crate::tls;
 
@@ -254,6 +255,21 @@ pub enum Event {
     FailfastLeft {
         /// Which.
         service: Arc<str>,
+    },
+    /// A request is sent again.
+    Retry {
+        /// The service of its route.
+        service: Arc<str>,
+        /// The endpoint that failed.
+        addr: Option<SocketAddr>,
+        /// How.
+        failed: Failed,
+        /// Which retry of this request it is, from 1 …
+        nth: u32,
+        /// … of so many.
+        limit: u32,
+        /// After this.
+        wait: Duration,
     },
     /// A name could not be resolved; the last good answer stays.
     ResolveFailed {

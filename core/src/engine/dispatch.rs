@@ -7,7 +7,7 @@ use super::conn::{Client, ClientPhase, Conn, State};
 use super::contract::{CloseKind, ConnId, Direction, Event, Output};
 use super::exchange::{ExchangeId, Kind, Speaks, Traits};
 use super::mesh::Health;
-use crate::balance::Outcome;
+use crate::balance::{MemberId, Outcome};
 use crate::config::Protocol;
 use crate::error::{ConnectError, Reason};
 use crate::http::Request;
@@ -59,7 +59,15 @@ impl Engine {
         let Some(service) = self.mesh.services.get_mut(service_index as usize) else {
             return self.fail(id, Reason::UnknownAuthority);
         };
-        if let Some(member) = service.balancer.pick(&mut self.rng, self.now) {
+        let tried = exchange.policy.as_ref().map_or(&[][..], |policy| &policy.tries.tried);
+        let picked = if tried.is_empty() {
+            service.balancer.pick(&mut self.rng, self.now)
+        } else {
+            let members = &service.members;
+            let is_new = |member: MemberId| !tried.contains(&members[member.index()]);
+            service.balancer.pick_other(&mut self.rng, self.now, is_new)
+        };
+        if let Some(member) = picked {
             let endpoint = service.members[member.index()];
             return self.assign(id, endpoint, request);
         }
@@ -109,10 +117,17 @@ impl Engine {
         exchange.attempt = now;
         exchange.progress.sampled = false;
         let plain = endpoint.mesh.is_none() && service.protocol == Protocol::Auto;
-        if plain && exchange.traits.speaks == Speaks::Mesh && exchange.down_stream.is_none() {
+        let apart =
+            plain && exchange.traits.speaks == Speaks::Mesh && exchange.down_stream.is_none();
+        let on_stream = exchange.kind == Kind::Http && exchange.traits.speaks != Speaks::Http1;
+        if exchange.policy.is_some() {
+            // The attempt has a time of its own.
+            self.rearm(id);
+        }
+        if apart {
             return self.go_apart(id, request);
         }
-        if exchange.kind == Kind::Http && exchange.traits.speaks != Speaks::Http1 {
+        if on_stream {
             return self.assign_stream(id, endpoint_index, request);
         }
         self.assign_connection(id, endpoint_index);
@@ -294,9 +309,15 @@ impl Engine {
         }
         conn.tx = request;
         conn.flags.dirty = true;
-        if reused || canary!(SentAfterHead) {
+        let head = conn.tx.held();
+        let exchange = self.exchanges.get_mut(id);
+        let tries = exchange.filter(|exchange| exchange.retry().is_some());
+        if reused || tries.is_some() || canary!(SentAfterHead) {
             // It may be dead already: keep what is sent until there is an answer.
             conn.tx.retain();
+        }
+        if let Some(policy) = tries.and_then(|exchange| exchange.policy.as_mut()) {
+            policy.tries.head = policy.tries.head.max(head);
         }
         // The first bytes of a tunnel wait until it is one.
         if self.exchanges.get(id).is_some_and(|exchange| !exchange.is_tunnel()) {

@@ -398,7 +398,8 @@ impl Engine {
                     _ => Outgoing::Plain,
                 };
                 let carried = carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, room, limits);
-                if sink.tx.is_retaining() && sink.tx.held() > limits.replay_bytes {
+                let most = exchange.replay_bytes(limits.replay_bytes);
+                if sink.tx.is_retaining() && sink.tx.held() > most {
                     sink.tx.release();
                 }
                 carried
@@ -407,7 +408,7 @@ impl Engine {
                 let (connection, rx) = (&mut http2.connection, &mut conn.rx);
                 let carried =
                     relay::carry_to_stream(decoder, rx, connection, &mut sink.tx, stream, limits);
-                if connection.stream_kept(stream) > limits.replay_bytes {
+                if connection.stream_kept(stream) > exchange.replay_bytes(limits.replay_bytes) {
                     connection.release_body(stream);
                 }
                 carried

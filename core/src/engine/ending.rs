@@ -182,6 +182,10 @@ impl Engine {
     /// Ends an exchange that gets no complete response.
     pub(super) fn fail(&mut self, id: ExchangeId, reason: Reason) {
         let Some(exchange) = self.exchanges.get(id) else { return };
+        if exchange.policy.is_some() && self.retries_failure(id, reason) {
+            return;
+        }
+        let Some(exchange) = self.exchanges.get(id) else { return };
         if canary!(LeakedExchange) && reason == Reason::ClientGone {
             return;
         }
@@ -417,6 +421,7 @@ impl Engine {
 fn outcome_of(reason: Reason, took: crate::time::Duration) -> Outcome {
     match reason {
         Reason::ResponseTimeout
+        | Reason::TryTimeout
         | Reason::ResponseStreamTimeout
         | Reason::RequestTimeout
         | Reason::IdleTimeout

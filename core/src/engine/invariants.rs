@@ -167,7 +167,8 @@ impl Engine {
                 "exchange {index} is on a connection that is gone"
             );
             let queued = || service.is_some_and(|service| service.queue.contains(&id));
-            ensure!(placed || queued(), "exchange {index} waits for nothing");
+            let rests = exchange.is_resting();
+            ensure!(placed || queued() || rests, "exchange {index} waits for nothing");
         }
         for (index, service) in &self.mesh.services {
             let refers = self.exchanges.iter().filter(|(_, e)| e.service as usize == index).count();

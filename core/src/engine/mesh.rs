@@ -15,6 +15,7 @@ use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
 use crate::balance::{Balancer, MemberId, Params};
 use crate::config::{self, Meshed, Protocol, Timeouts};
+use crate::policy::budget::{Budget, BudgetConfig};
 use crate::rng::{KeyedState, Rng};
 use crate::stats::RequestStats;
 use crate::time::Time;
@@ -71,6 +72,10 @@ pub(crate) struct Service {
     /// No longer configured: goes when nothing refers to it.
     pub(crate) removed: bool,
     pub(crate) stats: RequestStats,
+    /// Of the retries of its routes.
+    pub(crate) budget: Budget,
+    /// What that was made from.
+    pub(crate) budget_config: (BudgetConfig, u32),
 }
 
 /// Which service TLS for a host means.
@@ -235,6 +240,8 @@ impl Mesh {
             own: 0,
             removed: false,
             stats: RequestStats::default(),
+            budget: Budget::new(&BudgetConfig::default(), 1),
+            budget_config: (BudgetConfig::default(), 1),
         }) as u32
     }
 

@@ -23,6 +23,7 @@ mod pool;
 mod relay;
 mod reload;
 mod resolve;
+mod retry;
 mod route;
 mod snapshot;
 mod timeouts;

@@ -8,6 +8,7 @@ use super::Engine;
 use super::contract::Direction;
 use super::exchange::{ExchangeId, Traits};
 use super::mesh::Service;
+use super::retry::Tries;
 use crate::error::Reason;
 use crate::http::{Answer, Request, authority, grpc};
 use crate::http2::StreamKey;
@@ -19,6 +20,7 @@ use crate::stats::Decision;
 #[derive(Debug)]
 pub(crate) struct Policy {
     pub(crate) route: Arc<Route>,
+    pub(super) tries: Tries,
 }
 
 /// Where a request goes, and by which route.
@@ -75,7 +77,7 @@ impl Engine {
         if !self.config.routes.is_empty()
             && let Some(route) = self.find_route(index, request, authority)
         {
-            return self.follow(route);
+            return self.follow(route, request);
         }
         self.route(index, authority).map(Selected::from)
     }
@@ -98,15 +100,19 @@ impl Engine {
         self.config.routes.find(name, request).map(Arc::clone)
     }
 
-    fn follow(&mut self, route: Arc<Route>) -> Result<Selected, Reason> {
+    fn follow(&mut self, route: Arc<Route>, request: &Request<'_>) -> Result<Selected, Reason> {
         let parent = self.mesh.by_name.get(&route.service).copied();
         let parent = parent.ok_or(Reason::UnknownAuthority)?;
         let service = self.draw(&route).unwrap_or(parent);
-        Ok(Selected { service, policy: Some(Box::new(Policy { route })) })
+        let mut tries = Tries::default();
+        if let Some(retry) = &route.retry {
+            tries.method = retry.allows_method(request.head.method);
+        }
+        Ok(Selected { service, policy: Some(Box::new(Policy { route, tries })) })
     }
 
     /// Draws one of the services that a route's requests are shared out to.
-    fn draw(&mut self, route: &Route) -> Option<u32> {
+    pub(super) fn draw(&mut self, route: &Route) -> Option<u32> {
         let mesh = &self.mesh;
         let service = |name: &str| -> Option<&Service> {
             mesh.services.get(*mesh.by_name.get(name)? as usize)
@@ -188,10 +194,16 @@ impl Engine {
     }
 
     fn put_policy(&mut self, id: ExchangeId, policy: Option<Box<Policy>>) {
-        if let Some(exchange) = self.exchanges.get_mut(id) {
-            exchange.policy = policy;
-            self.rearm(id);
+        let now = self.now;
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.policy = policy;
+        if let (Some(_), Some(policy)) = (exchange.retry(), &exchange.policy)
+            && let Some(&parent) = self.mesh.by_name.get(&policy.route.service)
+            && let Some(parent) = self.mesh.services.get_mut(parent as usize)
+        {
+            parent.budget.attempt(now);
         }
+        self.rearm(id);
     }
 
     /// Counts what was decided about a request for a service.

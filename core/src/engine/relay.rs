@@ -61,7 +61,7 @@ impl Engine {
             if end {
                 self.request_done(id);
             }
-        } else {
+        } else if self.pass_held(id) {
             self.pass_response_body(id, data);
             if end {
                 self.end_response_body(id, None);
@@ -79,7 +79,7 @@ impl Engine {
         } else if is_down {
             self.end_request_body(id, Some(section));
             self.request_done(id);
-        } else {
+        } else if !self.retries_trailers(id, section) && self.pass_held(id) {
             self.end_response_body(id, Some(section));
         }
     }
@@ -87,8 +87,8 @@ impl Engine {
     // ---- Requests ----
 
     fn pass_request_body(&mut self, id: ExchangeId, mut data: BytesMut, end: bool) {
-        let replay_bytes = self.config.limits.replay_bytes;
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let replay_bytes = exchange.replay_bytes(self.config.limits.replay_bytes);
         let n = data.len();
         let sink = exchange.up.filter(|&up| self.conns.find(up).is_some_and(takes_requests));
         let Some(up) = sink else {

@@ -11,6 +11,7 @@ use super::mesh::{ServiceKind, TargetState, Times};
 use crate::config::{self, Config, ServiceTimeouts, Target};
 use crate::error::Reason;
 use crate::http2;
+use crate::policy::budget::Budget;
 
 impl Engine {
     /// Applies a configuration and says so.
@@ -93,6 +94,12 @@ impl Engine {
         service.times = times;
         service.opaque = new.opaque;
         service.protocol = new.protocol;
+        // What is spent stays spent, unless the budget is another.
+        let budget = (new.retry_budget, config.workers);
+        if service.budget_config != budget {
+            service.budget = Budget::new(&budget.0, budget.1);
+            service.budget_config = budget;
+        }
         service.meshed = new.endpoints.iter().any(|endpoint| endpoint.mesh.is_some());
         self.apply_targets(index, &new.endpoints);
         self.service_changed(index);

@@ -2,7 +2,7 @@
 
 use super::conn::{ClientPhase, ServerPhase, State};
 use super::contract::CloseKind;
-use super::exchange::ExchangeId;
+use super::exchange::{Exchange, ExchangeId};
 use super::{Drain, Engine};
 use crate::error::Reason;
 use crate::time::Time;
@@ -134,6 +134,9 @@ impl Engine {
                 let own = &policy.route.timeouts;
                 let all = own.response.filter(|_| progress.request_done);
                 let all = after(exchange.sent, all, Reason::ResponseStreamTimeout);
+                let headers = if exchange.is_resting() { never } else { headers };
+                let attempt = (exchange.try_deadline(), Reason::TryTimeout);
+                let headers = if attempt.0 < headers.0 { attempt } else { headers };
                 (
                     own.request.or(times.request),
                     if all.0 < headers.0 { all } else { headers },
@@ -156,7 +159,9 @@ impl Engine {
     /// Sets the timer of an exchange to the first of its deadlines.
     pub(super) fn rearm(&mut self, id: ExchangeId) {
         let first = self.deadlines(id).into_iter().map(|(due, _)| due).min();
-        match first {
+        let retry = self.exchanges.get(id).filter(|exchange| exchange.policy.is_some());
+        let retry = retry.map(Exchange::retry_due);
+        match first.into_iter().chain(retry).min() {
             Some(due) if due < Time::MAX => self.timers.exchanges.set(id.index, due),
             _ => self.timers.exchanges.clear(id.index),
         }
@@ -173,7 +178,13 @@ impl Engine {
         let passed = self.deadlines(id).into_iter().find(|&(due, _)| due <= self.now);
         match passed {
             Some((_, reason)) => self.fail(id, reason),
-            None => self.rearm(id),
+            None => match self.exchanges.get(id) {
+                Some(exchange) if exchange.retry_due() > self.now => self.rearm(id),
+                Some(exchange) if exchange.is_resting() => self.resume_retry(id),
+                // Nothing came in time: what was held goes on, and what follows it with it.
+                Some(_) => _ = self.pass_held(id),
+                None => {}
+            },
         }
     }
 

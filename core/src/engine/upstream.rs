@@ -78,8 +78,10 @@ impl Engine {
             return Step::Blocked;
         }
         if !conn.rx.is_empty() {
-            // The connection is alive: what was sent on it counts as sent.
-            if !canary!(SentAfterHead) {
+            // The connection is alive: what was sent on it counts as sent, unless another answer may
+            // be wanted.
+            let tries = self.exchanges.get(id).is_some_and(|exchange| exchange.retry().is_some());
+            if !tries && !canary!(SentAfterHead) {
                 conn.tx.release();
             }
             let mut scanner = core::mem::take(scanner);
@@ -90,10 +92,12 @@ impl Engine {
                 is_connect: exchange.traits.is_connect,
             });
             let limits = &self.config.limits;
+            let mut leaves = (Framing::UntilClose, false);
             let step = match http1::receive_response(&mut scanner, &rx, &mut scratch, limits, to) {
                 Err(reason) => Some(Err(reason)),
                 Ok(Some((len, response))) => {
                     let passed = self.accept_response(index, id, &response);
+                    leaves = (response.framing, response.keep_alive);
                     rx.advance(len);
                     Some(passed)
                 }
@@ -109,6 +113,9 @@ impl Engine {
                 }
             }
             if let Some(step) = step {
+                if let Ok(Passed::Nowhere) = step {
+                    self.leave_answer(index, leaves.0, leaves.1);
+                }
                 return self.end_response_head(id, step);
             }
         }
@@ -121,6 +128,7 @@ impl Engine {
     fn end_response_head(&mut self, id: ExchangeId, step: Result<Passed, Reason>) -> Step {
         match step {
             Ok(Passed::On) => Step::More,
+            Ok(Passed::Nowhere) => Step::Blocked,
             Ok(Passed::Tunnel) => {
                 self.open_tunnel(id);
                 Step::Blocked
@@ -139,6 +147,10 @@ impl Engine {
         response: &Response<'_>,
     ) -> Result<Passed, Reason> {
         let end = matches!(response.framing, Framing::None | Framing::Length(0));
+        let tries = self.exchanges.get(id).is_some_and(|exchange| exchange.policy.is_some());
+        if tries && self.retries_response(id, response) {
+            return Ok(Passed::Nowhere);
+        }
         match self.pass_response(id, response, end)? {
             ResponseKind::Informational => {
                 self.expect_another_head(index);
@@ -149,6 +161,9 @@ impl Engine {
                 if let Some(conn) = self.conns.get_mut(index)
                     && let State::Client(client) = &mut conn.state
                 {
+                    if !canary!(SentAfterHead) {
+                        conn.tx.release();
+                    }
                     client.reusable &= response.keep_alive;
                     client.phase = ClientPhase::Body(BodyDecoder::new(response.framing));
                 }
@@ -409,7 +424,11 @@ impl Engine {
     /// What came on a pooled connection before a byte of the request was written is no answer to it:
     /// a server's 408 and close on an idle connection, usually.
     fn is_unasked(&self, index: u32) -> bool {
-        self.conns.get(index).is_some_and(|conn| conn.tx.is_retaining() && !conn.tx.may_be_sent())
+        self.conns.get(index).is_some_and(|conn| {
+            let exchange = conn.exchange().and_then(|id| self.exchanges.get(id));
+            let reused = exchange.is_some_and(|exchange| exchange.progress.reused);
+            reused && conn.tx.is_retaining() && !conn.tx.may_be_sent()
+        })
     }
 
     /// Sends a request again, over another connection.
@@ -434,6 +453,7 @@ impl Engine {
             service.stats.replays += 1;
             endpoint.stats.replays += 1;
         }
+        self.charge_budget(id);
         self.dispatch(id);
     }
 
@@ -442,7 +462,10 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(index) else { return };
         if conn.tx.is_retaining()
             && let State::Client(Client { exchange: Some(id), .. }) = conn.state
-            && self.exchanges.get(id).is_none_or(|exchange| !exchange.traits.idempotent)
+            && self
+                .exchanges
+                .get(id)
+                .is_none_or(|exchange| !exchange.traits.idempotent && exchange.retry().is_none())
             && !canary!(RepeatedPost)
         {
             conn.tx.release();
@@ -457,6 +480,8 @@ enum Passed {
     On,
     /// It opens a tunnel.
     Tunnel,
+    /// It is not wanted: its request is sent again.
+    Nowhere,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

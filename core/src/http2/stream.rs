@@ -106,6 +106,8 @@ pub(crate) struct Flags {
     pub(crate) is_head: bool,
     /// CONNECT: what follows the heads are the bytes of a tunnel.
     pub(crate) is_connect: bool,
+    /// What is kept of its body may be wanted back when it is over.
+    pub(crate) returns: bool,
 }
 
 impl Stream {

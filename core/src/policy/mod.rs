@@ -1,16 +1,20 @@
 //! What is decided about a request apart from which endpoint it goes to: routes, the filters they
-//! apply, traffic splits.
+//! apply, traffic splits, retries and their budget.
 //!
 //! All of it is data that an embedder makes and checks, and decisions without I/O. `proxy/POLICY.md`
 //! lists every policy: its keys in a mesh file, defaults, behaviour, counters and tests.
 
+pub mod budget;
 pub mod filter;
 pub mod pattern;
+pub mod retry;
 pub mod route;
 pub mod split;
 
+pub use budget::BudgetConfig;
 pub use filter::{Changes, Failure, Fixed, HeaderChanges, NewPath, Redirect};
 pub use pattern::Pattern;
+pub use retry::Retry;
 pub use route::{
     FieldMatch, GrpcMatch, HostMatch, Match, PathMatch, Route, RouteTable, RouteTimeouts,
     ValueMatch,

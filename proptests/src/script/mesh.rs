@@ -114,6 +114,7 @@ impl Mesh {
             nameless_tls: Nameless::default(),
             services: Vec::new(),
             routes: RouteTable::default(),
+            workers: 1,
             limits: if faults { limits(choose) } else { Limits::default() },
             timeouts: if faults { timeouts(choose) } else { Timeouts::default() },
         };

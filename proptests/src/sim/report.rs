@@ -111,8 +111,9 @@ impl Coverage {
             Event::FailfastLeft { .. } => 5,
             Event::ResolveFailed { .. } => 6,
             Event::Reloaded { .. } => 7,
-            // Nobody has an identity here yet, and TLS only goes where it wanted to.
+            // Nobody has an identity or retries here yet, and TLS only goes where it wanted to.
             Event::UnknownServerName { .. }
+            | Event::Retry { .. }
             | Event::TlsFailed { .. }
             | Event::Certified { .. }
             | Event::CertifyFailed { .. }

@@ -101,6 +101,7 @@ impl Topology {
             nameless_tls: Nameless::default(),
             services,
             routes: RouteTable::default(),
+            workers: 1,
             limits: limits.clone(),
             timeouts: timeouts.clone(),
         };
@@ -267,7 +268,14 @@ pub(super) fn address(host: u8, port: u16) -> SocketAddr {
 
 pub(super) fn service(name: &str, endpoints: Vec<Endpoint>) -> Service {
     let timeouts = ServiceTimeouts::default();
-    Service { name: name.into(), endpoints, opaque: false, protocol: Protocol::default(), timeouts }
+    Service {
+        name: name.into(),
+        endpoints,
+        opaque: false,
+        protocol: Protocol::default(),
+        timeouts,
+        ..Service::default()
+    }
 }
 
 pub(super) fn endpoint(addr: SocketAddr) -> Endpoint {

@@ -4,6 +4,7 @@ use selvedge_core::config::{Config, Listener, ListenerKind};
 use selvedge_core::engine::{Accepted, ConnId, Direction, Engine};
 use selvedge_core::error::{DnsError, Reason};
 use selvedge_core::identity::Name;
+use selvedge_core::policy::retry::Failed;
 use selvedge_core::rng::Seed;
 use selvedge_core::time::{Time, UnixTime};
 use selvedge_core::tls::{Failure, Side};
@@ -104,6 +105,17 @@ fn every_other_event_is_one_line() {
         (
             Event::FailfastLeft { service },
             "INFO selvedge::log: an endpoint is ready again service=web:80",
+        ),
+        (
+            Event::Retry {
+                service: "web:80".into(),
+                addr: Some(addr),
+                failed: Failed::Status(503),
+                nth: 1,
+                limit: 2,
+                wait: retry_in,
+            },
+            "DEBUG selvedge::log: retry 1 of 2: status 503 service=web:80 endpoint=10.0.0.1:80 wait=100ms",
         ),
         (
             Event::ResolveFailed { name: "web.local".into(), error: DnsError::NotFound, retry_in },

@@ -8,6 +8,7 @@ mod check;
 mod identity;
 mod read;
 mod reload;
+mod retry;
 mod route;
 mod value;
 
@@ -364,8 +365,11 @@ fn read_service(
     let timeouts = read_service_timeouts(reader, &mut table);
     let mut protocol = Protocol::default();
     table.set(reader, "protocol", &mut protocol, value::protocol);
+    let budget = table.table(reader, "retry_budget");
+    let budget = budget.map(|table| retry::read_budget(reader, table));
     table.finish(reader);
-    Service { name, endpoints, opaque, timeouts, protocol }
+    let retry_budget = budget.unwrap_or_default();
+    Service { name, endpoints, opaque, timeouts, protocol, retry_budget }
 }
 
 /// `[[tcp]]`: a listener and the service it forwards to, which nothing else can name.

@@ -47,6 +47,7 @@ impl Mesh {
         }
         config.listeners.clone_from(&current.listeners);
         config.own.clone_from(&current.own);
+        config.workers = current.workers;
         Reload { config, needs_restart }
     }
 

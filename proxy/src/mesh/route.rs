@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::check::Sites;
 use super::read::{Item, Reader, Table};
-use super::value;
+use super::{retry, value};
 
 /// One `[[route]]`.
 pub(super) fn read(reader: &mut Reader<'_>, mut table: Table<'_>, sites: &mut Sites) -> Route {
@@ -32,6 +32,9 @@ pub(super) fn read(reader: &mut Reader<'_>, mut table: Table<'_>, sites: &mut Si
     }
     if let Some(table) = table.table(reader, "timeouts") {
         route.timeouts = read_timeouts(reader, table);
+    }
+    if let Some(table) = table.table(reader, "retry") {
+        route.retry = Some(retry::read(reader, table));
     }
     if let Some(mut headers) = table.table(reader, "headers") {
         for (key, changes) in
@@ -344,13 +347,36 @@ fn read_failure(reader: &mut Reader<'_>, mut table: Table<'_>) -> Failure {
 
 /// A number from 0 to 1.
 fn ratio(value: &DeValue<'_>) -> Result<f64, String> {
+    number(value, 1.0)
+}
+
+/// A number from 0 to `max`.
+pub(super) fn number(value: &DeValue<'_>, max: f64) -> Result<f64, String> {
     let number = match value {
-        DeValue::Float(float) => float.as_str().parse().ok(),
-        _ => value::integer(value, 0, 1).ok().map(|n| n as f64),
+        DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
+        _ => value::integer(value, 0, max as u64).ok().map(|n| n as f64),
     };
     number
-        .filter(|number| (0.0..=1.0).contains(number))
-        .ok_or_else(|| "expected a number from 0 to 1".into())
+        .filter(|number| (0.0..=max).contains(number))
+        .ok_or_else(|| format!("expected a number from 0 to {max}"))
+}
+
+/// A number, or a range of numbers `"a-b"`, both ends included.
+pub(super) fn range(value: &DeValue<'_>, min: u16, max: u16) -> Result<(u16, u16), String> {
+    let expected =
+        || format!(r#"expected a number from {min} to {max}, or a range like "{min}-{max}""#);
+    let number = |text: &str| {
+        let digits = text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse().ok().filter(|n| digits && (min..=max).contains(n))
+    };
+    let range = match value.as_str() {
+        None => value::integer(value, min.into(), max.into()).ok().map(|n| (n as u16, n as u16)),
+        Some(text) => match text.split_once('-') {
+            Some((low, high)) => number(low).zip(number(high)),
+            None => number(text).map(|n| (n, n)),
+        },
+    };
+    range.filter(|(low, high)| low <= high).ok_or_else(expected)
 }
 
 fn is_token(text: &str) -> bool {
@@ -358,7 +384,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_tchar)
 }
 
-fn method(value: &DeValue<'_>) -> Result<Box<str>, String> {
+pub(super) fn method(value: &DeValue<'_>) -> Result<Box<str>, String> {
     let method = value.as_str().filter(|text| is_token(text) && *text == text.to_uppercase());
     method.map(Box::from).ok_or_else(|| r#"expected a method in upper case, like "GET""#.into())
 }

@@ -1,6 +1,6 @@
 //! Policy of the mesh file, seen by curl and by grpcio.
 
-use crate::common::{App, Mesh, Need, Proxy, have};
+use crate::common::{App, Mesh, Need, Peer, Proxy, have, script};
 
 const CURL: [Need; 1] = [Need::Program("curl")];
 
@@ -52,6 +52,32 @@ fn routes_choose_change_redirect_and_fail() {
     for decision in ["redirected", "failure_injected"] {
         assert_eq!(decisions(&proxy, "web.test:80", decision), 2);
     }
+}
+
+/// Two of three backends, Python's own servers, answer 503 to everything.
+#[test]
+fn retries_hide_backends_that_are_busy() {
+    if !have(&[CURL[0], Need::Program("python3")]) {
+        return;
+    }
+    let good = App::start("good");
+    let busy = [0; 2].map(|_| Peer::start(script("busy_app.py").arg("503")));
+    let endpoints = [good.addr, busy[0].addr, busy[1].addr];
+    let policy = "service = \"web.test\"\n\
+                  retry = { on = [\"gateway-error\"], limit = 2, backoff = { min = 0, max = 0 } }";
+    let statuses = |policy: Option<&str>| {
+        let mesh = Mesh::new().service("web.test", &endpoints);
+        let proxy = policy.map_or(mesh.clone(), |policy| mesh.route(policy)).start();
+        let url = "http://web.test/name";
+        let args = ["-o", "/dev/null", "-w", "%{http_code} ", url];
+        let all: String = (0..30).map(|_| proxy.curl(&args).ok().text()).collect();
+        (all.matches("200").count(), proxy)
+    };
+    let (without, _) = statuses(None);
+    let (with, proxy) = statuses(Some(policy));
+    assert!(without < 30, "{without} of 30 without retries");
+    assert_eq!(with, 30);
+    assert!(decisions(&proxy, "web.test:80", "retried") >= 1);
 }
 
 /// How often it was decided so.

@@ -394,7 +394,11 @@ impl Engine {
         let connection = &mut http2.connection;
         let opened = connection.send_request(&mut conn.tx, &request, host, end, id.token(), now);
         let Some(stream) = opened else { return self.fail(id, Reason::QueueFull) };
-        connection.retain_body(stream);
+        if exchange.retry().is_some() {
+            connection.retain_body_to_the_end(stream);
+        } else {
+            connection.retain_body(stream);
+        }
         exchange.up = Some(conn_id);
         exchange.up_stream = Some(stream);
         exchange.progress.reused = reused;

@@ -25,6 +25,11 @@ impl Engine {
         if exchange.up.is_none_or(|up| up.index != index) {
             return;
         }
+        if exchange.policy.is_some()
+            && (self.retries_response(id, response) || !end && self.hold_response(id, response))
+        {
+            return;
+        }
         if !matches!(response.head.status, 100..=199) {
             self.forget_request(id);
         }
@@ -42,7 +47,7 @@ impl Engine {
     }
 
     /// The request was answered: it will not be sent again.
-    fn forget_request(&mut self, id: ExchangeId) {
+    pub(in crate::engine) fn forget_request(&mut self, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let mut request = core::mem::take(&mut exchange.request);
         self.buffered -= core::mem::take(&mut exchange.charged);
@@ -165,6 +170,7 @@ impl Engine {
         self.buffered += body.queue.held();
         exchange.charged += body.queue.held();
         exchange.pending = Some(body);
+        self.charge_budget(id);
         if let Some((service, endpoint)) = endpoint.and_then(|e| self.mesh.service_of(e)) {
             service.stats.replays += 1;
             endpoint.stats.replays += 1;

@@ -12,6 +12,7 @@ mod http2_rig;
 mod http2_tunnels;
 mod limits;
 mod regressions;
+mod retries;
 mod rig;
 mod routes;
 mod tls;

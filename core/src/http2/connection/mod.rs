@@ -556,7 +556,7 @@ impl Connection {
         self.queued -= stream.queue.unsent();
         self.retained -= stream.queue.held() - stream.queue.unsent();
         self.growth -= stream.window - self.base_window;
-        if stream.queue.is_retaining() && !stream.is_over() {
+        if stream.queue.is_retaining() && (stream.flags.returns || !stream.is_over()) {
             let queue = core::mem::take(&mut stream.queue);
             self.returned = Some((key, Box::new(Body { queue, trailers: stream.trailers.take() })));
         }

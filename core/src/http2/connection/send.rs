@@ -178,6 +178,22 @@ impl Connection {
         }
     }
 
+    /// The same, and it can be had back also when the stream is over.
+    pub(crate) fn retain_body_to_the_end(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.queue.retain();
+            stream.flags.returns = true;
+        }
+    }
+
+    /// Would [`Connection::take_body`] give the body back?
+    pub(crate) fn keeps_body(&self, key: StreamKey) -> bool {
+        match self.streams.get(key) {
+            Some(stream) => stream.queue.is_retaining(),
+            None => self.returned.as_ref().is_some_and(|(returned, _)| *returned == key),
+        }
+    }
+
     /// Forgets what was sent of a body and no longer keeps it.
     pub(crate) fn release_body(&mut self, key: StreamKey) {
         if let Some(stream) = self.streams.get_mut(key) {

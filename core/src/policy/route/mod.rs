@@ -12,6 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::filter::{Changes, Fixed};
+use super::retry::Retry;
 use super::split::Split;
 use crate::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct Route {
     pub split: Split,
     /// Their times.
     pub timeouts: RouteTimeouts,
+    /// What is tried again.
+    pub retry: Option<Retry>,
 }
 
 /// The times of a route's requests. They beat those of its service; `None`: the service's.

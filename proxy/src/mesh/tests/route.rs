@@ -1,7 +1,7 @@
 //! Routes in mesh files.
 
 use selvedge_core::policy::{
-    Backend, Fixed, HostMatch, NewPath, PathMatch, Route, Split, ValueMatch,
+    Backend, BudgetConfig, Fixed, HostMatch, NewPath, PathMatch, Retry, Route, Split, ValueMatch,
 };
 
 use super::{bad, good};
@@ -72,9 +72,49 @@ fn every_key_means_something() {
     .fixed;
     let Some(Fixed::Redirect(redirect)) = fixed else { panic!("{fixed:?}") };
     assert_eq!((redirect.status, redirect.path), (308, Some(NewPath::Prefix(4, "/new".into()))));
+    let retry = route(
+        r#"retry = { on = ["gateway-error", 429, "500-501", "response-timeout", "refused-stream", "connect-failure"], grpc = ["unavailable", 8], limit = 3, per_try_timeout = "300ms", max_body = "1MiB", methods = ["GET"], backoff = { min = 0, max = "1s" } }"#,
+    );
+    let retry = retry.retry.expect("retries");
+    assert_eq!(retry.statuses, [(502, 504), (429, 429), (500, 501)]);
+    assert_eq!((retry.reset, retry.refused, retry.timeout), (true, true, true));
+    assert_eq!((&retry.grpc[..], retry.limit, retry.max_body), (&[14, 8][..], 3, 1 << 20));
+    assert_eq!((retry.methods.len(), retry.backoff_min.as_millis()), (1, 0));
+    assert_eq!(route("retry = {}").retry, Some(Retry::default()));
     let fixed = route("fail = { status = 429, ratio = 0.5 }").fixed;
     let Some(Fixed::Failure(failure)) = fixed else { panic!("{fixed:?}") };
     assert_eq!((failure.status, failure.ratio, failure.grpc), (429, 0.5, None));
+}
+
+/// One line of a route, and what is said about it.
+#[track_caller]
+fn refused(line: &str, said: &str) {
+    let lines = bad(&format!("[[route]]\nservice = \"web.example\"\n{line}\n{SERVICES}"));
+    assert_eq!(lines, [format!("3: route[0].{said}")]);
+}
+
+#[test]
+fn what_is_wrong_with_retries_is_said() {
+    const ON: &str = r#"expected "5xx", "gateway-error", "reset", "connect-failure", "refused-stream", "response-timeout", a status or a range like "500-503""#;
+    for (line, said) in [
+        (r#"retry.on = ["6xx"]"#, &*format!(r#"retry.on[0] = "6xx": {ON}"#)),
+        (r#"retry.on = ["503-500"]"#, &*format!(r#"retry.on[0] = "503-500": {ON}"#)),
+        (
+            r#"retry.grpc = ["ok"]"#,
+            r#"retry.grpc[0] = "ok": expected a gRPC status like "unavailable", or its number from 1 to 16"#,
+        ),
+        ("retry.limit = 0", "retry.limit = 0: expected an integer from 1 to 100"),
+        (
+            r#"retry.max_body = "64kb""#,
+            r#"retry.max_body = "64kb": expected bytes like 65536, "64KiB" or "1MiB", at most 1 GiB"#,
+        ),
+        (
+            r#"retry.backoff = { min = "2s", max = "1s" }"#,
+            r#"retry.backoff.max = "1s": expected at least backoff.min, which is 2s"#,
+        ),
+    ] {
+        refused(line, said);
+    }
 }
 
 #[test]
@@ -139,8 +179,7 @@ fn what_is_wrong_is_said() {
         ("fail.ratio = nan", &"fail.ratio = nan: expected a number from 0 to 1".into()),
         ("fail.grpc_status = 17", &"fail.grpc_status = 17: expected an integer from 1 to 16".into()),
     ] {
-        let lines = bad(&format!("[[route]]\nservice = \"web.example\"\n{line}\n{SERVICES}"));
-        assert_eq!(lines, [format!("3: route[0].{said}")]);
+        refused(line, said);
     }
     let lines = bad(&format!("[[route]]\nservice = \"no.example\"\n{SERVICES}"));
     assert_eq!(
@@ -153,4 +192,24 @@ fn what_is_wrong_is_said() {
         bad("[[route]]"),
         ["1: route[0].service: missing, expected the authority of a service"]
     );
+}
+
+#[test]
+fn a_service_has_a_budget_of_its_own() {
+    let service = |line: &str| {
+        format!("[[service]]\nauthority = \"a\"\nendpoints = [\"10.0.0.1:80\"]\n{line}")
+    };
+    let budget = |line: &str| good(&service(line)).config.services[0].retry_budget;
+    assert_eq!(budget(""), BudgetConfig::default());
+    let own = budget(r#"retry_budget = { ratio = 1, min_per_second = 0.5, window = "5s" }"#);
+    assert_eq!((own.ratio, own.min_per_second, own.window.as_secs()), (1.0, 0.5, 5));
+    for (line, said) in [
+        ("retry_budget.ratio = -1", "ratio = -1: expected a number from 0 to 1000"),
+        (
+            r#"retry_budget.window = "500ms""#,
+            r#"window = "500ms": expected a duration from "1s" to "60s""#,
+        ),
+    ] {
+        assert_eq!(bad(&service(line)), [format!("4: service[0].retry_budget.{said}")]);
+    }
 }

@@ -1,0 +1,421 @@
+//! Requests that are sent again because an attempt failed.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Engine;
+use super::conn::{Client, State};
+use super::contract::{CloseKind, Event};
+use super::exchange::{Exchange, ExchangeId};
+use crate::balance::Outcome;
+use crate::error::Reason;
+use crate::http::{Fields, Framing, Response, ResponseHead, Span, Version, status};
+use crate::http2::{Body, ErrorCode};
+use crate::policy::retry::{Again, Failed, Retry, pushback};
+use crate::stats::Decision;
+use crate::time::{Duration, Time};
+
+/// How long the head of a gRPC response is held for what follows it: trailers without a message before
+/// them are an outcome that can be tried again.
+const HOLD: Duration = Duration::from_millis(10);
+
+/// How far an exchange has come with its retries.
+#[derive(Debug, Default)]
+pub(crate) struct Tries {
+    /// Its method may be repeated.
+    pub(super) method: bool,
+    /// Retries so far.
+    pub(super) used: u32,
+    /// Endpoints that were asked. An index may have been given to another since: it is a preference.
+    pub(super) tried: Vec<u32>,
+    /// It waits until then to be sent again.
+    pub(super) resumes: Option<Time>,
+    /// Bytes of its head, as it is kept with the body.
+    pub(super) head: usize,
+    /// A response head that is not passed on yet.
+    held: Option<Box<Held>>,
+}
+
+/// A response head without the buffer that it came in.
+#[derive(Debug)]
+struct Held {
+    until: Time,
+    status: u16,
+    framing: Framing,
+    origin: Option<Version>,
+    buf: Box<[u8]>,
+    spans: Box<[Span]>,
+}
+
+impl Exchange {
+    /// What of it is tried again.
+    pub(super) fn retry(&self) -> Option<&Retry> {
+        self.policy.as_ref()?.route.retry.as_ref()
+    }
+
+    /// Bytes of its request that may be kept.
+    pub(super) fn replay_bytes(&self, all: usize) -> usize {
+        match (self.retry(), &self.policy) {
+            (Some(retry), Some(policy)) => retry.max_body + policy.tries.head,
+            _ => all,
+        }
+    }
+
+    /// When the current attempt has taken too long. The last one may take all the time there is.
+    pub(super) fn try_deadline(&self) -> Time {
+        let (Some(retry), Some(policy)) = (self.retry(), &self.policy) else { return Time::MAX };
+        let waits = self.endpoint.is_some() && !self.progress.response_started;
+        match retry.per_try_timeout {
+            Some(limit) if waits && policy.tries.used < retry.limit => self.attempt + limit,
+            _ => Time::MAX,
+        }
+    }
+
+    /// When something of its retries is due: it is sent again, or a head is passed on.
+    pub(super) fn retry_due(&self) -> Time {
+        let tries = self.policy.as_ref().map(|policy| &policy.tries);
+        let held = tries.and_then(|tries| tries.held.as_ref()).map(|held| held.until);
+        let resumes = tries.and_then(|tries| tries.resumes);
+        held.into_iter().chain(resumes).min().unwrap_or(Time::MAX)
+    }
+
+    /// Does it wait to be sent again?
+    pub(super) fn is_resting(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.tries.resumes.is_some())
+    }
+}
+
+impl Engine {
+    // ---- Whether ----
+
+    /// An endpoint answered: is that tried again, instead of passed on? If so, the exchange has left
+    /// its connection or stream.
+    pub(super) fn retries_response(&mut self, id: ExchangeId, response: &Response<'_>) -> bool {
+        let Some(exchange) = self.exchanges.get(id) else { return false };
+        let (Some(retry), Some(policy)) = (exchange.retry(), &exchange.policy) else {
+            return false;
+        };
+        let is_grpc = exchange.traits.grpc;
+        let failed = match response.grpc_status {
+            Some(status @ 1..) if is_grpc => Failed::Grpc(status),
+            _ => Failed::Status(response.head.status),
+        };
+        // How a call went may be said in its trailers.
+        let is_open = is_grpc && response.grpc_status.is_none() && !retry.grpc.is_empty();
+        if response.head.status < 200 || !retry.covers(failed, policy.tries.method, is_grpc) {
+            if !is_open {
+                self.retry_succeeds(id, response.head.status);
+            }
+            return false;
+        }
+        self.try_again(id, failed, pushback(response.head.fields))
+    }
+
+    /// An attempt ended without an answer: is it tried again?
+    pub(super) fn retries_failure(&mut self, id: ExchangeId, reason: Reason) -> bool {
+        let Some(exchange) = self.exchanges.get(id) else { return false };
+        let (Some(retry), Some(policy)) = (exchange.retry(), &exchange.policy) else {
+            return false;
+        };
+        let failed = match exchange.progress.reset {
+            Some(ErrorCode::REFUSED_STREAM) if reason != Reason::TryTimeout => Failed::Refused,
+            _ => Failed::Without(reason),
+        };
+        let covers = retry.covers(failed, policy.tries.method, exchange.traits.grpc);
+        covers && self.try_again(id, failed, Again::Whenever)
+    }
+
+    /// Counts a retry that was worth it.
+    fn retry_succeeds(&mut self, id: ExchangeId, status: u16) {
+        let Some(policy) = self.exchanges.get(id).and_then(|exchange| exchange.policy.as_ref())
+        else {
+            return;
+        };
+        if policy.tries.used > 0 && (200..500).contains(&status) {
+            let service = Arc::clone(&policy.route.service);
+            self.decided(&service, Decision::RetrySucceeded);
+        }
+    }
+
+    fn try_again(&mut self, id: ExchangeId, failed: Failed, again: Again) -> bool {
+        let Some(exchange) = self.exchanges.get(id) else { return false };
+        let Some(policy) = &exchange.policy else { return false };
+        let route = Arc::clone(&policy.route);
+        let Some(retry) = &route.retry else { return false };
+        if exchange.progress.response_started || exchange.is_tunnel() {
+            return false;
+        }
+        let nth = policy.tries.used + 1;
+        let mut wait = retry.wait(nth, &mut self.rng);
+        if let Again::After(least) = again {
+            wait = wait.max(least);
+        }
+        let too_late = self.now + wait >= self.last_moment(id);
+        let decision = if nth > retry.limit {
+            Decision::RetryLimit
+        } else if too_late || again == Again::Never {
+            Decision::RetryTooLate
+        } else if !self.is_request_kept(id) {
+            Decision::RetryBody
+        } else if !self.spend_budget(&route.service) {
+            Decision::RetryBudget
+        } else {
+            Decision::Retried
+        };
+        self.decided(&route.service, decision);
+        if decision != Decision::Retried {
+            return false;
+        }
+        let endpoint = self.exchanges.get(id).and_then(|exchange| exchange.endpoint);
+        let addr = endpoint.and_then(|e| Some(self.mesh.endpoints.get(e as usize)?.addr));
+        let service = Arc::clone(&route.service);
+        self.emit(Event::Retry { service, addr, failed, nth, limit: retry.limit, wait });
+        self.take_back(id, failed);
+        if let Some(exchange) = self.exchanges.get_mut(id)
+            && let Some(policy) = &mut exchange.policy
+        {
+            policy.tries.used = nth;
+            policy.tries.tried.extend(endpoint);
+            policy.tries.resumes = Some(self.now + wait);
+            policy.tries.held = None;
+        }
+        self.rearm(id);
+        true
+    }
+
+    /// The earliest deadline that no retry moves.
+    fn last_moment(&self, id: ExchangeId) -> Time {
+        let (Some(exchange), Some(policy)) = (
+            self.exchanges.get(id),
+            self.exchanges.get(id).and_then(|exchange| exchange.policy.as_ref()),
+        ) else {
+            return Time::MAX;
+        };
+        let service = self.mesh.services.get(exchange.service as usize);
+        let own = &policy.route.timeouts;
+        let request = own.request.or(service.and_then(|service| service.times.request));
+        let response = own.response.filter(|_| exchange.progress.request_done);
+        let after = |from: Time, limit: Option<Duration>| limit.map_or(Time::MAX, |l| from + l);
+        after(exchange.started, request).min(after(exchange.sent, response)).min(exchange.deadline)
+    }
+
+    fn spend_budget(&mut self, service: &str) -> bool {
+        let now = self.now;
+        let Some(&index) = self.mesh.by_name.get(service) else { return false };
+        let service = self.mesh.services.get_mut(index as usize);
+        service.is_some_and(|service| service.budget.spend(now))
+    }
+
+    /// What was sent again without being asked, because a pooled connection was dead, is charged all
+    /// the same.
+    pub(super) fn charge_budget(&mut self, id: ExchangeId) {
+        let now = self.now;
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        let (Some(_), Some(policy)) = (exchange.retry(), &exchange.policy) else { return };
+        if let Some(&index) = self.mesh.by_name.get(&policy.route.service)
+            && let Some(service) = self.mesh.services.get_mut(index as usize)
+        {
+            service.budget.charge(now);
+        }
+    }
+
+    /// Is everything of the request that was sent still here?
+    fn is_request_kept(&self, id: ExchangeId) -> bool {
+        let Some(exchange) = self.exchanges.get(id) else { return false };
+        let Some(conn) = exchange.up.and_then(|up| self.conns.find(up)) else {
+            return exchange.request.held() > 0;
+        };
+        match (&conn.state, exchange.up_stream) {
+            (State::Http2(http2), Some(stream)) => {
+                exchange.request.held() > 0 && http2.connection.keeps_body(stream)
+            }
+            (State::Client(_), _) => conn.tx.is_retaining(),
+            _ => exchange.request.held() > 0,
+        }
+    }
+
+    // ---- How ----
+
+    /// Takes a request back from wherever it was sent, whole. The connection or stream that it was on
+    /// has nothing to do with it any more; one that answered is the caller's.
+    fn take_back(&mut self, id: ExchangeId, failed: Failed) {
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        let (up, stream, endpoint) = (exchange.up, exchange.up_stream, exchange.endpoint);
+        let complete = exchange.progress.request_done;
+        let answered = matches!(failed, Failed::Status(_) | Failed::Grpc(_));
+        if let (Failed::Status(status), Some(endpoint)) = (failed, endpoint)
+            && let Some(target) = self.mesh.endpoints.get_mut(endpoint as usize)
+        {
+            target.stats.responded(status);
+        }
+        // For the balancer a refusal says nothing about how it does.
+        let outcome = if failed == Failed::Refused { Outcome::Unsent } else { Outcome::Failure };
+        self.end_attempt(id, Some(outcome));
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.up = None;
+            exchange.up_stream = None;
+            exchange.progress.reset = None;
+            exchange.progress.failed = false;
+        }
+        let Some(up) = up.filter(|&up| self.conns.find(up).is_some()) else {
+            // It waited for a stream.
+            let target = endpoint.and_then(|e| self.mesh.endpoints.get_mut(e as usize));
+            if let Some(target) = target {
+                target.waiting.retain(|&waiting| waiting != id);
+            }
+            return;
+        };
+        if let Some(stream) = stream {
+            let body = self.with_http2(up, |connection, tx| {
+                connection.reset(tx, stream, ErrorCode::CANCEL);
+                connection.take_body(stream)
+            });
+            self.keep_body(id, body.flatten());
+            return self.serve_waiting_of(up.index);
+        }
+        let Some(conn) = self.conns.get_mut(up.index) else { return };
+        match &mut conn.state {
+            State::Client(client) => {
+                client.exchange = None;
+                let mut request = core::mem::take(&mut conn.tx);
+                // Else the endpoint is in the middle of a message.
+                client.reusable &= complete && request.unsent() == 0;
+                request.rewind();
+                request.release();
+                if let Some(exchange) = self.exchanges.get_mut(id) {
+                    exchange.charged = request.held();
+                    self.buffered += exchange.charged;
+                    exchange.request = request;
+                }
+                if !answered {
+                    self.end_conn(up.index, CloseKind::Abort);
+                }
+            }
+            State::Connecting(_) => self.orphan(up.index),
+            _ => {}
+        }
+    }
+
+    fn keep_body(&mut self, id: ExchangeId, body: Option<Box<Body>>) {
+        if let (Some(body), Some(exchange)) = (body, self.exchanges.get_mut(id)) {
+            self.buffered += body.queue.held();
+            exchange.charged += body.queue.held();
+            exchange.pending = Some(body);
+        }
+    }
+
+    /// A connection of HTTP/1 whose answer is not passed on: if all of that is here, it serves
+    /// others.
+    pub(super) fn leave_answer(&mut self, index: u32, framing: Framing, keep_alive: bool) {
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let body = match framing {
+            Framing::None => Some(0),
+            Framing::Length(length) => usize::try_from(length).ok(),
+            Framing::Chunked | Framing::UntilClose => None,
+        };
+        let whole = body.is_some_and(|body| conn.rx.len() == body);
+        let State::Client(Client { reusable, .. }) = &mut conn.state else { return };
+        if whole && keep_alive && *reusable && !conn.flags.eof {
+            conn.rx.clear();
+            self.park(index);
+        } else {
+            self.end_conn(index, CloseKind::Abort);
+        }
+    }
+
+    /// The wait is over: the request is sent again, to a service that is drawn anew.
+    pub(super) fn resume_retry(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let (old, speaks) = (exchange.service, exchange.traits.speaks);
+        let Some(policy) = &mut exchange.policy else { return };
+        policy.tries.resumes = None;
+        let route = Arc::clone(&policy.route);
+        // What is kept is in the form of the first attempt.
+        if let Some(service) = self.draw(&route)
+            && service != old
+            && self.speaks(service, speaks) == speaks
+        {
+            for (index, more) in [(old, false), (service, true)] {
+                if let Some(service) = self.mesh.services.get_mut(index as usize) {
+                    let count = &mut service.exchanges;
+                    *count = if more { *count + 1 } else { *count - 1 };
+                    service.stats.requests += u64::from(more);
+                }
+            }
+            if let Some(exchange) = self.exchanges.get_mut(id) {
+                exchange.service = service;
+            }
+            self.collect_service(old);
+        }
+        self.dispatch(id);
+        self.rearm(id);
+    }
+
+    // ---- Heads that are held ----
+
+    /// Holds a gRPC response head until it is known what follows it.
+    pub(super) fn hold_response(&mut self, id: ExchangeId, response: &Response<'_>) -> bool {
+        let until = self.now + HOLD;
+        let Some(exchange) = self.exchanges.get_mut(id) else { return false };
+        let holds = exchange.traits.grpc
+            && response.head.status == 200
+            && response.grpc_status.is_none()
+            && exchange.retry().is_some_and(|retry| !retry.grpc.is_empty());
+        let Some(policy) = exchange.policy.as_mut().filter(|_| holds) else { return false };
+        policy.tries.held = Some(Box::new(Held {
+            until,
+            status: response.head.status,
+            framing: response.framing,
+            origin: response.origin,
+            buf: response.head.fields.buf.into(),
+            spans: response.head.fields.spans.into(),
+        }));
+        self.rearm(id);
+        true
+    }
+
+    /// Trailers came without a message before them: are they tried again?
+    pub(super) fn retries_trailers(&mut self, id: ExchangeId, section: &[u8]) -> bool {
+        let Some(exchange) = self.exchanges.get(id) else { return false };
+        let (Some(retry), Some(policy)) = (exchange.retry(), &exchange.policy) else {
+            return false;
+        };
+        let status = crate::http1::trailer_grpc_status(section).unwrap_or(0);
+        let covered = retry.covers(Failed::Grpc(status), policy.tries.method, true);
+        if policy.tries.held.is_none() || status == 0 || !covered {
+            return false;
+        }
+        self.try_again(id, Failed::Grpc(status), Again::Whenever)
+    }
+
+    /// Passes a head on that was held, if one was. False: the exchange is over.
+    pub(super) fn pass_held(&mut self, id: ExchangeId) -> bool {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return false };
+        let held = exchange.policy.as_mut().and_then(|policy| policy.tries.held.take());
+        let Some(held) = held else { return true };
+        let response = Response {
+            head: ResponseHead {
+                status: held.status,
+                reason: status::phrase(held.status).as_bytes(),
+                version: Version::Http11,
+                fields: Fields { buf: &held.buf, spans: &held.spans },
+            },
+            framing: held.framing,
+            announced: Framing::None,
+            keep_alive: true,
+            upgrade: false,
+            grpc_status: None,
+            origin: held.origin,
+        };
+        self.retry_succeeds(id, held.status);
+        self.forget_request(id);
+        match self.pass_response(id, &response, false) {
+            Ok(_) => true,
+            Err(reason) => {
+                self.fail(id, reason);
+                false
+            }
+        }
+    }
+}

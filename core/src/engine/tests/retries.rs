@@ -1,0 +1,424 @@
+//! Retries through the engine: what is tried again, where, how often, and what is not.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::http2_rig::{Peer, http2_config};
+use super::rig::*;
+use crate::config::Config;
+use crate::engine::{ConnId, Event};
+use crate::http2::ErrorCode;
+use crate::policy::{BudgetConfig, Retry, Route, RouteTable, RouteTimeouts};
+use crate::stats::Decision;
+use crate::time::Duration;
+
+const BUSY: &str = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+fn all() -> Retry {
+    Retry {
+        statuses: [(500, 599)].into(),
+        reset: true,
+        refused: true,
+        timeout: true,
+        grpc: [14].into(),
+        limit: 2,
+        ..Retry::default()
+    }
+}
+
+fn with(retry: &Retry) -> Config {
+    let route = |service: &str| Route {
+        service: service.into(),
+        retry: Some(retry.clone()),
+        ..Route::default()
+    };
+    let names = ["web.example:80", "one.example:80", "two.example:80"];
+    Config { routes: RouteTable::new(names.map(route).into()), ..http2_config() }
+}
+
+fn rig() -> Rig {
+    Rig::with(with(&all()))
+}
+
+fn request(method: &str, host: &str, body: &str) -> String {
+    let length = body.len();
+    format!("{method} / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+fn decided(rig: &Rig, decision: Decision) -> u64 {
+    let services = rig.engine.snapshot().services;
+    services.iter().map(|service| service.stats.decisions.get(decision)).sum()
+}
+
+/// Lets the backoff pass, and connects.
+fn next(rig: &mut Rig) -> (ConnId, SocketAddr) {
+    rig.pass(millis(250));
+    let at = rig.connects.first().expect("the engine connects").1;
+    (rig.connect(), at)
+}
+
+fn ends(rig: &Rig) {
+    assert_eq!(rig.engine.gauges().exchanges, 0);
+}
+
+#[test]
+fn a_busy_answer_is_tried_again_at_another_endpoint() {
+    let mut rig = rig();
+    let put = request("PUT", "web.example", "body");
+    let down = rig.client();
+    rig.receive(down, put.as_bytes());
+    let first = rig.connects[0].1;
+    let up = rig.connect();
+    assert_eq!(rig.written(up), put);
+    rig.receive(up, b"HTTP/1.1 103 Early Hints\r\n\r\n");
+    rig.receive(up, BUSY.as_bytes());
+    let (other, second) = next(&mut rig);
+    assert_ne!(first, second);
+    assert_eq!(rig.written(other), put);
+    rig.receive(other, OK.as_bytes());
+    assert_eq!(rig.written(down), format!("HTTP/1.1 103 Early Hints\r\n\r\n{OK}"));
+    // Both connections serve others.
+    assert_eq!((rig.closed(up), rig.closed(other)), ([].into(), [].into()));
+    let counts = [Decision::Retried, Decision::RetrySucceeded].map(|d| decided(&rig, d));
+    assert_eq!(counts, [1, 1]);
+    let said = rig.events.iter().find_map(|event| match event {
+        Event::Retry { addr, failed, nth, limit, .. } => {
+            Some((*addr, format!("{failed}"), *nth, *limit))
+        }
+        _ => None,
+    });
+    assert_eq!(said, Some((Some(first), "status 503".into(), 1, 2)));
+    ends(&rig);
+}
+
+#[test]
+fn the_last_answer_is_passed_on_when_the_limit_is_reached() {
+    let mut rig = rig();
+    let (down, up) = rig.exchange(&request("GET", "one.example", ""));
+    rig.receive(up, BUSY.as_bytes());
+    for _ in 0..2 {
+        assert_eq!(rig.written(down), "");
+        // There is no other endpoint, and its connection is here again.
+        rig.pass(millis(250));
+        rig.receive(up, BUSY.as_bytes());
+    }
+    assert_eq!(rig.written(down), BUSY);
+    assert_eq!((decided(&rig, Decision::Retried), decided(&rig, Decision::RetryLimit)), (2, 1));
+    ends(&rig);
+}
+
+#[test]
+fn what_an_endpoint_may_have_acted_on_is_not_repeated() {
+    let mut rig = rig();
+    let (down, up) = rig.exchange(&request("POST", "web.example", "x"));
+    rig.receive(up, BUSY.as_bytes());
+    assert_eq!(rig.written(down), BUSY);
+    let mut rig = self::rig();
+    let (down, up) = rig.exchange(&request("POST", "web.example", "x"));
+    rig.reset(up);
+    assert!(rig.written(down).starts_with("HTTP/1.1 502 "));
+    // Nor is what was answered.
+    let mut rig = self::rig();
+    let (down, up) = rig.exchange(&request("GET", "web.example", ""));
+    rig.receive(up, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1");
+    rig.reset(up);
+    assert!(rig.written(down).ends_with("\r\n\r\n1"));
+    rig.pass(millis(300));
+    assert_eq!(decided(&rig, Decision::Retried), 0);
+}
+
+#[test]
+fn a_connection_that_breaks_is_a_failure_that_is_tried_again() {
+    for how in 0..3 {
+        let mut rig = rig();
+        let put = request("PUT", "web.example", "body");
+        let (down, up) = rig.exchange(&put);
+        match how {
+            0 => rig.reset(up),
+            1 => rig.eof(up),
+            _ => rig.receive(up, b"nonsense\r\n\r\n"),
+        }
+        let (other, _) = next(&mut rig);
+        assert_eq!(rig.written(other), put, "{how}");
+        rig.receive(other, OK.as_bytes());
+        assert_eq!(rig.written(down), OK, "{how}");
+        assert!(!rig.closed(up).is_empty(), "{how}");
+        ends(&rig);
+    }
+}
+
+#[test]
+fn a_try_has_its_time_and_the_last_one_all_there_is() {
+    let mut retry = all();
+    retry.limit = 1;
+    retry.per_try_timeout = Some(millis(300));
+    let mut rig = Rig::with(with(&retry));
+    let (down, up) = rig.exchange(&request("GET", "web.example", ""));
+    rig.pass(millis(299));
+    assert_eq!(rig.closed(up), []);
+    rig.pass(millis(1));
+    assert!(!rig.closed(up).is_empty(), "cancelled at once");
+    let (other, _) = next(&mut rig);
+    rig.pass(Duration::from_secs(9));
+    assert_eq!((rig.written(down), rig.closed(other).len()), (String::new(), 0));
+    rig.receive(other, OK.as_bytes());
+    assert_eq!(rig.written(down), OK);
+    ends(&rig);
+}
+
+#[test]
+fn no_deadline_is_moved_by_a_retry() {
+    let mut config = with(&Retry { per_try_timeout: Some(millis(300)), ..all() });
+    let mut routes: Vec<Route> = config.routes.iter().map(|route| (**route).clone()).collect();
+    for route in &mut routes {
+        route.timeouts = RouteTimeouts { request: Some(millis(500)), ..RouteTimeouts::default() };
+    }
+    config.routes = routes.into();
+    let mut rig = Rig::with(config);
+    let down = rig.client();
+    rig.receive(down, request("GET", "web.example", "").as_bytes());
+    rig.connect();
+    rig.pass(millis(499));
+    assert_eq!(rig.written(down), "");
+    rig.pass(millis(1));
+    assert!(rig.written(down).starts_with("HTTP/1.1 504 "));
+    ends(&rig);
+    rig.pass(millis(500));
+    ends(&rig);
+}
+
+#[test]
+fn a_wait_that_is_too_long_is_no_wait() {
+    for (field, wait) in [
+        ("Retry-After: 1", None),
+        ("Retry-After: 0", Some(0)),
+        ("grpc-retry-pushback-ms: 400", Some(400)),
+        ("grpc-retry-pushback-ms: -1", None),
+    ] {
+        let mut config = with(&all());
+        config.services[0].timeouts.request = Some(millis(900));
+        let mut rig = Rig::with(config);
+        let (down, up) = rig.exchange(&request("GET", "web.example", ""));
+        let answer = format!("HTTP/1.1 503 Busy\r\n{field}\r\nContent-Length: 0\r\n\r\n");
+        rig.receive(up, answer.as_bytes());
+        let Some(wait) = wait else {
+            assert_eq!(rig.written(down), answer);
+            assert_eq!(decided(&rig, Decision::RetryTooLate), 1, "{field}");
+            continue;
+        };
+        if wait > 0 {
+            rig.pass(millis(wait - 1));
+            assert!(rig.connects.is_empty(), "{field}");
+        }
+        rig.pass(millis(30));
+        assert_eq!(rig.connects.len(), 1, "{field}");
+    }
+}
+
+#[test]
+fn a_body_that_is_too_large_to_keep_is_sent_once() {
+    for (most, retried) in [(4_000, false), (5_000, true)] {
+        let mut rig = Rig::with(with(&Retry { max_body: most, ..all() }));
+        let put = request("PUT", "web.example", &"x".repeat(5_000));
+        let (down, up) = rig.exchange(&put);
+        assert_eq!(rig.written(up), put);
+        rig.receive(up, BUSY.as_bytes());
+        if retried {
+            let (other, _) = next(&mut rig);
+            assert_eq!(rig.written(other), put);
+        } else {
+            assert_eq!(rig.written(down), BUSY);
+            assert_eq!(decided(&rig, Decision::RetryBody), 1);
+        }
+    }
+}
+
+#[test]
+fn a_request_that_is_still_coming_is_tried_again_with_the_rest_of_it() {
+    let mut rig = rig();
+    let down = rig.client();
+    let head = "PUT / HTTP/1.1\r\nHost: web.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+    rig.receive(down, head.as_bytes());
+    let up = rig.connect();
+    rig.receive(down, b"3\r\nabc\r\n");
+    assert_eq!(rig.written(up), format!("{head}3\r\nabc\r\n"));
+    rig.receive(up, BUSY.as_bytes());
+    assert!(!rig.closed(up).is_empty(), "in the middle of a message");
+    let (other, _) = next(&mut rig);
+    rig.receive(down, b"2\r\nde\r\n0\r\n\r\n");
+    let sent = rig.written(other);
+    assert_eq!(sent, format!("{head}3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"));
+    rig.receive(other, OK.as_bytes());
+    assert_eq!(rig.written(down), OK);
+    ends(&rig);
+}
+
+#[test]
+fn a_spent_budget_lets_failures_through() {
+    let mut config = with(&all());
+    let one = config.services.iter_mut().find(|service| &*service.name == "one.example:80");
+    one.expect("the service").retry_budget =
+        BudgetConfig { ratio: 0.0, min_per_second: 0.3, ..BudgetConfig::default() };
+    let mut rig = Rig::with(config);
+    let mut failed = 0;
+    let (mut down, up) = rig.exchange(&request("GET", "one.example", ""));
+    for _ in 0..10 {
+        while rig.written_len(down) == 0 {
+            rig.receive(up, BUSY.as_bytes());
+            rig.pass(millis(250));
+        }
+        failed += 1;
+        rig.written(down);
+        down = rig.client();
+        rig.receive(down, request("GET", "one.example", "").as_bytes());
+    }
+    // Three in ten seconds.
+    assert_eq!((failed, decided(&rig, Decision::Retried)), (10, 3));
+    assert!(decided(&rig, Decision::RetryBudget) >= 8);
+}
+
+#[test]
+fn a_client_that_goes_while_its_request_rests_takes_it_along() {
+    let mut rig = rig();
+    let (down, up) = rig.exchange(&request("GET", "web.example", ""));
+    rig.receive(up, BUSY.as_bytes());
+    rig.reset(down);
+    ends(&rig);
+    rig.pass(millis(500));
+    assert!(rig.connects.is_empty());
+}
+
+// ---- HTTP/2 ----
+
+fn call(body: bool) -> String {
+    let length = if body { "" } else { "Content-Length: 0\r\n" };
+    format!(
+        "POST /a.B/C HTTP/1.1\r\nHost: two.example\r\nContent-Type: application/grpc\r\n{length}\r\n"
+    )
+}
+
+const UNAVAILABLE: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: 14\r\n\r\n";
+const GRPC: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n\r\n";
+
+#[test]
+fn grpc_that_is_unavailable_is_tried_again_with_its_message() {
+    // Before and after the request is complete.
+    for complete in [true, false] {
+        let mut rig = rig();
+        let mut client = Peer::client(&mut rig);
+        client.ask(&mut rig, &call(true), false);
+        client.send(&mut rig, 1, b"mess", false);
+        let mut app = Peer::endpoint(&mut rig);
+        if complete {
+            client.send(&mut rig, 1, b"age", true);
+            app.run(&mut rig);
+        }
+        app.answer(&mut rig, 1, UNAVAILABLE, true);
+        rig.pass(millis(250));
+        let mut other = Peer::endpoint(&mut rig);
+        if !complete {
+            client.send(&mut rig, 1, b"age", true);
+        }
+        other.run(&mut rig);
+        assert_eq!(other.on(1).body, b"message", "{complete}");
+        assert!(other.on(1).end);
+        other.answer(&mut rig, 1, GRPC, false);
+        other.send(&mut rig, 1, b"reply", false);
+        other.trailers(&mut rig, 1, "grpc-status: 0\r\n");
+        client.run(&mut rig);
+        assert_eq!((&client.on(1).body[..], client.on(1).heads.len()), (&b"reply"[..], 1));
+        assert!(client.on(1).end && client.on(1).trailers.is_some());
+        ends(&rig);
+    }
+}
+
+#[test]
+fn trailers_without_a_message_are_judged_before_the_head_is_passed_on() {
+    for (status, again) in [(14, true), (5, false), (0, false)] {
+        let mut rig = rig();
+        let mut client = Peer::client(&mut rig);
+        client.ask(&mut rig, &call(false), true);
+        let mut app = Peer::endpoint(&mut rig);
+        app.answer(&mut rig, 1, GRPC, false);
+        client.run(&mut rig);
+        assert!(client.got.get(&1).is_none_or(|got| got.heads.is_empty()), "held");
+        app.trailers(&mut rig, 1, &format!("grpc-status: {status}\r\n"));
+        client.run(&mut rig);
+        if again {
+            rig.pass(millis(250));
+            let mut other = Peer::endpoint(&mut rig);
+            other.answer(&mut rig, 1, GRPC, false);
+            // For as long as it takes to see whether something follows.
+            client.run(&mut rig);
+            assert!(client.got.get(&1).is_none_or(|got| got.heads.is_empty()), "held again");
+            rig.pass(millis(10));
+            client.run(&mut rig);
+            assert_eq!(client.on(1).heads.len(), 1);
+            other.trailers(&mut rig, 1, "grpc-status: 14\r\n");
+            client.run(&mut rig);
+        }
+        assert_eq!((client.on(1).heads.len(), client.on(1).end), (1, true), "{status}");
+        assert_eq!(decided(&rig, Decision::Retried), u64::from(again), "{status}");
+        ends(&rig);
+    }
+}
+
+#[test]
+fn a_message_commits_whatever_the_trailers_say() {
+    let mut rig = rig();
+    let mut client = Peer::client(&mut rig);
+    client.ask(&mut rig, &call(false), true);
+    let mut app = Peer::endpoint(&mut rig);
+    app.answer(&mut rig, 1, GRPC, false);
+    app.send(&mut rig, 1, b"x", false);
+    app.trailers(&mut rig, 1, "grpc-status: 14\r\n");
+    client.run(&mut rig);
+    assert_eq!((&client.on(1).body[..], client.on(1).end), (&b"x"[..], true));
+    assert_eq!(decided(&rig, Decision::Retried), 0);
+}
+
+#[test]
+fn a_refused_stream_of_any_method_is_tried_again_as_often_as_the_limit_says() {
+    let mut rig = rig();
+    let mut client = Peer::client(&mut rig);
+    client.ask(&mut rig, "POST / HTTP/1.1\r\nHost: h2.example\r\nContent-Length: 0\r\n\r\n", true);
+    let mut app = Peer::endpoint(&mut rig);
+    // Without a route: once, as ever.
+    app.reset(&mut rig, 1, ErrorCode::REFUSED_STREAM);
+    app.run(&mut rig);
+    app.reset(&mut rig, 3, ErrorCode::REFUSED_STREAM);
+    client.run(&mut rig);
+    assert_eq!(client.on(1).reset, Some(ErrorCode::REFUSED_STREAM));
+    // With one: and twice more.
+    let post = "POST / HTTP/1.1\r\nHost: two.example\r\nContent-Length: 0\r\n\r\n";
+    client.ask(&mut rig, post, true);
+    let mut peers = [Peer::endpoint(&mut rig), app];
+    let mut refused = 0;
+    for _ in 0..8 {
+        rig.pass(millis(250));
+        while !rig.connects.is_empty() {
+            let spare = Peer::endpoint(&mut rig);
+            peers[1] = spare;
+        }
+        for peer in &mut peers {
+            peer.run(&mut rig);
+            for stream in [1, 3, 5, 7] {
+                let is_new = peer.got.get(&stream).is_some_and(|got| {
+                    got.end && got.heads.iter().any(|head| head.contains("two.example"))
+                });
+                if is_new {
+                    peer.got.remove(&stream);
+                    refused += 1;
+                    peer.reset(&mut rig, stream, ErrorCode::REFUSED_STREAM);
+                }
+            }
+        }
+    }
+    client.run(&mut rig);
+    assert_eq!((refused, client.on(3).reset), (4, Some(ErrorCode::REFUSED_STREAM)));
+    ends(&rig);
+}
