@@ -1,5 +1,8 @@
 //! What gRPC puts into fields.
 
+use alloc::format;
+use alloc::string::String;
+
 use bytes::BytesMut;
 
 use super::Fields;
@@ -38,6 +41,16 @@ pub(crate) fn timeout(fields: Fields<'_>) -> Option<Duration> {
     })
 }
 
+/// The `grpc-timeout` for so much time, in whole milliseconds if eight digits are enough: never more,
+/// but never nothing.
+pub(crate) fn put_timeout(left: Duration) -> String {
+    const MOST: u128 = 99_999_999;
+    match left.as_millis().max(1) {
+        millis @ ..=MOST => format!("{millis}m"),
+        millis => format!("{}S", (millis / 1000).min(MOST)),
+    }
+}
+
 /// gRPC's status for an answer of ours with this status, as linkerd2-proxy maps them.
 pub(crate) fn code(status: u16) -> u8 {
     match status {
@@ -47,5 +60,23 @@ pub(crate) fn code(status: u16) -> u8 {
         502 | 503 => 14,
         508 => 10,
         _ => 13,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_never_more_and_never_nothing() {
+        for (left, said) in [
+            (Duration::ZERO, "1m"),
+            (Duration::from_micros(1_999), "1m"),
+            (Duration::from_millis(99_999_999), "99999999m"),
+            (Duration::from_millis(100_000_999), "100000S"),
+            (Duration::MAX, "99999999S"),
+        ] {
+            assert_eq!(put_timeout(left), said);
+        }
     }
 }

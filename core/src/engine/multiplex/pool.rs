@@ -11,11 +11,12 @@ use crate::engine::contract::ConnId;
 use crate::engine::exchange::{ExchangeId, Speaks, Switch};
 use crate::engine::mesh::{Endpoint, Health};
 use crate::error::Reason;
-use crate::http::{Fate, Fields, Request, Span, TargetForm, websocket};
+use crate::http::{Fate, Fields, Request, Span, TargetForm, grpc, websocket};
 use crate::http1;
 use crate::http2::{Connection, ErrorCode};
 use crate::limits::Limits;
-use crate::time::Duration;
+use crate::policy::HeaderChanges;
+use crate::time::{Duration, Time};
 use crate::tls::transport_header::SessionProtocol;
 
 /// Streams that we open on one connection, whatever the endpoint allows.
@@ -27,6 +28,9 @@ const CONNECTIONS: usize = 64;
 /// A stream whose response nobody has taken a byte of for so long makes room for others, where there
 /// is none.
 pub(super) const STALLED: Duration = Duration::from_secs(1);
+
+/// What a call may have waited without its `grpc-timeout` being another: the least that most say.
+const GRACE: Duration = Duration::from_millis(1);
 
 /// Where the next stream to an endpoint goes.
 enum Choice {
@@ -361,7 +365,23 @@ impl Engine {
         self.assign_connection(id, endpoint);
     }
 
+    /// Opens a stream. A call that has waited, or was tried before, says how much of its time is left.
     fn open_stream(&mut self, id: ExchangeId, index: u32, request: &Request<'_>, end: bool) {
+        let exchange = self.exchanges.get(id);
+        let timed = exchange.filter(|exchange| exchange.deadline != Time::MAX);
+        let waited = timed.filter(|exchange| self.now >= exchange.started + GRACE);
+        let Some(exchange) = waited else { return self.send_head(id, index, request, end) };
+        let left = grpc::put_timeout(exchange.deadline - self.now);
+        let set = [("grpc-timeout".into(), left.into())].into();
+        let changes = HeaderChanges { set, ..HeaderChanges::default() };
+        let mut edited = core::mem::take(&mut self.edited);
+        let mut request = *request;
+        request.head.fields = edited.apply(request.head.fields, &changes);
+        self.send_head(id, index, &request, end);
+        self.edited = edited;
+    }
+
+    fn send_head(&mut self, id: ExchangeId, index: u32, request: &Request<'_>, end: bool) {
         let now = self.now;
         let client = self.client_id(id);
         let Some(exchange) = self.exchanges.get_mut(id) else { return };

@@ -368,6 +368,31 @@ fn trailers_without_a_message_are_judged_before_the_head_is_passed_on() {
 }
 
 #[test]
+fn a_call_that_is_tried_again_says_what_is_left_of_its_time() {
+    let mut rig = rig();
+    let mut client = Peer::client(&mut rig);
+    let timed = call(false).replace("\r\n\r\n", "\r\ngrpc-timeout: 2S\r\n\r\n");
+    client.ask(&mut rig, &timed, true);
+    let mut app = Peer::endpoint(&mut rig);
+    assert!(app.head(1).contains("grpc-timeout: 2S\r\n"), "{}", app.head(1));
+    rig.pass(millis(500));
+    app.answer(&mut rig, 1, UNAVAILABLE, true);
+    rig.pass(millis(250));
+    let mut other = Peer::endpoint(&mut rig);
+    assert!(other.head(1).contains("grpc-timeout: 1250m\r\n"), "{}", other.head(1));
+    // And that is when it ends.
+    rig.pass(millis(1249));
+    other.run(&mut rig);
+    assert_eq!(other.on(1).reset, None);
+    rig.pass(millis(1));
+    other.run(&mut rig);
+    client.run(&mut rig);
+    assert_eq!(other.on(1).reset, Some(ErrorCode::CANCEL));
+    assert!(client.head(1).contains("grpc-status: 4\r\n"), "{}", client.head(1));
+    ends(&rig);
+}
+
+#[test]
 fn a_message_commits_whatever_the_trailers_say() {
     let mut rig = rig();
     let mut client = Peer::client(&mut rig);
