@@ -35,8 +35,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// What is done with which requests to services.
     pub routes: RouteTable,
-    /// How many engines share what is configured per process; 0 counts as 1. Budgets are divided by
-    /// it.
+    /// How many engines share what is configured per process; 0 counts as 1. Budgets and limits of
+    /// services are divided by it.
     pub workers: u32,
     /// Bounds.
     pub limits: Limits,
@@ -163,6 +163,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// How many retries it bears.
     pub retry_budget: BudgetConfig,
+    /// Exchanges that it has in flight at once, of all workers. Past it: 503.
+    pub max_in_flight: Option<u32>,
 }
 
 /// What the endpoints of a service are spoken to.

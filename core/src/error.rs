@@ -167,6 +167,8 @@ reasons! {
     IdleTimeout = 504, "idle_timeout", "request idle for too long";
 
     // ---- Policy ----
+    /// Over `max_in_flight` exchanges of one service.
+    ServiceBusy = 503, "service_busy", "too many requests in flight for the service";
     /// An attempt had no response head within the per-try timeout of its route.
     TryTimeout = 504, "try_timeout", "no response head in time for a try";
     /// A route has requests fail.

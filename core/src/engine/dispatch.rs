@@ -37,6 +37,9 @@ impl Engine {
             return Err(Reason::BuffersFull);
         }
         let owner = self.mesh.services.get_mut(service as usize).ok_or(Reason::UnknownAuthority)?;
+        if owner.exchanges >= owner.max_in_flight {
+            return Err(Reason::ServiceBusy);
+        }
         owner.exchanges += 1;
         owner.stats.requests += 1;
         let id = self.exchanges.insert(kind, down, service, traits, self.now);

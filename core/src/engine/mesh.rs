@@ -63,8 +63,10 @@ pub(crate) struct Service {
     pub(crate) failing: bool,
     /// Its failfast deadline is set.
     pub(crate) failfast_armed: bool,
-    /// Exchanges that refer to it.
+    /// Exchanges that refer to it …
     pub(crate) exchanges: u32,
+    /// … and how many may.
+    pub(crate) max_in_flight: u32,
     /// Endpoints that refer to it, those that are no longer members included.
     pub(crate) endpoints: u32,
     /// Members that are our own sockets.
@@ -236,6 +238,7 @@ impl Mesh {
             failing: false,
             failfast_armed: false,
             exchanges: 0,
+            max_in_flight: u32::MAX,
             endpoints: 0,
             own: 0,
             removed: false,

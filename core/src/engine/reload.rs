@@ -94,6 +94,8 @@ impl Engine {
         service.times = times;
         service.opaque = new.opaque;
         service.protocol = new.protocol;
+        let share = |all: u32| all.div_ceil(config.workers.max(1));
+        service.max_in_flight = new.max_in_flight.map_or(u32::MAX, share);
         // What is spent stays spent, unless the budget is another.
         let budget = (new.retry_budget, config.workers);
         if service.budget_config != budget {

@@ -367,9 +367,13 @@ fn read_service(
     table.set(reader, "protocol", &mut protocol, value::protocol);
     let budget = table.table(reader, "retry_budget");
     let budget = budget.map(|table| retry::read_budget(reader, table));
+    let mut max_in_flight = None;
+    table.set(reader, "max_in_flight", &mut max_in_flight, |v| {
+        value::integer(v, 1, 100_000_000).map(|n| Some(n as u32))
+    });
     table.finish(reader);
     let retry_budget = budget.unwrap_or_default();
-    Service { name, endpoints, opaque, timeouts, protocol, retry_budget }
+    Service { name, endpoints, opaque, timeouts, protocol, retry_budget, max_in_flight }
 }
 
 /// `[[tcp]]`: a listener and the service it forwards to, which nothing else can name.

@@ -1,6 +1,8 @@
 //! What happens at every cap, and what a connection weighs.
 
 use super::http2_rig::{Peer, http2_config};
+use alloc::vec::Vec;
+
 use super::rig::*;
 use crate::engine::conn::Conn;
 use crate::engine::exchange::Exchange;
@@ -62,6 +64,33 @@ fn requests_in_flight_are_bounded_and_the_connection_survives_the_503() {
     rig.receive(down, GET.as_bytes());
     rig.receive(up, OK.as_bytes());
     assert_eq!(rig.written(down), OK);
+}
+
+#[test]
+fn requests_in_flight_to_one_service_are_bounded_and_others_go_on() {
+    for (workers, most) in [(1, 2), (2, 1), (3, 1), (0, 2)] {
+        let mut config = config();
+        config.workers = workers;
+        config.services[1].max_in_flight = Some(2);
+        let mut rig = Rig::with(config);
+        let busy: Vec<_> = (0..most).map(|_| rig.exchange(GET)).collect();
+        let down = rig.client();
+        rig.receive(down, GET.as_bytes());
+        let answer = rig.written(down);
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(
+            answer.contains("l5d-proxy-error: too many requests in flight for the service\r\n")
+        );
+        assert_eq!(refused(&rig, Reason::ServiceBusy), 1);
+        // Another service has room, and this one has when an answer is complete.
+        rig.receive(down, GET.replace("one", "web").as_bytes());
+        let other = rig.connect();
+        rig.receive(other, OK.as_bytes());
+        assert_eq!(rig.written(down), OK);
+        rig.receive(busy[0].1, OK.as_bytes());
+        rig.receive(down, GET.as_bytes());
+        assert_eq!(rig.written(down), "");
+    }
 }
 
 #[test]

@@ -195,7 +195,7 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
-fn a_service_has_a_budget_of_its_own() {
+fn a_service_has_a_budget_and_a_limit_of_its_own() {
     let service = |line: &str| {
         format!("[[service]]\nauthority = \"a\"\nendpoints = [\"10.0.0.1:80\"]\n{line}")
     };
@@ -203,13 +203,16 @@ fn a_service_has_a_budget_of_its_own() {
     assert_eq!(budget(""), BudgetConfig::default());
     let own = budget(r#"retry_budget = { ratio = 1, min_per_second = 0.5, window = "5s" }"#);
     assert_eq!((own.ratio, own.min_per_second, own.window.as_secs()), (1.0, 0.5, 5));
+    let busy = good(&service("max_in_flight = 7")).config.services[0].max_in_flight;
+    assert_eq!(busy, Some(7));
     for (line, said) in [
-        ("retry_budget.ratio = -1", "ratio = -1: expected a number from 0 to 1000"),
+        ("max_in_flight = 0", "max_in_flight = 0: expected an integer from 1 to 100000000"),
+        ("retry_budget.ratio = -1", "retry_budget.ratio = -1: expected a number from 0 to 1000"),
         (
             r#"retry_budget.window = "500ms""#,
-            r#"window = "500ms": expected a duration from "1s" to "60s""#,
+            r#"retry_budget.window = "500ms": expected a duration from "1s" to "60s""#,
         ),
     ] {
-        assert_eq!(bad(&service(line)), [format!("4: service[0].retry_budget.{said}")]);
+        assert_eq!(bad(&service(line)), [format!("4: service[0].{said}")]);
     }
 }
