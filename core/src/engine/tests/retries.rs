@@ -280,6 +280,52 @@ fn a_spent_budget_lets_failures_through() {
     assert!(decided(&rig, Decision::RetryBudget) >= 8);
 }
 
+/// Every endpoint answers 503 to everything, for longer than a window: what comes on top of the
+/// requests is what the budget says, and not twice the limit.
+#[test]
+fn an_outage_is_not_amplified() {
+    const REQUESTS: u64 = 1_000;
+    let mut config = with(&all());
+    config.services[0].retry_budget =
+        BudgetConfig { min_per_second: 1.0, ..BudgetConfig::default() };
+    let mut rig = Rig::with(config);
+    let (mut ups, mut waiting): (Vec<ConnId>, Vec<ConnId>) = (Vec::new(), Vec::new());
+    let (mut attempts, mut answers) = (0, 0);
+    // 50 a second, and a second for the last ones to rest.
+    for turn in 0..REQUESTS + 50 {
+        if turn < REQUESTS {
+            let down = rig.client();
+            rig.receive(down, request("GET", "web.example", "").as_bytes());
+            waiting.push(down);
+        }
+        loop {
+            while !rig.connects.is_empty() {
+                let up = rig.connect();
+                ups.push(up);
+            }
+            ups.retain(|&up| rig.closed(up).is_empty());
+            let Some(&up) = ups.iter().find(|&&up| rig.written_len(up) > 0) else { break };
+            attempts += rig.written(up).matches("GET ").count() as u64;
+            rig.receive(up, BUSY.as_bytes());
+        }
+        waiting.retain(|&down| {
+            let answered = rig.written(down).starts_with("HTTP/1.1 503 ");
+            if answered {
+                answers += 1;
+                rig.eof(down);
+            }
+            !answered
+        });
+        rig.pass(millis(20));
+    }
+    assert_eq!((answers, waiting.len()), (REQUESTS, 0));
+    let most = REQUESTS + REQUESTS / 5 + (21 + 10);
+    assert!(attempts <= most, "{attempts} attempts for {REQUESTS} requests");
+    assert!(attempts >= REQUESTS + REQUESTS / 6, "{attempts}: the budget is there to be used");
+    assert_eq!(decided(&rig, Decision::Retried), attempts - REQUESTS);
+    ends(&rig);
+}
+
 #[test]
 fn a_client_that_goes_while_its_request_rests_takes_it_along() {
     let mut rig = rig();
