@@ -21,6 +21,7 @@ mod recut;
 mod report;
 mod shrink;
 mod small;
+mod stage;
 mod topology;
 mod trace;
 mod world;
@@ -31,6 +32,7 @@ pub use mix::{Fault, Mix};
 pub use report::{Coverage, EVENTS, FRAMES, OUTPUTS, Report, TIMERS, WAYS};
 pub use shrink::{Scenario, record, shrink};
 pub use small::{Tried, exhaust};
+pub use stage::{Seen, Stage};
 pub use trace::Fingerprint;
 pub use world::Scope;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use selvedge_core::config::Config;
-use selvedge_core::engine::{Accepted, ConnId, Engine, Input, QueryId};
+use selvedge_core::engine::{Accepted, ConnId, Engine, Event as Told, Input, QueryId};
 use selvedge_core::error::{ConnectError, IoError};
 use selvedge_core::rng::Seed;
 use selvedge_core::time::Time;
@@ -42,6 +42,8 @@ pub(in crate::sim) struct EngineHost {
     /// Is it told to drain?
     pub(in crate::sim) draining: bool,
     pub(in crate::sim) drained: u32,
+    /// What the engine has said, if somebody wants to know.
+    pub(in crate::sim) heard: Option<VecDeque<Told>>,
     sockets: Vec<Option<Socket>>,
     ready: VecDeque<ConnId>,
     block: BytesMut,
@@ -78,6 +80,7 @@ impl EngineHost {
             ip,
             draining: false,
             drained: 0,
+            heard: None,
             sockets: Vec::new(),
             ready: VecDeque::new(),
             block: BytesMut::new(),

@@ -75,6 +75,9 @@ impl EngineHost {
             Output::Certify => {}
             Output::Event(event) => {
                 net.say(self.id, || format!("says {event:?}"));
+                if let Some(heard) = &mut self.heard {
+                    heard.push_back(event.clone());
+                }
                 if let Told::Violation { violation, .. } = event {
                     net.model.accuse(&mut net.checks, &net.mix, violation)?;
                 }
