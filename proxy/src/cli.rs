@@ -53,6 +53,9 @@ enum Command {
         /// Make gRPC calls over HTTP/2 instead of GETs over HTTP/1.1
         #[arg(long)]
         grpc: bool,
+        /// Without mutual TLS and the Selvedges in front of the apps; says what a request costs
+        #[arg(long)]
+        plain: bool,
         /// Print the figures as one JSON object
         #[arg(long)]
         json: bool,
@@ -138,9 +141,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check { mesh } => check(&mesh),
         Command::Ca(command) => ca_command::run(&command),
-        Command::Demo { requests, grpc, json } => {
+        Command::Demo { requests, grpc, plain, json } => {
             let wire = if grpc { demo::Wire::Grpc } else { demo::Wire::Http1 };
-            demo::run(requests, wire, json)
+            demo::run(requests, wire, plain, json)
         }
     }
 }
@@ -218,9 +221,11 @@ mod tests {
         assert!(parse("selvedge run --mesh a --log-format xml").is_err());
         assert!(parse("selvedge check --mesh a --workers 1").is_err());
         let demo = parse("selvedge demo");
-        assert!(matches!(demo, Ok(Command::Demo { requests: 10_000, grpc: false, json: false })));
-        let demo = parse("selvedge demo --requests 1000 --grpc --json");
-        assert!(matches!(demo, Ok(Command::Demo { requests: 1_000, grpc: true, json: true })));
+        let Ok(Command::Demo { requests, grpc, plain, json }) = demo else { panic!("{demo:?}") };
+        assert_eq!((requests, grpc, plain, json), (10_000, false, false, false));
+        let demo = parse("selvedge demo --requests 1000 --grpc --plain --json");
+        let Ok(Command::Demo { requests, grpc, plain, json }) = demo else { panic!("{demo:?}") };
+        assert_eq!((requests, grpc, plain, json), (1_000, true, true, true));
         assert!(parse("selvedge demo --requests 999").is_err());
         let serve = parse("selvedge ca serve d --listen 127.0.0.1:0 --lifetime 90s");
         let Ok(Command::Ca(CaCommand::Serve(args))) = serve else { panic!("{serve:?}") };

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use selvedge_core::engine::Event;
 use selvedge_core::error::Reason;
+use selvedge_core::identity::Name;
+use selvedge_core::tls;
 use tracing::{Subscriber, debug, error, info, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::{self, MakeWriter};
@@ -222,6 +224,7 @@ fn is_caused_by_a_peer(event: &Event) -> bool {
         Event::Refused { .. }
             | Event::Closed { .. }
             | Event::UnknownServerName { .. }
+            | Event::TlsEstablished { .. }
             | Event::TlsFailed { .. }
     )
 }
@@ -307,6 +310,11 @@ fn line(event: &Event) {
         Event::FailfastLeft { service } => info!(%service, "an endpoint is ready again"),
         Event::ResolveFailed { name, error, retry_in } => {
             warn!(%name, ?error, ?retry_in, "cannot resolve; the last good answer stays");
+        }
+        Event::TlsEstablished { conn, direction, peer, session } => {
+            let tls::Peer { identity, version, group, suite, .. } = session;
+            let (direction, identity) = (direction.label(), identity.as_ref().map(Name::as_str));
+            debug!(identity, version, group, suite, direction, %peer, ?conn, "TLS session");
         }
         Event::TlsFailed { conn, direction, side, peer, name, problem } => {
             let (failure, direction) = (problem.failure.label(), direction.label());

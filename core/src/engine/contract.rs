@@ -280,6 +280,17 @@ pub enum Event {
         /// When it is tried again.
         retry_in: Duration,
     },
+    /// A TLS handshake was completed.
+    TlsEstablished {
+        /// The connection.
+        conn: ConnId,
+        /// Which side of the proxy.
+        direction: Direction,
+        /// The peer.
+        peer: SocketAddr,
+        /// Who that is, and what was agreed on.
+        session: tls::Peer,
+    },
     /// A TLS handshake failed, or a session broke.
     TlsFailed {
         /// The connection.

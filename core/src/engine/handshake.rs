@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 
 use super::Engine;
 use super::conn::{Detect, Server, State};
-use super::contract::{CloseKind, ConnId, Direction};
+use super::contract::{CloseKind, ConnId, Direction, Event, Output};
 use super::tls::{Tls, whole_records};
 use crate::config::Meshed;
 use crate::error::Reason;
@@ -252,8 +252,14 @@ impl Engine {
         let Some(tls) = &mut conn.tls else { return };
         let stats = &mut self.directions[conn.direction as usize].tls;
         stats.handshakes += 1;
-        stats.authenticated += u64::from(tls.peer().is_some_and(|peer| peer.identity.is_some()));
         stats.duration.record(now - tls.since);
+        if let Some(session) = tls.peer() {
+            stats.authenticated += u64::from(session.identity.is_some());
+            let (direction, peer) = (conn.direction, conn.peer);
+            let event =
+                Event::TlsEstablished { conn: id, direction, peer, session: session.clone() };
+            self.outputs.push_back(Output::Event(event));
+        }
         // What is there of the first record behind it.
         let rest = core::mem::take(&mut tls.waiting);
         let (side, transport) = (tls.side, tls.peer().is_some_and(|peer| peer.is_transport()));

@@ -114,6 +114,7 @@ impl Coverage {
             // Nobody has an identity or retries here yet, and TLS only goes where it wanted to.
             Event::UnknownServerName { .. }
             | Event::Retry { .. }
+            | Event::TlsEstablished { .. }
             | Event::TlsFailed { .. }
             | Event::Certified { .. }
             | Event::CertifyFailed { .. }

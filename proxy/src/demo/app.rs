@@ -12,7 +12,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use super::grpc;
-use super::wire::{APP_FIELD, Wire, read_head};
+use super::mesh::CLIENT;
+use super::wire::{APP_FIELD, IDENTITY_FIELD, Wire, field, read_head};
 
 /// Connections that the kernel holds for an app until it accepts them.
 const BACKLOG: u32 = 128;
@@ -41,12 +42,22 @@ pub(super) struct Shared {
 pub(super) struct Diary {
     /// When each request was read.
     pub(super) received: Vec<Instant>,
+    /// Of them: those that Selvedge says are the client's, which has proven who it is.
+    pub(super) identified: u64,
     pub(super) crashed: Option<Instant>,
     pub(super) back: Option<Instant>,
 }
 
 /// Reads an app's diary while the app runs, and afterwards.
 pub(super) struct DiaryReader(Arc<Shared>);
+
+impl Diary {
+    /// Notes a request, and whose it is.
+    pub(super) fn receive(&mut self, identity: Option<&str>) {
+        self.received.push(Instant::now());
+        self.identified += u64::from(identity == Some(CLIENT));
+    }
+}
 
 impl DiaryReader {
     /// What happened so far.
@@ -155,8 +166,8 @@ async fn answer_http1(mut stream: TcpStream, shared: &Shared) -> io::Result<()> 
     let mut buffer = Vec::with_capacity(1024);
     while let Some(head) = read_head(&mut stream, &mut buffer).await? {
         // The client sends GETs: after the head comes the next one.
+        shared.diary().receive(field(&buffer[..head], IDENTITY_FIELD));
         buffer.drain(..head);
-        shared.diary().received.push(Instant::now());
         sleep(shared.delay).await;
         stream.write_all(shared.response.as_bytes()).await?;
     }

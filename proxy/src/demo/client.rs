@@ -21,6 +21,8 @@ use super::wire::{APP_FIELD, Wire, read_head, read_to_length};
 pub(super) const USERS: usize = 16;
 /// Longer than any answer takes, failed ones included: the client never hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What Selvedge answers when an endpoint is lost under a request.
+const BAD_GATEWAY: u16 = 502;
 /// Fields of a response; Selvedge and the apps send far fewer.
 const MAX_FIELDS: usize = 32;
 
@@ -29,6 +31,8 @@ pub(super) struct Load {
     /// Where Selvedge listens.
     pub(super) proxy: SocketAddr,
     pub(super) wire: Wire,
+    /// A GET that Selvedge could not have answered is sent a second time.
+    pub(super) insists: bool,
     /// What the client asks for.
     pub(super) authority: &'static str,
     pub(super) requests: u64,
@@ -47,7 +51,7 @@ pub(super) struct Answer {
     pub(super) sequence: u64,
     /// Of HTTP or of gRPC; `None`: there was none.
     pub(super) status: Option<u16>,
-    /// It was called a second time, since the first was answered `UNAVAILABLE`.
+    /// It was sent a second time, since the first was answered `UNAVAILABLE`, or 502.
     pub(super) again: bool,
     /// The app that gave it; `None` if it was Selvedge's own.
     pub(super) app: Option<String>,
@@ -109,7 +113,7 @@ async fn user(shared: Arc<Shared>) -> Vec<Answer> {
         let sent = Instant::now();
         let mut again = false;
         let answer = match load.wire {
-            Wire::Http1 => timeout(PATIENCE, exchange(&mut connection, &shared)).await,
+            Wire::Http1 => timeout(PATIENCE, get(&mut connection, &shared, &mut again)).await,
             Wire::Grpc => timeout(PATIENCE, call(&shared.channel, &mut again)).await,
         };
         let answer = answer.ok().and_then(Result::ok);
@@ -117,6 +121,21 @@ async fn user(shared: Arc<Shared>) -> Vec<Answer> {
         answers.push(Answer { sequence, status, again, app, latency: sent.elapsed() });
         load.progress.inc(1);
     }
+}
+
+/// One GET, and a second if the first was lost with a connection that carried others too: it could
+/// have done no harm twice (RFC 9110 §9.2.2), but whether it did anything nobody can know.
+async fn get(
+    connection: &mut Option<Connection>,
+    shared: &Shared,
+    again: &mut bool,
+) -> io::Result<(u16, Option<String>)> {
+    let answer = exchange(connection, shared).await?;
+    if !shared.load.insists || answer != (BAD_GATEWAY, None) {
+        return Ok(answer);
+    }
+    *again = true;
+    exchange(connection, shared).await
 }
 
 /// One call, and a second if the first was answered `UNAVAILABLE`: the least that a retry policy of a

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -15,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use super::app::Shared;
-use super::wire::APP_FIELD;
+use super::wire::{APP_FIELD, IDENTITY_FIELD};
 
 /// `OK`.
 pub(super) const OK: u16 = 0;
@@ -37,8 +36,9 @@ const PREFIX: usize = 5;
 pub(super) async fn answer(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     let mut connection = h2::server::handshake(stream).await.map_err(io::Error::other)?;
     while let Some(call) = connection.accept().await {
-        let (_, respond) = call.map_err(io::Error::other)?;
-        shared.diary().received.push(Instant::now());
+        let (request, respond) = call.map_err(io::Error::other)?;
+        let identity = request.headers().get(IDENTITY_FIELD).and_then(|id| id.to_str().ok());
+        shared.diary().receive(identity);
         let shared = Arc::clone(shared);
         tokio::spawn(async move {
             sleep(shared.delay).await;

@@ -1,14 +1,17 @@
 //! `selvedge demo`: Selvedge at work, in one process on loopback, judged by what its client saw.
 //!
 //! Three apps and a client know nothing of each other's troubles: one app is slow, one crashes
-//! half-way and is back a little later. Apps and client share the thread that calls; Selvedge has
-//! one of its own, and is configured as anybody would configure it: with an authority and three
-//! addresses.
+//! half-way and is back a little later. Apps and client share the thread that calls; each Selvedge
+//! has one of its own, and is configured as anybody would configure it. By default there is one in
+//! front of the client and one in front of each app, and between them is mutual TLS; an app crashes
+//! with its own. In plain there is the client's alone.
 
 mod app;
 mod client;
+mod cost;
 mod grpc;
 mod health;
+mod mesh;
 mod render;
 mod report;
 #[cfg(test)]
@@ -25,12 +28,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use selvedge_core::config::{Config, Endpoint, Listener, ListenerKind, Service, Target};
-use selvedge_tokio::Options;
+use selvedge_core::engine::Event;
+use selvedge_tokio::{Options, Workers};
 use tokio::sync::{Notify, mpsc};
 
 use app::App;
 use client::Load;
-use report::{Report, Seen};
+use mesh::{Mesh, Pod};
+use report::{Report, Secured, Seen};
 
 /// How many requests can be asked for. With fewer, a share of the last quarter says little. With
 /// more than about 25,000 the run takes longer than its 15 s: as long as 16 connections need.
@@ -49,12 +54,13 @@ const SLOW_ANSWER: Duration = Duration::from_millis(200);
 
 pub(crate) use wire::Wire;
 
-/// Plays the demo with so many requests, of [`REQUESTS`], over `wire`, and prints what came of it: a
-/// table, or with `json` one object. The progress is shown if standard error is a terminal.
+/// Plays the demo with so many requests, of [`REQUESTS`], over `wire`, in mutual TLS or `plain`, and
+/// prints what came of it: a table, or with `json` one object. The progress is shown if standard
+/// error is a terminal.
 ///
 /// Success if all was as it should be.
-pub(crate) fn run(requests: u64, wire: Wire, json: bool) -> ExitCode {
-    let plan = Plan::new(requests, wire);
+pub(crate) fn run(requests: u64, wire: Wire, plain: bool, json: bool) -> ExitCode {
+    let plan = Plan { meshed: !plain, ..Plan::new(requests, wire) };
     if !json {
         print(&plan.to_string());
     }
@@ -87,6 +93,8 @@ fn print(text: &str) {
 struct Plan {
     requests: u64,
     wire: Wire,
+    /// In mutual TLS, from one Selvedge to another.
+    meshed: bool,
     /// What the requests are spread over.
     duration: Duration,
     /// How long the app that crashes is gone.
@@ -98,7 +106,15 @@ impl Plan {
     /// with its default backoff it does so 3.4 s after the crash at the latest. So the last quarter
     /// begins with three healthy apps.
     fn new(requests: u64, wire: Wire) -> Self {
-        Plan { requests, wire, duration: Duration::from_secs(15), outage: Duration::from_secs(2) }
+        let (duration, outage) = (Duration::from_secs(15), Duration::from_secs(2));
+        Plan { requests, wire, meshed: true, duration, outage }
+    }
+}
+
+impl Plan {
+    /// Is the cost shown beside that of the other way?
+    fn costs(&self) -> bool {
+        !self.meshed
     }
 }
 
@@ -113,16 +129,20 @@ impl fmt::Display for Plan {
             }
         };
         let (seconds, outage) = (self.duration.as_secs(), self.outage.as_secs());
+        let to = if self.meshed { "===> selvedge --->" } else { "--->" };
+        let crashes = if self.meshed { "crashes with its selvedge" } else { "crashes" };
         writeln!(
             f,
             "
-                          +--> {STEADY}  answers in {fast} ms
-  client ---> selvedge ---+--> {SLOW}    answers in {slow} ms
-                          +--> {CRASHES}   answers in {fast} ms, crashes half-way, is back {outage} s later
-
-{load} in {seconds} s or more …
+                          +{to} {STEADY}  answers in {fast} ms
+  client ---> selvedge ---+{to} {SLOW}    answers in {slow} ms
+                          +{to} {CRASHES}   answers in {fast} ms, {crashes} half-way, is back {outage} s later
 "
-        )
+        )?;
+        if self.meshed {
+            writeln!(f, "  ===> is mutual TLS and HTTP/2, certified by an authority in memory\n")?;
+        }
+        writeln!(f, "{load} in {seconds} s or more …\n")
     }
 }
 
@@ -138,33 +158,43 @@ async fn stage(plan: &Plan, progress: &ProgressBar) -> io::Result<Report> {
     let steady = App::bind(STEADY, FAST_ANSWER, wire).await?;
     let slow = App::bind(SLOW, SLOW_ANSWER, wire).await?;
     let flaky = App::bind(CRASHES, FAST_ANSWER, wire).await?;
-    let apps = [steady.name, slow.name, flaky.name];
-    let (crashing, diary) = (flaky.addr, flaky.diary());
+    let names = [steady.name, slow.name, flaky.name];
+    let apps = [steady.addr, slow.addr, flaky.addr];
+    let diaries = [steady.diary(), slow.diary(), flaky.diary()];
 
-    let mut config = config([steady.addr, slow.addr, flaky.addr]);
-    let bound = selvedge_tokio::bind(&config, &Options::default()).map_err(io::Error::other)?;
-    let proxy = bound.local_addrs()[0];
-    config.listeners[0].addr = proxy;
-    let config = Arc::new(config);
-    let (sender, events) = mpsc::unbounded_channel();
-    let workers = bound.serve(&config, move |event| {
-        // Nobody to tell once the demo is over.
-        let _ = sender.send((Instant::now(), event));
-    })?;
+    let mesh = plan.meshed.then(Mesh::new).transpose()?;
+    let pods = mesh.iter().flat_map(|mesh| apps.map(|app| mesh.pod(app)));
+    let mut pods: Vec<Pod> = pods.collect::<io::Result<_>>()?;
+    let endpoints: Vec<SocketAddr> =
+        if pods.is_empty() { apps.into() } else { pods.iter().map(|p| p.addr).collect() };
+    let crashing = endpoints[2];
+    let Outbound { addr: proxy, workers, events } = Outbound::start(&endpoints, mesh.as_ref())?;
     let worker = workers.handles()[0].clone();
 
     let half_way = Arc::new(Notify::new());
     let crash = Arc::clone(&half_way);
     tokio::spawn(steady.serve());
     tokio::spawn(slow.serve());
-    let outage = plan.outage;
-    tokio::spawn(async move { flaky.serve_and_crash(&crash, outage).await });
+    let (outage, diary) = (plan.outage, flaky.diary());
+    let pod = pods.pop();
+    tokio::spawn(async move {
+        let Some(pod) = pod else { return flaky.serve_and_crash(&crash, outage).await };
+        let app_crash = Notify::new();
+        let app = flaky.serve_and_crash(&app_crash, outage);
+        // Both for as long as there is a demo.
+        let pod = async {
+            let _pod = pod.serve_and_crash(&crash, &app_crash, &diary).await?;
+            std::future::pending::<io::Result<()>>().await
+        };
+        tokio::try_join!(app, pod).map(|_| ())
+    });
     let health = tokio::spawn(health::follow(crashing, worker.clone(), events, progress.clone()));
 
     let start = Instant::now();
     let load = Load {
         proxy,
         wire,
+        insists: plan.meshed,
         authority: AUTHORITY,
         requests: plan.requests,
         duration: plan.duration,
@@ -178,31 +208,67 @@ async fn stage(plan: &Plan, progress: &ProgressBar) -> io::Result<Report> {
     // With the events' sender gone, `health` ends too.
     drop(workers);
     let downs = health.await.map_err(io::Error::other)?;
+    let diaries = diaries.map(|diary| diary.read());
+    let cost = if plan.costs() { cost::measure(wire).await? } else { None };
     Ok(Report::new(&Seen {
         wire,
-        apps: &apps,
+        apps: &names,
         answers: &answers,
         start,
         end,
-        diary: &diary.read(),
+        diary: &diaries[2],
         downs: &downs,
         resent: counted.services.iter().map(|service| service.stats.replays).sum(),
+        secured: mesh.map(|mesh| Secured {
+            sessions: mesh.sessions(),
+            received: diaries.iter().map(|diary| diary.received.len() as u64).sum(),
+            identified: diaries.iter().map(|diary| diary.identified).sum(),
+        }),
+        cost,
     }))
 }
 
-/// As a mesh file would say it: one service with three endpoints, everything else at its default.
-fn config(apps: [SocketAddr; 3]) -> Config {
-    let endpoint = |addr| Endpoint { target: Target::Addr(addr), weight: 1, mesh: None };
-    Config {
-        listeners: vec![Listener {
-            addr: (Ipv4Addr::LOCALHOST, 0).into(),
-            kind: ListenerKind::Outbound,
-        }],
-        services: vec![Service {
-            name: AUTHORITY.into(),
-            endpoints: apps.map(endpoint).into(),
-            ..Service::default()
-        }],
-        ..Config::default()
+/// The client's Selvedge.
+struct Outbound {
+    addr: SocketAddr,
+    workers: Workers,
+    /// What it says, and when.
+    events: mpsc::UnboundedReceiver<(Instant, Event)>,
+}
+
+impl Outbound {
+    /// As a mesh file would say it: one service with its endpoints, everything else at its default.
+    fn start(endpoints: &[SocketAddr], mesh: Option<&Mesh>) -> io::Result<Outbound> {
+        let endpoint = |&addr| Endpoint {
+            target: Target::Addr(addr),
+            weight: 1,
+            mesh: mesh.map(Mesh::meshed),
+        };
+        let (identity, update) = mesh.map(Mesh::client).unzip();
+        let mut config = Config {
+            listeners: vec![Listener {
+                addr: (Ipv4Addr::LOCALHOST, 0).into(),
+                kind: ListenerKind::Outbound,
+            }],
+            services: vec![Service {
+                name: AUTHORITY.into(),
+                endpoints: endpoints.iter().map(endpoint).collect(),
+                ..Service::default()
+            }],
+            identity,
+            ..Config::default()
+        };
+        let bound = selvedge_tokio::bind(&config, &Options::default()).map_err(io::Error::other)?;
+        let addr = bound.local_addrs()[0];
+        config.listeners[0].addr = addr;
+        let (sender, events) = mpsc::unbounded_channel();
+        let workers = bound.serve(&Arc::new(config), move |event| {
+            // Nobody to tell once the demo is over.
+            let _ = sender.send((Instant::now(), event));
+        })?;
+        if let Some(update) = update {
+            workers.handles()[0].identify(Ok(update));
+        }
+        Ok(Outbound { addr, workers, events })
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::CRASHES;
-use super::report::{Check, Report, Row, Rule, Timeline, Value};
+use super::cost::Cost;
+use super::mesh::Session;
+use super::report::{Check, Report, Row, Rule, Secured, Timeline, Value};
 
 impl Report {
     /// The same figures as in the text.
@@ -22,6 +24,8 @@ impl Report {
                 "back_s": seconds(self.timeline.back),
                 "rejoined_s": seconds(self.timeline.rejoined),
             },
+            "mutual_tls": self.secured.as_ref().map(secured_json),
+            "cost": self.cost.as_ref().map(Cost::to_json),
             "resent": self.resent,
             "called_again": self.again,
             "seconds": seconds(Some(self.timeline.ended)),
@@ -38,6 +42,23 @@ fn row_json(row: &Row) -> Json {
         "success": row.success,
         "p50_ms": milliseconds(row.p50),
         "p99_ms": milliseconds(row.p99),
+    })
+}
+
+fn secured_json(secured: &Secured) -> Json {
+    let sessions = secured.sessions.iter().map(|(session, handshakes)| {
+        json!({
+            "identity": session.identity,
+            "version": session.version,
+            "group": session.group,
+            "suite": session.suite,
+            "handshakes": handshakes,
+        })
+    });
+    json!({
+        "requests": secured.received,
+        "identified": secured.identified,
+        "sessions": sessions.collect::<Vec<_>>(),
     })
 }
 
@@ -85,6 +106,12 @@ impl Display for Report {
         }
         writeln!(f, "  {}", "-".repeat(width + 54))?;
         write_row(f, &self.total, width)?;
+        if let Some(secured) = &self.secured {
+            write_secured(f, secured)?;
+        }
+        if let Some(cost) = &self.cost {
+            write!(f, "{cost}")?;
+        }
         writeln!(f, "\n{}", Story(self))?;
         for check in &self.checks {
             writeln!(f, "{check}")?;
@@ -107,6 +134,20 @@ fn write_row(f: &mut Formatter<'_>, row: &Row, width: usize) -> fmt::Result {
         time(row.p50),
         time(row.p99)
     )
+}
+
+/// Who the apps were told that their requests are from, and what that was worth.
+fn write_secured(f: &mut Formatter<'_>, secured: &Secured) -> fmt::Result {
+    let Secured { sessions, received, identified } = secured;
+    writeln!(
+        f,
+        "\n  {identified} of the {received} requests that the apps got came in mutual TLS from"
+    )?;
+    for (session, handshakes) in sessions {
+        let Session { identity, version, group, suite } = session;
+        writeln!(f, "  {identity}\n  {version}, {group}, {suite}: {handshakes} handshakes")?;
+    }
+    Ok(())
 }
 
 /// Rounded down: 100 % means all.
@@ -136,7 +177,7 @@ impl Display for Story<'_> {
         )?;
         write!(f, "Sent again over another connection: {}. ", self.0.resent)?;
         if self.0.again > 0 {
-            write!(f, "Called again by the client: {}. ", self.0.again)?;
+            write!(f, "Sent again by the client: {}. ", self.0.again)?;
         }
         writeln!(f, "Time for all: {:.1} s.", ended.as_secs_f64())
     }

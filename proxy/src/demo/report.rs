@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::app::Diary;
 use super::client::{Answer, USERS};
+use super::cost::Cost;
 use super::health::Down;
+use super::mesh::Session;
 use super::wire::Wire;
 use super::{CRASHES, SLOW};
 
@@ -22,6 +24,20 @@ pub(super) struct Seen<'a> {
     pub(super) downs: &'a [Down],
     /// Requests that Selvedge sent again after they had met a dead connection.
     pub(super) resent: u64,
+    /// `None`: nobody has an identity.
+    pub(super) secured: Option<Secured>,
+    pub(super) cost: Option<Cost>,
+}
+
+/// What the apps and their Selvedges saw of mutual TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Secured {
+    /// What was agreed on, and in how many handshakes.
+    pub(super) sessions: Vec<(Session, u64)>,
+    /// Requests that the apps got.
+    pub(super) received: u64,
+    /// Of them: those that came with the identity of the client.
+    pub(super) identified: u64,
 }
 
 /// The figures and the verdict.
@@ -33,6 +49,8 @@ pub(super) struct Report {
     pub(super) resent: u64,
     /// Calls that the client made again.
     pub(super) again: u64,
+    pub(super) secured: Option<Secured>,
+    pub(super) cost: Option<Cost>,
     pub(super) checks: Vec<Check>,
 }
 
@@ -110,6 +128,8 @@ impl Report {
             timeline: Timeline::new(seen),
             resent: seen.resent,
             again: called_again(seen.answers),
+            secured: seen.secured.clone(),
+            cost: seen.cost.clone(),
             checks: checks(seen),
         }
     }
@@ -223,11 +243,22 @@ fn checks(seen: &Seen<'_>) -> Vec<Check> {
             0.1,
         ),
     ];
-    if seen.wire == Wire::Grpc {
-        // No more than can be under way at once were lost in one crash.
+    if let Some(secured) = &seen.secured {
+        let others = secured.received - secured.identified;
+        checks.push(Check::new(
+            "not_mutual_tls",
+            "requests that an app got from nobody",
+            // Nothing at all proves nothing.
+            Value::Count(if secured.received == 0 { whole as u64 } else { others }),
+            Rule::Exactly,
+            0.0,
+        ));
+    }
+    if seen.wire == Wire::Grpc || seen.secured.is_some() {
+        // Many share a connection, and no more than can be under way at once were lost in one crash.
         checks.push(Check::new(
             "called_again",
-            "calls that the client made again",
+            "requests that the client sent again",
             Value::Count(called_again(seen.answers)),
             Rule::Below,
             USERS as f64 + 1.0,

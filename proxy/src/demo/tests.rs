@@ -7,10 +7,11 @@ use super::*;
 
 /// The whole thing, with the times of the real one scaled down: the engine's backoff, which is not,
 /// leads to looks 0.1, 0.3 and 0.7 s after the crash.
-fn short(wire: Wire) -> Report {
+fn short(wire: Wire, meshed: bool) -> Report {
     let plan = Plan {
         requests: *REQUESTS.start(),
         wire,
+        meshed,
         duration: Duration::from_secs(4),
         outage: Duration::from_millis(400),
     };
@@ -32,13 +33,30 @@ fn short(wire: Wire) -> Report {
 
 #[test]
 fn a_short_demo_succeeds() {
-    let report = short(Wire::Http1);
+    let report = short(Wire::Http1, true);
+    assert!(report.again <= client::USERS as u64, "{report}");
+    let secured = report.secured.as_ref().unwrap();
+    assert!(secured.received >= report.total.requests, "{report}");
+    let [(session, handshakes)] = &secured.sessions[..] else { panic!("{report}") };
+    assert_eq!(session.identity, mesh::CLIENT);
+    assert_eq!((session.version, session.group), ("TLSv1.3", "X25519MLKEM768"));
+    // Each app once, and again after the crash.
+    assert!(*handshakes >= 4, "{report}");
+}
+
+#[test]
+fn a_short_plain_demo_succeeds_and_says_what_it_costs() {
+    let report = short(Wire::Http1, false);
     assert_eq!(report.again, 0);
+    assert_eq!(report.secured, None);
+    let cost = report.cost.as_ref().unwrap().to_json();
+    let micros = |key: &str| cost[key].as_f64().unwrap();
+    assert!(micros("plain_us") > 0.0 && micros("meshed_us") > micros("plain_us"), "{cost}");
 }
 
 #[test]
 fn a_short_demo_of_grpc_succeeds() {
-    let report = short(Wire::Grpc);
+    let report = short(Wire::Grpc, true);
     // What the crash cut off: the calls that one app had at that moment.
     assert!(report.again <= client::USERS as u64, "{report}");
 }
@@ -116,6 +134,7 @@ async fn what_gets_no_answer_is_counted_and_not_sent_again() {
     let load = Load {
         proxy,
         wire: Wire::Http1,
+        insists: false,
         authority: AUTHORITY,
         requests: 40,
         duration: Duration::from_millis(40),

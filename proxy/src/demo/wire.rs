@@ -29,6 +29,18 @@ impl Wire {
 /// What an app says its name with, so that the client can tell who answered.
 pub(super) const APP_FIELD: &str = "x-app";
 
+/// What Selvedge tells an app with whose request it is, if that has proven to be somebody.
+pub(super) const IDENTITY_FIELD: &str = "l5d-client-id";
+
+/// The value of a field of a complete head.
+pub(super) fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a str> {
+    let text = str::from_utf8(head).ok()?;
+    text.lines().find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then_some(value.trim())
+    })
+}
+
 /// Reads until a complete head is at the front of `buffer`: how long it is, or `None` if the peer
 /// closed the connection before it began one.
 ///

@@ -122,6 +122,21 @@ fn every_other_event_is_one_line() {
             "WARN selvedge::log: cannot resolve; the last good answer stays name=web.local error=NotFound retry_in=100ms",
         ),
         (
+            Event::TlsEstablished {
+                conn,
+                direction,
+                peer: addr,
+                session: tls::Peer {
+                    identity: Some(name.clone()),
+                    version: "TLSv1.3",
+                    group: "x25519",
+                    suite: "TLS_AES_128_GCM_SHA256",
+                    ..tls::Peer::default()
+                },
+            },
+            r#"DEBUG selvedge::log: TLS session identity="web.ns" version="TLSv1.3" group="x25519" suite="TLS_AES_128_GCM_SHA256" direction="inbound" peer=10.0.0.1:80 conn=CONN"#,
+        ),
+        (
             Event::TlsFailed {
                 conn,
                 direction,

@@ -37,10 +37,11 @@ pub(crate) struct Driver<R: Runtime, E> {
     events: E,
     options: Options,
     inbox: Arc<Inbox>,
+    /// By [`ListenerId`]; none after a drain. Closed first when a worker is stopped, as when a
+    /// process ends: who lost a connection and tries again is refused, and not lost once more.
+    acceptors: Vec<Acceptor<R>>,
     /// By [`ConnId::index`].
     sockets: Vec<Option<Socket<R::Stream>>>,
-    /// By [`ListenerId`]; none after a drain.
-    acceptors: Vec<Acceptor<R>>,
     names: Names<R>,
     certify: Certify,
     clock: WallClock,

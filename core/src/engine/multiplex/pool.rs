@@ -314,6 +314,12 @@ impl Engine {
             return self.go_apart(id, request);
         }
         let complete = exchange.progress.request_done && !exchange.is_tunnel();
+        if complete {
+            // What was kept of a request without a body: its head ends the stream, or who forwards
+            // it in HTTP/1 would chunk nothing.
+            let pending = &mut exchange.pending;
+            pending.take_if(|body| body.queue.unsent() == 0 && body.trailers.is_none());
+        }
         let end = complete && exchange.pending.is_none();
         if let Some(request) = request {
             return self.open_stream(id, index, request, end);

@@ -550,3 +550,21 @@ fn an_idle_connection_that_is_lost_leads_to_nothing() {
     rig.reset(app.conn);
     assert!(rig.connects.is_empty());
 }
+
+/// Found by the demo: the end came in a frame of its own, and behind a mesh proxy the request became
+/// one with an empty chunked body.
+#[test]
+fn a_request_without_a_body_that_is_sent_again_ends_with_its_head() {
+    let (mut rig, _client, mut app) = exchange(GET, true);
+    app.reset_unread(&mut rig, 1, ErrorCode::REFUSED_STREAM);
+    let mut frames = app.unread(&mut rig);
+    let mut kinds = Vec::new();
+    while let Some((&[a, b, c, kind, flags], _)) = frames.split_first_chunk() {
+        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        kinds.push((kind, flags & 1));
+        frames.drain(..9 + length);
+    }
+    // HEADERS with END_STREAM, and no DATA.
+    assert!(kinds.contains(&(1, 1)), "{kinds:?}");
+    assert!(kinds.iter().all(|&(kind, _)| kind != 0), "{kinds:?}");
+}

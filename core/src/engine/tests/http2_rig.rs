@@ -165,6 +165,17 @@ impl Peer {
         !bytes.is_empty()
     }
 
+    /// Resets a stream, and does not read what comes of it.
+    pub(super) fn reset_unread(&mut self, rig: &mut Rig, stream: u32, code: ErrorCode) {
+        self.connection.reset(&mut self.tx, self.keys[&stream], code);
+        self.push(rig);
+    }
+
+    /// The bytes that were not read.
+    pub(super) fn unread(&mut self, rig: &mut Rig) -> Vec<u8> {
+        rig.taken(self.conn)
+    }
+
     /// Gives back the credit of everything that came.
     pub(super) fn release_all(&mut self) {
         for &key in self.keys.values().filter(|key| Some(key.id) != self.stalls_on) {

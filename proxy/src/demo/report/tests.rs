@@ -16,6 +16,17 @@ struct Run {
     answers: Vec<Answer>,
     diary: Diary,
     downs: Vec<Down>,
+    secured: Option<Secured>,
+}
+
+fn session() -> Session {
+    let identity = "client.demo".into();
+    Session {
+        identity,
+        version: "TLSv1.3",
+        group: "X25519MLKEM768",
+        suite: "TLS_AES_128_GCM_SHA256",
+    }
 }
 
 impl Run {
@@ -36,8 +47,10 @@ impl Run {
                 received: vec![at(4_000), at(8_000)],
                 crashed: Some(at(5_000)),
                 back: Some(at(7_000)),
+                ..Diary::default()
             },
             downs: vec![down],
+            secured: Some(Secured { sessions: vec![(session(), 4)], received: 2, identified: 2 }),
         }
     }
 
@@ -58,6 +71,8 @@ impl Run {
             diary: &self.diary,
             downs: &self.downs,
             resent: 3,
+            secured: self.secured.clone(),
+            cost: None,
         })
     }
 
@@ -187,7 +202,10 @@ fn the_object_has_the_same_figures() {
     assert_eq!(object["total"]["requests"], 100);
     assert_eq!(object["crashed_app"]["rejoined_s"], 7.5);
     assert_eq!(object["resent"], 3);
-    assert_eq!(object["checks"].as_array().unwrap().len(), 5);
+    assert_eq!(object["checks"].as_array().unwrap().len(), 7);
+    let tls = &object["mutual_tls"];
+    assert_eq!((&tls["requests"], &tls["identified"]), (&2.into(), &2.into()));
+    assert_eq!(tls["sessions"][0]["group"], "X25519MLKEM768");
     let slow = serde_json::json!({
         "name": "slow_share", "ok": false, "value": 0.15, "rule": "<", "limit": 0.15,
     });
@@ -205,9 +223,22 @@ fn one_crash_costs_no_more_calls_than_can_be_under_way() {
     run.answers[..USERS].iter_mut().for_each(|answer| answer.again = true);
     assert_eq!(run.failing(), [""; 0]);
     let text = run.report().to_string();
-    assert!(text.contains("Called again by the client: 16."), "{text}");
+    assert!(text.contains("Sent again by the client: 16."), "{text}");
     run.answers[USERS].again = true;
     assert_eq!(run.failing(), ["called_again"]);
     run.answers[51] = Answer { status: Some(14), ..run.answers[51].clone() };
     assert_eq!(run.failing(), ["not_ok", "called_again"]);
+}
+
+#[test]
+fn a_request_from_nobody_is_a_failure() {
+    let mut run = Run::new();
+    assert_eq!(run.failing(), [""; 0]);
+    for (received, identified) in [(2, 1), (0, 0)] {
+        run.secured = Some(Secured { sessions: Vec::new(), received, identified });
+        assert_eq!(run.failing(), ["not_mutual_tls"]);
+    }
+    // In plain nobody asks.
+    run.secured = None;
+    assert_eq!(run.failing(), [""; 0]);
 }
