@@ -49,6 +49,8 @@ pub(crate) struct Conn {
 pub(crate) struct Flags {
     /// On the ready list.
     pub(crate) queued: bool,
+    /// Its peer sent more than a turn handles: the rest is handled in later ones.
+    pub(crate) put_off: bool,
     /// Bytes were queued since the last [`Output::Flush`](super::Output::Flush).
     pub(crate) dirty: bool,
     /// The adapter was told that there is nothing to read for now.

@@ -359,4 +359,6 @@ pub enum TimerKind {
     Handshake,
     /// The grace of a drain.
     Drain,
+    /// Nothing but the end of the turn: there is more to do than others should wait for.
+    Turn,
 }

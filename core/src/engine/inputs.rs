@@ -189,6 +189,7 @@ impl Engine {
             // What came before the failure counts: an early answer, for one.
             self.drive(id.index);
         }
+        self.catch_up(id.index);
         let Some(conn) = self.conns.find(id) else { return };
         let reason = match kind {
             IoError::Reset => Reason::UpstreamReset,

@@ -77,6 +77,8 @@ pub struct Engine {
     gathered: BytesMut,
     /// Connections with something to do.
     ready: VecDeque<u32>,
+    /// Connections that have more to do than one turn does, and wait for [`Input::Timeout`].
+    put_off: VecDeque<ConnId>,
     /// Connections whose queues hold slices of read buffers at the end of a turn.
     unsettled: Vec<ConnId>,
     /// Clients that are paused because the worker holds too much.
@@ -147,6 +149,7 @@ impl Engine {
             handshakes: Handshakes::default(),
             gathered: BytesMut::new(),
             ready: VecDeque::new(),
+            put_off: VecDeque::new(),
             unsettled: Vec::new(),
             starved: Vec::new(),
             outputs: VecDeque::new(),
@@ -183,8 +186,10 @@ impl Engine {
             Drain::Until(grace) => Some(grace),
             Drain::No | Drain::Done => None,
         };
+        let more = (!self.put_off.is_empty()).then_some(self.now);
         let timers = &mut self.timers;
         [
+            (more, TimerKind::Turn),
             (timers.conns.next(), TimerKind::Connection),
             (timers.exchanges.next(), TimerKind::Exchange),
             (timers.endpoints.next(), TimerKind::Endpoint),

@@ -45,12 +45,14 @@ impl Engine {
         {
             self.end_drain();
         }
+        self.take_up();
     }
 
     fn conn_due(&mut self, index: u32) {
-        if self.conns.get(index).is_some_and(|conn| conn.flags.queued) {
-            // Something came in the same turn: it may be just what was waited for.
+        if self.conns.get(index).is_some_and(|conn| conn.flags.queued || conn.flags.put_off) {
+            // Something came and was not handled yet: it may be just what was waited for.
             self.drive(index);
+            self.catch_up(index);
             // HTTP/2 has several deadlines: that one is set does not say that none has come.
             let several = self.conns.get(index).is_some_and(|conn| conn.http2().is_some());
             if self.timers.conns.is_set(index) && !several {

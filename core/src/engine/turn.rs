@@ -16,6 +16,9 @@ use crate::tls::transport_header;
 impl Engine {
     /// Does the work of a turn: call it once after a batch of inputs, then drain
     /// [`Engine::poll_output`].
+    ///
+    /// The work is bounded: where one peer sent more than a turn should take,
+    /// [`Engine::next_timeout`] wants to be woken at once, and others get their turns in between.
     pub fn end_turn(&mut self, now: Time) {
         self.now = self.now.max(now);
         self.settle_queues();
@@ -225,6 +228,7 @@ impl Engine {
                 }
                 ClientPhase::Body(_) => self.sink_budget(index, upto(body)),
             },
+            State::Http2(_) if conn.flags.put_off => 0,
             State::Http2(_) if conn.unsent() > limits.stream_buffer + Limits::READ_BLOCK => 0,
             State::Http2(_) => upto(DEFAULT_MAX_FRAME + Limits::READ_BLOCK),
             State::Waiting(_) => upto(limits.stream_buffer),

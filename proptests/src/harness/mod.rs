@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use selvedge_core::config::{Config, Listener, ListenerId, ListenerKind};
-use selvedge_core::engine::{Accepted, CloseKind, ConnId, Engine, Event, Input, Output};
+use selvedge_core::engine::{Accepted, CloseKind, ConnId, Engine, Event, Input, Output, TimerKind};
 use selvedge_core::error::{ConnectError, IoError};
 use selvedge_core::identity::Update;
 use selvedge_core::limits::Limits;
@@ -237,7 +237,9 @@ impl Harness {
                 idle = false;
                 self.act(output);
             }
-            if idle {
+            if idle && matches!(self.engine.next_timeout(), Some((_, TimerKind::Turn))) {
+                self.input(Input::Timeout);
+            } else if idle {
                 if let Err(broken) = self.engine.check_invariants() {
                     panic!("{broken}");
                 }

@@ -142,7 +142,7 @@ impl Coverage {
             TimerKind::Service => 3,
             TimerKind::Resolve => 4,
             TimerKind::Drain => 5,
-            TimerKind::Identity | TimerKind::Handshake => return,
+            TimerKind::Identity | TimerKind::Handshake | TimerKind::Turn => return,
         };
         self.timers[index] += 1;
     }

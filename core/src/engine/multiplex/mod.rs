@@ -17,9 +17,9 @@ use crate::http2::{self, Connection, ErrorCode, Role, StreamKey, Violation};
 use crate::limits::Limits;
 use crate::time::{Duration, Time};
 
-/// Events of one connection that are handled in one go: a connection that floods does not hold up
-/// everybody else.
-const EVENT_BATCH: usize = 64;
+/// Events of one connection that are handled in one turn: one that floods does not hold up everybody
+/// else. What an honest peer sends at once is less: a hundred requests, or the answers to them.
+pub(super) const EVENT_BATCH: usize = 128;
 
 /// How long an endpoint may be silent on open streams before it is asked whether it is still there
 /// (linkerd2-proxy's keep-alive interval).
@@ -37,8 +37,11 @@ impl Engine {
         self.drive_http2(index);
     }
 
-    /// Takes what came on a connection as far as it goes.
+    /// Takes what came on a connection as far as it goes, within a turn's bounds.
     pub(super) fn drive_http2(&mut self, index: u32) {
+        if self.conns.get(index).is_some_and(|conn| conn.flags.put_off) {
+            return;
+        }
         let mut scratch = core::mem::take(&mut self.http2_scratch);
         let mut more = true;
         for _ in 0..EVENT_BATCH {
@@ -70,9 +73,43 @@ impl Engine {
         }
         self.http2_scratch = scratch;
         if more {
-            self.touch(index);
+            self.put_off(index);
         } else {
             self.after_http2(index);
+        }
+    }
+
+    /// The rest of what came on a connection has to wait until others had their turns.
+    fn put_off(&mut self, index: u32) {
+        let Some(id) = self.conns.id(index) else { return };
+        match self.conns.get_mut(index) {
+            Some(conn) if conn.http2().is_some() => {
+                conn.flags.put_off = true;
+                self.put_off.push_back(id);
+            }
+            // What happened made something else of it.
+            _ => self.touch(index),
+        }
+    }
+
+    /// Goes on with the connection that was put off first: with one, however many there are.
+    pub(super) fn take_up(&mut self) {
+        while let Some(id) = self.put_off.pop_front() {
+            if self.conns.find(id).is_some()
+                && let Some(conn) = self.conns.get_mut(id.index)
+                && core::mem::take(&mut conn.flags.put_off)
+            {
+                return self.touch(id.index);
+            }
+        }
+    }
+
+    /// Handles all that came on a connection: something is about to happen that must not overtake it.
+    pub(super) fn catch_up(&mut self, index: u32) {
+        while let Some(conn) = self.conns.get_mut(index)
+            && core::mem::take(&mut conn.flags.put_off)
+        {
+            self.drive_http2(index);
         }
     }
 

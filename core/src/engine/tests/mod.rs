@@ -10,6 +10,7 @@ mod http2_mesh;
 mod http2_messages;
 mod http2_rig;
 mod http2_tunnels;
+mod http2_turns;
 mod limits;
 mod regressions;
 mod retries;

@@ -9,7 +9,9 @@ use core::net::SocketAddr;
 use bytes::BytesMut;
 
 use crate::config::{Config, Endpoint, Listener, ListenerKind, Service, Target};
-use crate::engine::{Accepted, CloseKind, Command, ConnId, Engine, Event, Input, Output};
+use crate::engine::{
+    Accepted, CloseKind, Command, ConnId, Engine, Event, Input, Output, TimerKind,
+};
 use crate::error::{ConnectError, IoError};
 use crate::rng::Seed;
 use crate::time::{Duration, Time};
@@ -95,8 +97,17 @@ impl Rig {
         rig
     }
 
-    /// Ends the turn and does what comes out; writes are complete at once.
+    /// Ends the turn, and those that it takes to do all there is; writes are complete at once.
     pub(super) fn turn(&mut self) {
+        self.one_turn();
+        while matches!(self.engine.next_timeout(), Some((_, TimerKind::Turn))) {
+            self.engine.handle_input(self.now, Input::Timeout);
+            self.one_turn();
+        }
+    }
+
+    /// Ends the turn and does what comes out.
+    pub(super) fn one_turn(&mut self) {
         self.engine.end_turn(self.now);
         while let Some(output) = self.engine.poll_output() {
             match output {

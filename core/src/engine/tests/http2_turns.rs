@@ -1,0 +1,141 @@
+//! What one peer sends at once is handled in turns that are bounded: others come in between.
+
+use alloc::vec::Vec;
+
+use bytes::BytesMut;
+
+use super::http2_rig::{Peer, frame, http2_config};
+use super::rig::*;
+use crate::engine::multiplex::EVENT_BATCH;
+use crate::engine::{ConnId, Input, TimerKind};
+use crate::error::IoError;
+
+const GET: &str = "GET /a HTTP/1.1\r\nHost: h2.example\r\n\r\n";
+const POST: &str = "POST /a HTTP/1.1\r\nHost: h1.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+const CANARY: &[u8] = b"GET / HTTP/1.1\r\nHost: one.example\r\n\r\n";
+
+/// DATA of an octet each, for the client's first stream.
+fn octets(count: usize) -> Vec<u8> {
+    frame(0, 0, 1, b"z").repeat(count)
+}
+
+fn arrived(rig: &mut Rig, conn: ConnId) -> usize {
+    rig.written(conn).matches('z').count()
+}
+
+/// A client with an upload on its way to an app.
+fn uploader(rig: &mut Rig) -> (Peer, ConnId) {
+    let mut client = Peer::client(rig);
+    client.ask(rig, POST, false);
+    let up = rig.connect();
+    rig.written(up);
+    (client, up)
+}
+
+/// One read, and one turn.
+fn read(rig: &mut Rig, conn: ConnId, bytes: &[u8]) {
+    let data = BytesMut::from(bytes);
+    rig.engine.handle_input(rig.now, Input::Received { conn, data });
+    rig.one_turn();
+}
+
+fn wake(rig: &mut Rig) {
+    rig.engine.handle_input(rig.now, Input::Timeout);
+    rig.one_turn();
+}
+
+fn has_more(rig: &mut Rig) -> bool {
+    rig.engine.next_timeout() == Some((rig.now, TimerKind::Turn))
+}
+
+#[test]
+fn a_flood_is_handled_piece_by_piece_and_others_come_in_between() {
+    let mut rig = Rig::with(http2_config());
+    let (flooder, up) = uploader(&mut rig);
+    let canary = rig.client();
+    read(&mut rig, flooder.conn, &octets(1000));
+    assert_eq!(arrived(&mut rig, up), EVENT_BATCH);
+    assert!(has_more(&mut rig), "it is woken at once");
+    assert_eq!(rig.engine.read_budget(flooder.conn), 0, "and reads no more meanwhile");
+    read(&mut rig, canary, CANARY);
+    assert_eq!(rig.connects.len(), 1, "the canary's turn");
+    assert_eq!(arrived(&mut rig, up), 0, "is nobody else's");
+    wake(&mut rig);
+    assert_eq!(arrived(&mut rig, up), EVENT_BATCH);
+    rig.turn();
+    assert_eq!(arrived(&mut rig, up), 1000 - 2 * EVENT_BATCH);
+    assert!(!has_more(&mut rig));
+    assert!(rig.engine.read_budget(flooder.conn) > 0);
+    assert!(rig.read_ready.contains(&flooder.conn), "it was told to read on");
+}
+
+#[test]
+fn many_floods_take_turns_and_each_turn_is_bounded() {
+    let mut rig = Rig::with(http2_config());
+    let (one, up_of_one) = uploader(&mut rig);
+    let (other, up_of_other) = uploader(&mut rig);
+    for client in [&one, &other] {
+        read(&mut rig, client.conn, &octets(3 * EVENT_BATCH));
+    }
+    for _ in 0..2 {
+        let before = (arrived(&mut rig, up_of_one), arrived(&mut rig, up_of_other));
+        assert!(before == (EVENT_BATCH, EVENT_BATCH), "{before:?}");
+        wake(&mut rig);
+        assert_eq!(rig.written_len(up_of_other), 0, "one at a time");
+        wake(&mut rig);
+    }
+}
+
+#[test]
+fn a_hundred_requests_at_once_are_no_flood() {
+    let mut rig = Rig::with(http2_config());
+    let mut client = Peer::client(&mut rig);
+    client.ask(&mut rig, GET, true);
+    let app = Peer::endpoint(&mut rig);
+    rig.taken(app.conn);
+    let block = b"\x82\x86\x84\x01\x0ah2.example";
+    let requests: Vec<u8> = (1..=100).flat_map(|n| frame(1, 5, 2 * n + 1, block)).collect();
+    read(&mut rig, client.conn, &requests);
+    assert!(!has_more(&mut rig));
+    assert_eq!(rig.engine.gauges().exchanges, 101);
+}
+
+#[test]
+fn what_came_before_an_end_or_a_failure_still_counts() {
+    for failed in [false, true] {
+        let mut rig = Rig::with(http2_config());
+        let mut client = Peer::client(&mut rig);
+        client.ask(&mut rig, GET, true);
+        let app = Peer::endpoint(&mut rig);
+        let mut answer = frame(1, 4, 1, b"\x88");
+        answer.extend(octets(500));
+        answer.extend(frame(0, 1, 1, b"z"));
+        read(&mut rig, app.conn, &answer);
+        assert!(has_more(&mut rig));
+        let conn = app.conn;
+        let failure = Input::Failed { conn, kind: IoError::Reset };
+        rig.input(if failed { failure } else { Input::ReadClosed { conn } });
+        client.run(&mut rig);
+        assert_eq!((client.on(1).body.len(), client.on(1).end), (501, true), "{failed}");
+    }
+}
+
+#[test]
+fn a_deadline_does_not_overtake_what_has_come() {
+    let mut rig = Rig::with(http2_config());
+    // It acknowledges our SETTINGS in time, after a long upload.
+    let conn = rig.client();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, b""));
+    bytes.extend(frame(1, 4, 1, b"\x83\x86\x84\x01\x0ah1.example"));
+    bytes.extend(octets(500));
+    bytes.extend(frame(4, 1, 0, b""));
+    read(&mut rig, conn, &bytes);
+    assert!(has_more(&mut rig));
+    rig.now += millis(11_000);
+    rig.turn();
+    rig.input(Input::Timeout);
+    assert_eq!(rig.closed(conn), []);
+    let sent = rig.taken(conn);
+    assert!(!sent.windows(5).any(|w| w == [8, 7, 0, 0, 0]), "no GOAWAY: {sent:?}");
+}
