@@ -213,6 +213,7 @@ impl Stage {
         while self.seen[peer.0].end.is_none() {
             self.receive(peer);
         }
+        self.skip_pace(peer);
         let seen = &self.seen[peer.0];
         let rest = text(&seen.bytes[seen.looked..]);
         assert!(rest.is_empty(), "{}: {rest:?} instead of an end", seen.name);

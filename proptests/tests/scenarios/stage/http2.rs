@@ -123,15 +123,32 @@ impl Stage {
             });
             let frame = Frame::take(&mut &bytes[..]).expect("a whole frame");
             let ack = frame.has(ACK);
+            if is_pace(&frame) {
+                continue;
+            }
             if frame.is("SETTINGS") && !ack {
                 self.say(peer, &Frame::settings_ack());
             } else if frame.is("PING") && !ack {
                 self.say(peer, &Frame::new(6, ACK, 0, frame.payload));
-            } else if !(ack && (frame.is("SETTINGS") || frame.is("PING"))
-                || frame.is("WINDOW_UPDATE"))
-            {
+            } else {
                 return frame;
             }
         }
     }
+
+    /// An acknowledgement or credit may still come before an end.
+    pub(super) fn skip_pace(&mut self, peer: Peer) {
+        let seen = &mut self.seen[peer.0];
+        let mut rest = &seen.bytes[seen.looked..];
+        while seen.streams.is_some() && Frame::take(&mut rest).is_some_and(|frame| is_pace(&frame))
+        {
+            seen.looked = seen.bytes.len() - rest.len();
+        }
+    }
+}
+
+/// Is it one that needs no answer, and that only the pace of things decides?
+fn is_pace(frame: &Frame) -> bool {
+    let answers = frame.has(ACK) && (frame.is("SETTINGS") || frame.is("PING"));
+    answers || frame.is("WINDOW_UPDATE")
 }
