@@ -95,7 +95,12 @@ impl Tls {
 
     /// What it holds of memory beside plaintext.
     pub(crate) fn held(&self) -> usize {
-        self.waiting.capacity() + self.session.held() + self.out.held()
+        self.unopened() + self.out.held()
+    }
+
+    /// Of that: what came and waits for the rest of a record, or of a handshake.
+    pub(super) fn unopened(&self) -> usize {
+        self.waiting.capacity() + self.session.held()
     }
 
     /// Something is still to be sealed once `tx` is empty: our end.

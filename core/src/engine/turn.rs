@@ -131,9 +131,10 @@ impl Engine {
         // At the worker's cap, clients that have bytes here send no more of them for now. What
         // endpoints answer goes on: it is how the bytes get fewer.
         // So do those of HTTP/2: what is held may wait for credit that they have sent, and what they
-        // may send of bodies is bounded by ours.
+        // may send of bodies is bounded by ours. And a part of a record is of no use without the rest.
+        let part = conn.tls.as_ref().map_or(0, |tls| tls.unopened());
         let goes_on = matches!(conn.state, State::Linger { .. } | State::Http2(_));
-        if full && conn.endpoint.is_none() && conn.charged > 0 && !goes_on {
+        if full && conn.endpoint.is_none() && conn.charged > part && !goes_on {
             conn.flags.paused = true;
             if !core::mem::replace(&mut conn.flags.starved, true) {
                 self.starved.push(id);

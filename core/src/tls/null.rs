@@ -271,6 +271,8 @@ impl Session for NullSession {
                 return Err(problem);
             }
         }
+        // What is left outlives the read buffer.
+        self.received = BytesMut::from(&self.received[..]);
         Ok(())
     }
 

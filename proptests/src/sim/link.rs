@@ -8,6 +8,7 @@ use selvedge_core::engine::ConnId;
 use selvedge_core::error::IoError;
 use selvedge_core::time::Time;
 
+use super::mesh::Records;
 use super::net::HostId;
 use crate::choose::Choose;
 
@@ -26,6 +27,8 @@ pub(super) struct Link {
     pub(super) ends: [End; 2],
     /// What each end has sent.
     pub(super) pipes: [Pipe; 2],
+    /// Between engines with identities: the records of what each has sent.
+    pub(super) records: Option<Box<[Records; 2]>>,
     /// Where the near end wanted to go.
     pub(super) to: SocketAddr,
     /// Before the kernel redirected it.

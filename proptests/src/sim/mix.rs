@@ -128,6 +128,30 @@ faults! {
     Padding = "padded frames";
     /// Bodies and header blocks come in small frames.
     CutFrames = "frames cut, CONTINUATIONs";
+    /// A certificate comes late, or not at all until it is asked for again.
+    CertifyLate = "certificates that come late";
+    /// The authority issues none.
+    CertifyFails = "certificates that are refused";
+    /// A certificate is over when it comes.
+    CertifyExpired = "certificates that are over";
+    /// A certificate is for somebody else.
+    CertifyOther = "certificates for somebody else";
+    /// A certificate is from an authority that nobody knows.
+    CertifyStranger = "certificates from strangers";
+    /// A certificate is over in seconds.
+    ShortLived = "certificates that last seconds";
+    /// A certificate is replaced before its time.
+    Rotation = "certificates replaced in use";
+    /// The trust anchors are replaced, in the three steps that this takes.
+    Anchors = "trust anchors replaced";
+    /// The wall clock of an engine is set.
+    ClockStep = "wall clocks set";
+    /// A server is not who its clients were told.
+    WrongIdentity = "servers that are somebody else";
+    /// A client is not on the list.
+    Denied = "clients that are not allowed";
+    /// Sessions end without a close_notify.
+    NoGoodbye = "sessions without close_notify";
 }
 
 /// How often each fault happens in one run, and other things that the run is about.
@@ -136,7 +160,7 @@ pub struct Mix {
     /// Once in so many times, by `Fault as usize`; 0: never.
     rates: [u16; Fault::ALL.len()],
     /// Faults that happen without being drawn, as bits.
-    planned: u64,
+    planned: u128,
     /// The largest body.
     pub(super) largest: usize,
     /// How long a link takes, in nanoseconds.
@@ -147,6 +171,8 @@ pub struct Mix {
     pub(super) shuffles: bool,
     /// Original destinations are used for HTTP: then nothing may be taken for opaque by its pace.
     pub(super) redirects: bool,
+    /// Engines have identities, and TLS between them.
+    pub(super) meshed: bool,
 }
 
 /// How often a fault that is on may happen: once in so many times.
@@ -163,6 +189,7 @@ impl Mix {
             batches: false,
             shuffles: false,
             redirects: false,
+            meshed: false,
         }
     }
 
@@ -180,6 +207,12 @@ impl Mix {
         mix.batches = choose.flip();
         mix.shuffles = choose.flip();
         mix.redirects = choose.flip();
+        mix.meshed = choose.one_in(3);
+        if !mix.meshed {
+            IDENTITIES.iter().chain(&[Fault::Rotation, Fault::Anchors]).for_each(|&fault| {
+                mix.set(fault, 0);
+            });
+        }
         mix
     }
 
@@ -190,12 +223,12 @@ impl Mix {
 
     /// A fault will happen, and is not drawn.
     pub(super) fn plan(&mut self, fault: Fault) {
-        self.planned |= 1 << fault as u64;
+        self.planned |= 1 << fault as u32;
     }
 
     /// Can it happen in this run?
     pub fn has(&self, fault: Fault) -> bool {
-        self.rates[fault as usize] > 0 || self.planned >> fault as u64 & 1 == 1
+        self.rates[fault as usize] > 0 || self.planned >> fault as u32 & 1 == 1
     }
 
     /// Can any of them happen in this run?
@@ -233,12 +266,29 @@ impl Mix {
 impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "bodies up to {}, links take {} µs", self.largest, self.latency / 1000)?;
+        if self.meshed {
+            f.write_str(", meshed")?;
+        }
         for &fault in Fault::ALL.iter().filter(|&&fault| self.has(fault)) {
             write!(f, "; {} (1 in {})", fault.name(), self.rates[fault as usize])?;
         }
         Ok(())
     }
 }
+
+/// Faults of identities that keep requests from where they should go.
+pub(super) const IDENTITIES: &[Fault] = &[
+    Fault::CertifyLate,
+    Fault::CertifyFails,
+    Fault::CertifyExpired,
+    Fault::CertifyOther,
+    Fault::CertifyStranger,
+    Fault::ShortLived,
+    Fault::ClockStep,
+    Fault::WrongIdentity,
+    Fault::Denied,
+    Fault::NoGoodbye,
+];
 
 /// How long an engine stalls at most.
 pub(super) const STALL: Duration = Duration::from_millis(200);

@@ -9,7 +9,7 @@ use selvedge_core::time::Time;
 
 use super::invariant::{Check, Checks, Invariant};
 use super::link::Stamp;
-use super::mix::{Fault, Mix};
+use super::mix::{Fault, IDENTITIES, Mix};
 use crate::traffic::arrival::{Crossed, Way};
 use crate::traffic::content::Stream;
 use crate::traffic::request::{Body, Request, is_idempotent};
@@ -47,6 +47,8 @@ pub(super) struct ServiceModel {
     pub(super) deadline: Option<Duration>,
     /// What its endpoints are spoken to.
     pub(super) protocol: Protocol,
+    /// Some of its endpoints are mesh proxies.
+    pub(super) meshed: bool,
 }
 
 /// A request, and what became of it.
@@ -131,7 +133,7 @@ impl Model {
         [stream, wild]: [bool; 2],
     ) {
         let route = self.route(request.authority.as_deref());
-        let protocol = route.map(|service| service.protocol);
+        let protocol = route.map(|service| (service.protocol, service.meshed));
         let (reaches, deadline) = match route {
             Some(service) => (service.apps | apps, service.deadline),
             None => (apps, self.deadline),
@@ -155,11 +157,17 @@ impl Model {
 
     /// What a request is on its way, if it goes to `service` or, with `elsewhere`, perhaps to where
     /// its client was redirected from.
-    pub(super) fn crosses(stream: bool, service: Option<Protocol>, elsewhere: bool) -> Crossed {
+    pub(super) fn crosses(
+        stream: bool,
+        service: Option<(Protocol, bool)>,
+        elsewhere: bool,
+    ) -> Crossed {
         let named = match service {
             _ if stream => Crossed::Yes,
-            Some(Protocol::Http2 | Protocol::Mesh) => Crossed::Yes,
-            Some(Protocol::Auto | Protocol::Http1) | None => Crossed::No,
+            Some((Protocol::Http2 | Protocol::Mesh, _)) => Crossed::Yes,
+            // Not to those of its endpoints that are no mesh proxies.
+            Some((Protocol::Auto, true)) => Crossed::Maybe,
+            Some((Protocol::Auto | Protocol::Http1, _)) | None => Crossed::No,
         };
         if elsewhere && named == Crossed::Yes && !stream { Crossed::Maybe } else { named }
     }
@@ -331,6 +339,21 @@ pub(super) fn may_refuse(reason: Reason, mix: &Mix, impatient: bool) -> bool {
         Reason::Drained => &[Drain],
         _ => &[],
     };
+    // Who has no identity, or meets none that it believes, does not get far.
+    let unmeshed: &[Fault] = match reason {
+        Reason::HandshakeFailed | Reason::NotCertified | Reason::Failfast => IDENTITIES,
+        Reason::Unauthorized => &[Denied, CertifyOther],
+        Reason::UpstreamClosed
+        | Reason::UpstreamReset
+        | Reason::BadResponse
+        | Reason::ResponseTruncated => &[NoGoodbye],
+        _ => &[],
+    };
+    let broken = match reason {
+        Reason::HandshakeFailed | Reason::ConnectTimeout if mix.meshed => HANDSHAKES,
+        _ => &[],
+    };
+    let causes = &[causes, unmeshed, broken].concat();
     // A peer of HTTP/2 that does not answer in time is given up, and all its streams with it.
     let given_up =
         matches!(reason, Reason::BadResponse | Reason::UpstreamClosed | Reason::UpstreamReset);
@@ -350,6 +373,19 @@ const LATE: &[Fault] = &[
     Fault::SmallPipe,
     Fault::CutWrite,
     Fault::CutRead,
+];
+
+/// Faults that end handshakes, or keep them from ending in time.
+const HANDSHAKES: &[Fault] = &[
+    Fault::LinkReset,
+    Fault::BlackHole,
+    Fault::SlowLink,
+    Fault::SmallPipe,
+    Fault::CutWrite,
+    Fault::CutRead,
+    Fault::EngineStalls,
+    Fault::SmallLimits,
+    Fault::Drain,
 ];
 
 /// Faults that let a peer of HTTP/2 say what it should not.
@@ -390,6 +426,8 @@ pub(super) const BREAKS: &[Fault] = &[
     Fault::Services,
     Fault::Drain,
     Fault::EngineStalls,
+    Fault::Denied,
+    Fault::NoGoodbye,
 ];
 
 /// Faults that may end a tunnel before both its ends have said everything.
@@ -408,4 +446,14 @@ pub(super) const TUNNEL_BREAKS: &[Fault] = &[
     Fault::Endpoints,
     Fault::Drain,
     Fault::EngineStalls,
+    Fault::CertifyLate,
+    Fault::CertifyFails,
+    Fault::CertifyExpired,
+    Fault::CertifyOther,
+    Fault::CertifyStranger,
+    Fault::ShortLived,
+    Fault::ClockStep,
+    Fault::WrongIdentity,
+    Fault::Denied,
+    Fault::NoGoodbye,
 ];

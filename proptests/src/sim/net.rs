@@ -13,8 +13,9 @@ use selvedge_core::engine::{Command, QueryId};
 use selvedge_core::error::{ConnectError, IoError};
 use selvedge_core::time::Time;
 
-use super::invariant::Checks;
+use super::invariant::{Checks, Invariant};
 use super::link::{Cut, End, FAR, Fin, Link, LinkId, LinkState, NEAR, Pipe, Stamp, Trap};
+use super::mesh::{Authority, Grant};
 use super::mix::{Fault, Mix};
 use super::model::Model;
 use super::report::Coverage;
@@ -62,6 +63,12 @@ pub(super) enum Event {
     Wake { host: HostId, slot: u32, token: u32 },
     /// An engine is told what a name stands for.
     Resolved { engine: u16, query: QueryId, answer: Answer },
+    /// An authority answers an engine.
+    Certified { engine: u16, grant: Grant },
+    /// The wall clock of an engine is set: it is wrong by so many seconds from now on.
+    Clock { engine: u16, wrong: i64 },
+    /// The next step of a change of anchors.
+    Anchors,
     /// An engine is told what to do.
     Command { engine: u16, command: Command },
 }
@@ -138,6 +145,9 @@ pub(super) struct Net<'a> {
     swap: bool,
     pub(super) links: Vec<Link>,
     pub(super) mix: Mix,
+    pub(super) authority: Authority,
+    /// Something that is no record went between engines with identities.
+    pub(super) leak: Option<String>,
     /// Nothing goes wrong any more.
     pub(super) healed: bool,
     pub(super) model: Model,
@@ -158,6 +168,8 @@ impl<'a> Net<'a> {
             swap: false,
             links: Vec::new(),
             mix,
+            authority: Authority::default(),
+            leak: None,
             healed: false,
             model,
             checks: Checks::default(),
@@ -243,6 +255,7 @@ impl<'a> Net<'a> {
         let mut link = Link {
             ends: [near, near],
             pipes: [Pipe::new(delay), Pipe::new(delay)],
+            records: None,
             to,
             original_dst,
             state: LinkState::Connecting,
@@ -336,6 +349,15 @@ impl<'a> Net<'a> {
         let stamp = Stamp { tick: self.tick, at: self.now };
         let pipe = &mut link.pipes[side];
         let n = pipe.write(self.choose, slices, stamp);
+        if let Some(records) = &mut link.records {
+            let records = &mut records[side];
+            let before = records.seen;
+            self.checks.counts[Invariant::Bodies as usize] += 1;
+            if let Err(message) = records.take(slices, n) {
+                self.leak = Some(format!("l{id} carries {message}"));
+            }
+            self.coverage.mesh[4] += records.seen - before;
+        }
         self.trace.hash.word(u64::from(id) << 1 | side as u64);
         self.trace.hash.word(n as u64);
         if let Some(first) = slices.first() {
@@ -410,6 +432,8 @@ impl<'a> Net<'a> {
         let n = pipe.read(self.choose, most, out);
         if n > 0 && std::mem::take(&mut pipe.blocked) {
             let wait = Duration::from_nanos(pipe.delay);
+            // Until it knows, it cannot write.
+            pipe.last_blocked = self.now + wait;
             self.after(wait, Event::Writable { link: id, side: 1 - side });
         }
         n

@@ -4,16 +4,26 @@ use std::fmt;
 
 use selvedge_core::engine::{CloseKind, Event, Output, TimerKind};
 use selvedge_core::error::Reason;
+use selvedge_core::stats::TlsStats;
+use selvedge_core::tls::Failure;
 
 use super::invariant::{Checks, Invariant};
 use super::mix::Fault;
 
 /// Kinds of [`Output`], by place in [`Coverage::outputs`].
-pub const OUTPUTS: [&str; 7] =
-    ["connect", "flush", "read ready", "close half", "close full", "close abort", "resolve"];
+pub const OUTPUTS: [&str; 8] = [
+    "connect",
+    "flush",
+    "read ready",
+    "close half",
+    "close full",
+    "close abort",
+    "resolve",
+    "certify",
+];
 
 /// Kinds of [`Event`], by place in [`Coverage::events`].
-pub const EVENTS: [&str; 11] = [
+pub const EVENTS: [&str; 15] = [
     "refused",
     "closed",
     "endpoint down",
@@ -25,10 +35,15 @@ pub const EVENTS: [&str; 11] = [
     "draining",
     "drained",
     "HTTP/2 violation",
+    "TLS failed",
+    "certified",
+    "certify failed",
+    "uncertified",
 ];
 
 /// Kinds of timers, by place in [`Coverage::timers`].
-pub const TIMERS: [&str; 6] = ["connection", "exchange", "endpoint", "service", "resolve", "drain"];
+pub const TIMERS: [&str; 8] =
+    ["connection", "exchange", "endpoint", "service", "resolve", "drain", "identity", "handshake"];
 
 /// Types of HTTP/2 frames that engines send, by place in [`Coverage::frames`]: the number of the type.
 /// A CONTINUATION is not among them: no head here is larger than a frame.
@@ -37,6 +52,38 @@ pub const FRAMES: [&str; 9] =
 
 /// Ways that a request goes, by what its client and its app speak, in [`Coverage::ways`].
 pub const WAYS: [&str; 4] = ["h1 to h1", "h1 to h2", "h2 to h1", "h2 to h2"];
+
+/// What TLS between engines came to, in [`Coverage::mesh`].
+pub const MESH: [&str; 6] = [
+    "sessions made",
+    "sessions that prove both ends",
+    "truncated without close_notify",
+    "certificates renewed",
+    "records on links between engines",
+    "requests to apps with an identity",
+];
+
+/// Why handshakes fail, by `Failure as usize`. What a session of no cryptography cannot come to has
+/// no name.
+const FAILURES: [&str; Failure::ALL.len()] = [
+    "unknown issuer",
+    "expired",
+    "not valid yet",
+    "wrong identity",
+    "",
+    "",
+    "",
+    "",
+    "alert",
+    "",
+    "",
+    "truncated",
+    "reset",
+    "timeout",
+    "",
+    "not certified",
+    "",
+];
 
 /// How often everything happened that can.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +102,10 @@ pub struct Coverage {
     pub frames: [u64; FRAMES.len()],
     /// See [`WAYS`].
     pub ways: [u64; WAYS.len()],
+    /// See [`MESH`].
+    pub mesh: [u64; MESH.len()],
+    /// Handshakes that failed, by `Failure as usize`.
+    pub failures: [u64; Failure::ALL.len()],
     /// Ends of byte tunnels that learned of their other end.
     pub tunnels: u64,
     /// Bytes of bodies and tunnels that arrived.
@@ -71,6 +122,8 @@ impl Default for Coverage {
             reasons: vec![0; Reason::ALL.len()],
             frames: [0; FRAMES.len()],
             ways: [0; WAYS.len()],
+            mesh: [0; MESH.len()],
+            failures: [0; Failure::ALL.len()],
             tunnels: 0,
             bytes: 0,
         }
@@ -88,8 +141,7 @@ impl Coverage {
             Output::Close { how: CloseKind::Full, .. } => 4,
             Output::Close { how: CloseKind::Abort, .. } => 5,
             Output::Resolve { .. } => 6,
-            // Nobody has an identity here yet.
-            Output::Certify => return,
+            Output::Certify => 7,
             Output::Event(event) => return self.event(event),
         };
         self.outputs[index] += 1;
@@ -111,17 +163,18 @@ impl Coverage {
             Event::FailfastLeft { .. } => 5,
             Event::ResolveFailed { .. } => 6,
             Event::Reloaded { .. } => 7,
-            // Nobody has an identity or retries here yet, and TLS only goes where it wanted to.
+            // Nobody retries here yet, and TLS of clients only goes where it wanted to. Sessions are
+            // counted by their engines.
             Event::UnknownServerName { .. }
             | Event::Retry { .. }
-            | Event::TlsEstablished { .. }
-            | Event::TlsFailed { .. }
-            | Event::Certified { .. }
-            | Event::CertifyFailed { .. }
-            | Event::Uncertified { .. } => return,
+            | Event::TlsEstablished { .. } => return,
             Event::Draining => 8,
             Event::Drained => 9,
             Event::Violation { .. } => 10,
+            Event::TlsFailed { .. } => 11,
+            Event::Certified { .. } => 12,
+            Event::CertifyFailed { .. } => 13,
+            Event::Uncertified { .. } => 14,
         };
         self.events[index] += 1;
     }
@@ -142,9 +195,26 @@ impl Coverage {
             TimerKind::Service => 3,
             TimerKind::Resolve => 4,
             TimerKind::Drain => 5,
-            TimerKind::Identity | TimerKind::Handshake | TimerKind::Turn => return,
+            TimerKind::Identity => 6,
+            TimerKind::Handshake => 7,
+            TimerKind::Turn => return,
         };
         self.timers[index] += 1;
+    }
+
+    /// Notes what an engine counted of TLS.
+    pub(super) fn sessions(&mut self, tls: &TlsStats) {
+        self.mesh[0] += tls.handshakes;
+        self.mesh[1] += tls.authenticated;
+        self.mesh[2] += tls.truncated;
+        for (mine, theirs) in self.failures.iter_mut().zip(&tls.failures) {
+            *mine += theirs;
+        }
+    }
+
+    /// Notes how many certificates an engine got: all but the first were renewals.
+    pub(super) fn renewals(&mut self, certificates: u64) {
+        self.mesh[3] += certificates.saturating_sub(1);
     }
 
     fn merge(&mut self, other: &Coverage) {
@@ -160,6 +230,8 @@ impl Coverage {
         add(&mut self.reasons, &other.reasons);
         add(&mut self.frames, &other.frames);
         add(&mut self.ways, &other.ways);
+        add(&mut self.mesh, &other.mesh);
+        add(&mut self.failures, &other.failures);
         self.tunnels += other.tunnels;
         self.bytes += other.bytes;
     }
@@ -235,7 +307,7 @@ impl Report {
     }
 
     /// Everything that must happen, by kind.
-    fn tables(&self) -> [(&'static str, Vec<(&'static str, u64)>); 7] {
+    fn tables(&self) -> [(&'static str, Vec<(&'static str, u64)>); 9] {
         let named = |names: &[&'static str], counts: &[u64]| {
             let rows = names.iter().copied().zip(counts.iter().copied());
             rows.filter(|(name, _)| !name.is_empty()).collect()
@@ -251,6 +323,8 @@ impl Report {
             ("timer", named(&TIMERS, &coverage.timers)),
             ("frame of an engine", named(&FRAMES, &coverage.frames)),
             ("way of a request", named(&WAYS, &coverage.ways)),
+            ("TLS between engines", named(&MESH, &coverage.mesh)),
+            ("failed handshake", named(&FAILURES, &coverage.failures)),
         ]
     }
 }

@@ -4,13 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use selvedge_core::config::{
-    Config, Endpoint, Listener, ListenerKind, Protocol, Service, ServiceTimeouts, Target, Timeouts,
+    Allow, Config, Endpoint, Identity, InboundPort, Listener, ListenerKind, Meshed, Protocol,
+    Service, ServiceTimeouts, Target, Timeouts,
 };
 use selvedge_core::limits::Limits;
 use selvedge_core::policy::RouteTable;
 use selvedge_core::tls::Nameless;
 
 use super::host::client::{Place, Speaks};
+use super::mesh::{inbound_name, other_name, outbound_name};
 use super::mix::{Fault, Mix};
 use super::model::{Model, ServiceModel};
 use crate::choose::{Choose, pick};
@@ -56,6 +58,8 @@ pub(super) struct Topology {
     pub(super) apps: Vec<AppPlace>,
     /// The addresses of `app.test`.
     pub(super) named: Vec<IpAddr>,
+    /// Faults that are of the configuration.
+    pub(super) faults: Vec<Fault>,
 }
 
 fn outbound_ip(n: usize) -> IpAddr {
@@ -88,7 +92,8 @@ impl Topology {
         }
         apps.push(app(direct_ip(0), TCP, true));
         apps.push(app(direct_ip(0), SNIFFED, true));
-        let services = services(choose, mix, inbound, direct);
+        let mut faults = Vec::new();
+        let services = services(choose, mix, [inbound, direct], &mut faults);
         let limits = limits(choose, mix);
         let timeouts = timeouts(choose, mix);
         let config = |listeners, services, app| Config {
@@ -111,17 +116,27 @@ impl Topology {
                 Listener { addr: (ip, OUTBOUND).into(), kind: ListenerKind::Outbound },
                 Listener { addr: (ip, TCP).into(), kind: ListenerKind::Forward("tcp/5432".into()) },
             ];
-            (ip, config(listeners, services.clone(), None))
+            let mut config = config(listeners, services.clone(), None);
+            config.identity = mix.meshed.then(|| Identity::new(outbound_name(n)));
+            (ip, config)
         });
         let outbound = outbound.collect();
         let inbound = (0..inbound).map(|n| {
             let ip = inbound_ip(n);
             let listener = Listener { addr: (ip, INBOUND).into(), kind: ListenerKind::Inbound };
-            (ip, config(vec![listener], Vec::new(), Some((ip, BEHIND).into())))
+            let mut config = config(vec![listener], Vec::new(), Some((ip, BEHIND).into()));
+            if mix.meshed {
+                config.identity = Some(Identity::new(inbound_name(n)));
+                config.inbound = allowed(choose, mix, n, &mut faults);
+                // Nothing may be taken for opaque because it is slow.
+                config.timeouts.detect = Duration::from_hours(1);
+                config.timeouts.detect_prefix = Duration::from_hours(1);
+            }
+            (ip, config)
         });
         let inbound = inbound.collect();
         let named = (0..direct).map(direct_ip).collect();
-        Topology { outbound, inbound, apps, named }
+        Topology { outbound, inbound, apps, named, faults }
     }
 
     /// The smallest that has a client, two engines and an app.
@@ -138,9 +153,10 @@ impl Topology {
         let config = &self.outbound[0].1;
         let service = |service: &Service| ServiceModel {
             name: service.name.to_string(),
-            apps: service.endpoints.iter().fold(0, |apps, e| apps | self.reach(&e.target)),
+            apps: service.endpoints.iter().fold(0, |apps, e| apps | self.reach(e)),
             deadline: service.timeouts.request.or(config.timeouts.request),
             protocol: service.protocol,
+            meshed: service.endpoints.iter().any(|endpoint| endpoint.mesh.is_some()),
         };
         Model {
             services: config.services.iter().map(service).collect(),
@@ -152,9 +168,24 @@ impl Topology {
         }
     }
 
-    /// The apps behind a target, as bits.
-    fn reach(&self, target: &Target) -> u64 {
-        let leads = |app: &AppPlace| match target {
+    /// The apps behind an endpoint, as bits: none if it is somebody else, or closed to its clients.
+    fn reach(&self, endpoint: &Endpoint) -> u64 {
+        let mesh = endpoint.mesh.as_ref();
+        let client = mesh.map(|_| outbound_name(0));
+        let open = |app: &AppPlace| {
+            let engine = self.inbound.iter().find(|(ip, _)| *ip == app.addr.ip());
+            let Some((_, config)) = engine else { return true };
+            let own = config.identity.as_ref().map(|own| &own.name);
+            let listed = config.inbound.iter().find(|inbound| inbound.port == app.addr.port());
+            mesh.is_none_or(|mesh| Some(&mesh.identity) == own)
+                && listed
+                    .is_none_or(|it| it.allow.iter().any(|allow| allow.admits(client.as_ref())))
+        };
+        let header = mesh.and_then(|mesh| mesh.port);
+        let leads = |app: &AppPlace| match &endpoint.target {
+            Target::Addr(addr) if header.is_some() => {
+                Some(app.addr.port()) == header && app.addr.ip() == addr.ip()
+            }
             Target::Addr(addr) if addr.port() == INBOUND => {
                 app.addr == SocketAddr::new(addr.ip(), BEHIND)
             }
@@ -164,7 +195,7 @@ impl Topology {
             }
         };
         let apps = self.apps.iter().enumerate();
-        apps.fold(0, |bits, (index, app)| bits | u64::from(leads(app)) << index)
+        apps.fold(0, |bits, (index, app)| bits | u64::from(leads(app) && open(app)) << index)
     }
 
     /// To the first outbound engine, with HTTP.
@@ -183,7 +214,7 @@ impl Topology {
         let speaks = if choose.flip() { Speaks::Http2 } else { Speaks::Http1 };
         let http = Place { to, original_dst: None, speaks, apps: 0 };
         let towards = |dst: SocketAddr, speaks| {
-            let apps = self.reach(&Target::Addr(dst));
+            let apps = self.reach(&endpoint(dst));
             Place { to, original_dst: Some(dst), speaks, apps }
         };
         match kind {
@@ -196,7 +227,7 @@ impl Topology {
                 0 => {
                     let forward = &self.outbound[0].1.services[3];
                     let apps = forward.endpoints.iter();
-                    let apps = apps.fold(0, |apps, e| apps | self.reach(&e.target));
+                    let apps = apps.fold(0, |apps, e| apps | self.reach(e));
                     let speaks = Speaks::Stream { waits, sniffed: false };
                     Place { to: (ip, TCP).into(), original_dst: None, speaks, apps }
                 }
@@ -220,10 +251,60 @@ fn app(ip: IpAddr, port: u16, streams: bool) -> AppPlace {
     AppPlace { addr: (ip, port).into(), streams }
 }
 
-fn services(choose: &mut dyn Choose, mix: &Mix, inbound: usize, direct: usize) -> Vec<Service> {
+/// Who may reach the ports of the inbound engine `n`. Clients without an identity come to the first.
+fn allowed(
+    choose: &mut dyn Choose,
+    mix: &Mix,
+    n: usize,
+    faults: &mut Vec<Fault>,
+) -> Vec<InboundPort> {
+    let allow: &[&str] = if mix.draws_once(choose, Fault::Denied) {
+        faults.push(Fault::Denied);
+        &["nobody.at.all", "out.ns"]
+    } else if n == 0 {
+        pick::<&[&str]>(choose, &[&["*.ns", "unauthenticated"], &["unauthenticated"]])
+    } else {
+        pick::<&[&str]>(choose, &[&["*.ns"], &["out0.ns", "out1.ns"], &["*"]])
+    };
+    let allow: Vec<_> = allow.iter().map(|text| Allow::parse(text).expect("a rule")).collect();
+    [BEHIND, TCP].map(|port| InboundPort { port, allow: allow.clone() }).into()
+}
+
+/// The endpoint of an inbound engine: in TLS, in a world that is meshed. `port`: the app's, where
+/// that is not where the endpoint is.
+fn behind(
+    mix: &Mix,
+    identity: &selvedge_core::identity::Name,
+    addr: SocketAddr,
+    port: Option<u16>,
+) -> Endpoint {
+    let mesh = mix.meshed.then(|| Meshed::new(identity.clone(), port));
+    Endpoint { mesh, ..endpoint(addr) }
+}
+
+fn services(
+    choose: &mut dyn Choose,
+    mix: &Mix,
+    [inbound, direct]: [usize; 2],
+    faults: &mut Vec<Fault>,
+) -> Vec<Service> {
+    let identities: Vec<_> = (0..inbound)
+        .map(|n| {
+            if mix.meshed && mix.draws_once(choose, Fault::WrongIdentity) {
+                faults.push(Fault::WrongIdentity);
+                return other_name();
+            }
+            inbound_name(n)
+        })
+        .collect();
+    let headers = mix.meshed && choose.flip();
     // Half of the inbound engines are addressed, the others are in the way.
-    let behind = |n: usize| (inbound_ip(n), if n.is_multiple_of(2) { INBOUND } else { BEHIND });
-    let web: Vec<Endpoint> = (0..inbound).map(|n| endpoint(behind(n).into())).collect();
+    let web = |n: usize| {
+        let (port, header) =
+            if n.is_multiple_of(2) { (INBOUND, headers.then_some(BEHIND)) } else { (BEHIND, None) };
+        behind(mix, &identities[n], (inbound_ip(n), port).into(), header)
+    };
+    let web: Vec<Endpoint> = (0..inbound).map(web).collect();
     let apps: Vec<Endpoint> =
         (0..direct).map(|n| endpoint((direct_ip(n), DIRECT).into())).collect();
     let name = Endpoint {
@@ -236,8 +317,12 @@ fn services(choose: &mut dyn Choose, mix: &Mix, inbound: usize, direct: usize) -
     if choose.flip() {
         mixed.push(name.clone());
     }
-    let mut tcp: Vec<Endpoint> =
-        (0..inbound).map(|n| endpoint((inbound_ip(n), TCP).into())).collect();
+    let tcp = |n: usize| {
+        // Its port goes in a header.
+        let port = if mix.meshed { INBOUND } else { TCP };
+        behind(mix, &identities[n], (inbound_ip(n), port).into(), Some(TCP))
+    };
+    let mut tcp: Vec<Endpoint> = (0..inbound).map(tcp).collect();
     tcp.push(endpoint((direct_ip(0), TCP).into()));
     let mut services = vec![
         service("web.example:80", web),

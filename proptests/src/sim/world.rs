@@ -101,6 +101,9 @@ impl<'a> World<'a> {
         if net.mix.has(Fault::ShortTimeouts) {
             net.coverage.faults[Fault::ShortTimeouts as usize] += 1;
         }
+        for &fault in &topology.faults {
+            net.coverage.faults[fault as usize] += 1;
+        }
         let apps = topology.apps.iter().enumerate();
         let apps = apps.map(|(index, app)| App::new(index as u16, app.addr, app.streams)).collect();
         let discovery = Discovery::new(configs, topology.outbound.len(), topology.named.clone());
@@ -162,7 +165,11 @@ impl<'a> World<'a> {
             .checks
             .that(Invariant::Progress, steps < STEPS, || format!("{steps} events, and no end"))?;
         match self.net.next() {
-            Some(event) => self.handle(event),
+            Some(event) => self.handle(event)?,
+            None => return Ok(()),
+        }
+        match self.net.leak.take() {
+            Some(message) => Err(violated(Invariant::Bodies, message)),
             None => Ok(()),
         }
     }
@@ -207,6 +214,16 @@ impl<'a> World<'a> {
             Event::Resolved { engine, query, answer } => {
                 let answer = self.discovery.answer(&mut self.net, answer);
                 self.engines[usize::from(engine)].resolved(&mut self.net, query, answer)
+            }
+            Event::Certified { engine, grant } => {
+                self.engines[usize::from(engine)].certified(&mut self.net, grant)
+            }
+            Event::Clock { engine, wrong } => {
+                self.engines[usize::from(engine)].set_clock(&mut self.net, wrong)
+            }
+            Event::Anchors => {
+                self.discovery.next_anchors(&mut self.net);
+                Ok(())
             }
             Event::Command { engine, command } => {
                 self.engines[usize::from(engine)].command(&mut self.net, command)

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 
@@ -533,6 +534,28 @@ fn a_damaged_record_is_like_a_reset() {
 }
 
 /// What a slow reader does not take is not read from the app, sealed or not.
+/// Found by the simulator: a part of a record that was larger than the worker's cap waited for the
+/// rest, which nobody was allowed to read.
+#[test]
+fn a_record_is_read_to_its_end_at_the_workers_cap() {
+    let mut rig = server(&[]);
+    let mut config = (*rig.engine.config).clone();
+    config.limits.buffer_bytes = 10_000;
+    rig.input(Input::Command(Command::Reload(Arc::new(config))));
+    let mut peer = Peer::shake(&mut rig, &somebody("app.ns"), &[]);
+    peer.send(&mut rig, "PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 16000\r\n\r\n");
+    let app = rig.connect();
+    rig.taken(app);
+    let mut record = BytesMut::new();
+    peer.session.seal(&[b'x'; 16_000], &mut record).expect("a session");
+    let (part, rest) = record.split_at(12_000);
+    rig.receive(peer.conn, part);
+    assert!(rig.engine.gauges().buffered_bytes > 10_000);
+    assert!(rig.engine.read_budget(peer.conn) > 0, "nobody else would make room");
+    rig.receive(peer.conn, rest);
+    assert_eq!(rig.taken(app).len(), 16_000);
+}
+
 #[test]
 fn a_slow_reader_holds_back_the_app() {
     let mut inn = server(&[]);

@@ -9,6 +9,7 @@ use selvedge_core::engine::Command;
 use selvedge_core::error::DnsError;
 
 use crate::choose::pick;
+use crate::sim::mesh::Grant;
 use crate::sim::mix::Fault;
 use crate::sim::net::{Answer, Event, HostId, Net};
 
@@ -32,6 +33,10 @@ impl Discovery {
     pub(in crate::sim) fn start(&mut self, net: &mut Net<'_>) {
         let wait = net.some(Duration::from_secs(1));
         net.wake(wait, HostId::Discovery, 0, 0);
+        if net.mix.meshed && net.hits_once(Fault::Anchors) {
+            let wait = net.some(Duration::from_secs(1));
+            net.after(wait, Event::Anchors);
+        }
         if net.hits_once(Fault::Drain) {
             let engine = net.choose.below(self.configs.len()) as u16;
             let wait = net.some(Duration::from_secs(3));
@@ -54,7 +59,39 @@ impl Discovery {
                 self.change(net, changed);
             }
         }
+        if net.mix.meshed {
+            self.disturb_identities(net);
+        }
         net.wake(wait, HostId::Discovery, 0, 0);
+    }
+
+    /// Certificates are replaced, and clocks are set.
+    fn disturb_identities(&mut self, net: &mut Net<'_>) {
+        let engine = net.choose.below(self.configs.len()) as u16;
+        if net.hits_once(Fault::Rotation) {
+            net.after(Duration::from_millis(1), Event::Certified { engine, grant: Grant::GOOD });
+        }
+        if net.hits_once(Fault::ClockStep) {
+            let wrong = pick(net.choose, &[0, 5, -5, 90, -90, 90_000, -90_000]);
+            net.after(Duration::from_millis(1), Event::Clock { engine, wrong });
+        }
+    }
+
+    /// Everybody learns of the next step of a change of anchors; the one after that follows.
+    pub(in crate::sim) fn next_anchors(&mut self, net: &mut Net<'_>) {
+        if net.healed {
+            return;
+        }
+        net.authority.step += 1;
+        let step = net.authority.step;
+        net.say(HostId::Discovery, || format!("takes step {step} to other anchors"));
+        for engine in 0..self.configs.len() as u16 {
+            let wait = net.some(Duration::from_millis(100));
+            net.after(wait, Event::Certified { engine, grant: Grant::GOOD });
+        }
+        // A handshake has ended by then.
+        let wait = Duration::from_millis(1500) + net.some(Duration::from_secs(2));
+        net.after(wait, Event::Anchors);
     }
 
     fn change(&mut self, net: &mut Net<'_>, [endpoints, weights, services]: [bool; 3]) {

@@ -2,11 +2,13 @@
 
 use crate::sim::invariant::{Check, Invariant, Violation};
 use crate::sim::link::Stamp;
+use crate::sim::mesh;
+use crate::sim::mix::Fault;
 use crate::sim::net::{HostId, Net};
 use crate::traffic::arrival::{check_request_head, check_trailers};
 use crate::traffic::content::{is_content, number, request_key};
 use crate::traffic::response::{self, Answer, Response};
-use crate::traffic::wire::{Field, Head};
+use crate::traffic::wire::{Field, Head, show};
 
 /// The request that is being read or answered.
 #[derive(Debug)]
@@ -36,6 +38,14 @@ impl Served {
         net.model.attempt(&mut net.checks, &net.mix, id, app, stamp)?;
         let sent = &net.model.requests[id as usize];
         net.coverage.ways[usize::from(sent.stream) * 2 + usize::from(stream)] += 1;
+        if let Some(client) = head.get("l5d-client-id").filter(|_| !sent.wild) {
+            let known = mesh::may_be_client(client, net.mix.has(Fault::CertifyOther));
+            net.coverage.mesh[5] += 1;
+            net.checks.that(Invariant::Bodies, known, || {
+                format!("request {id} is said to come from {}", show(client))
+            })?;
+        }
+        let sent = &net.model.requests[id as usize];
         if !sent.wild {
             let way = net.model.way(id, stream);
             net.checks.result(Invariant::Bodies, check_request_head(&sent.request, way, head))?;

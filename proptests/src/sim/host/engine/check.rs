@@ -1,6 +1,7 @@
 //! What must hold of an engine, seen from outside.
 
 use selvedge_core::limits::Limits;
+use selvedge_core::tls::session::MAX_RECORD;
 
 use super::EngineHost;
 use crate::sim::invariant::{Check, Invariant};
@@ -12,10 +13,16 @@ impl EngineHost {
     pub(super) fn check_buffers(&self, net: &mut Net<'_>) -> Check {
         let gauges = self.engine.gauges();
         let limits = &self.config.limits;
+        // What TLS holds back: a part of a record that came, and records that wait to be written.
+        let sealed = match self.config.identity {
+            Some(_) => limits.stream_buffer + 4 * MAX_RECORD,
+            None => 0,
+        };
         let each = 2 * limits.stream_buffer.max(limits.header_bytes)
             + limits.replay_bytes
             + Limits::PIPELINE_BYTES
-            + 3 * Limits::READ_BLOCK;
+            + 3 * Limits::READ_BLOCK
+            + sealed;
         let most = limits.buffer_bytes + gauges.connections * each;
         let held = gauges.buffered_bytes;
         net.checks.that(Invariant::Caps, held <= most, || {
@@ -77,6 +84,12 @@ impl EngineHost {
         net.checks.that(Invariant::Credit, moved == self.moved, || {
             format!("{} counted {moved:?} bytes, and moved {:?}", self.id, self.moved)
         })?;
+        for direction in &snapshot.directions {
+            net.coverage.sessions(&direction.tls);
+        }
+        if let Some(identity) = &snapshot.identity {
+            net.coverage.renewals(identity.certifications);
+        }
         for service in &snapshot.services {
             let loaded = service.endpoints.iter().find(|endpoint| endpoint.pending > 0);
             net.checks.that(Invariant::Load, loaded.is_none() && service.queued == 0, || {

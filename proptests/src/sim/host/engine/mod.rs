@@ -1,6 +1,7 @@
 //! An engine and its adapter: what stands between the state machine and the links.
 
 mod check;
+mod identity;
 mod names;
 mod output;
 mod socket;
@@ -62,6 +63,8 @@ pub(in crate::sim) struct EngineHost {
     originals: BTreeSet<SocketAddr>,
     /// Bytes that came from clients and went to them.
     moved: [u64; 2],
+    /// How wrong its wall clock is, in seconds.
+    clock_wrong: i64,
 }
 
 impl EngineHost {
@@ -93,11 +96,13 @@ impl EngineHost {
             names: BTreeMap::new(),
             originals: BTreeSet::new(),
             moved: [0; 2],
+            clock_wrong: 0,
         }
     }
 
     /// Does what the configuration wants at once.
     pub(in crate::sim) fn start(&mut self, net: &mut Net<'_>) -> Check {
+        self.tell_clock(net);
         self.settle(net)?;
         self.arm(net);
         Ok(())

@@ -72,7 +72,7 @@ impl EngineHost {
             Output::Connect { conn, addr } => self.connect(net, conn, addr)?,
             Output::Close { conn, how } => self.close(net, conn, how)?,
             Output::Resolve { query, name } => self.resolve(net, query, &name),
-            Output::Certify => {}
+            Output::Certify => self.certify(net),
             Output::Event(event) => {
                 net.say(self.id, || format!("says {event:?}"));
                 if let Some(heard) = &mut self.heard {
@@ -104,6 +104,9 @@ impl EngineHost {
         let link = net.connect(self.id, conn.index() as u32, addr, None);
         net.say(self.id, || format!("{conn:?} connects to {addr} over l{link}"));
         net.links[link as usize].ends[NEAR].conn = Some(conn);
+        if self.is_meshed(addr) {
+            net.links[link as usize].records = Some(Box::default());
+        }
         self.insert(conn, link, NEAR)
     }
 
@@ -112,6 +115,7 @@ impl EngineHost {
         let config = &self.config;
         config.app == Some(addr)
             || self.originals.contains(&addr)
+            || self.is_own_port(addr)
             || config.services.iter().flat_map(|service| &service.endpoints).any(|endpoint| {
                 match &endpoint.target {
                     Target::Addr(target) => *target == addr,
@@ -121,6 +125,18 @@ impl EngineHost {
                     }
                 }
             })
+    }
+
+    /// Is this another port of the app, which a transport header may name?
+    fn is_own_port(&self, addr: SocketAddr) -> bool {
+        let config = &self.config;
+        config.identity.is_some() && config.app.is_some() && addr.ip() == self.ip
+    }
+
+    /// Is this an endpoint that is spoken to in TLS only?
+    fn is_meshed(&self, addr: SocketAddr) -> bool {
+        let mut endpoints = self.config.services.iter().flat_map(|service| &service.endpoints);
+        endpoints.any(|endpoint| endpoint.mesh.is_some() && endpoint.target == Target::Addr(addr))
     }
 
     pub(super) fn close(&mut self, net: &mut Net<'_>, conn: ConnId, how: CloseKind) -> Check {
