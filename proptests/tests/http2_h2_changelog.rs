@@ -124,6 +124,7 @@ const FIXES: &[(&str, &str, &[&str])] = &[
 /// The sources in which tests are found by name.
 const SOURCES: &[&str] = &[
     include_str!("http2_h2_changelog.rs"),
+    include_str!("../src/h2/attack.rs"),
     include_str!("http2_attacks/attack.rs"),
     include_str!("http2_attacks/honest.rs"),
 ];
