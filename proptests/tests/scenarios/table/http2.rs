@@ -143,8 +143,7 @@ pub(super) const TABLE: &[Scenario] = &[
         s.sees_head(old, 3, POST, true);
         s.say(old, &Frame::new(7, 0, 0, [[0, 0, 0, 1], [0; 4]].concat()));
         let new = s.streams_app(0, &[]);
-        s.sees_head(new, 1, POST, false);
-        s.sees_data(new, 1, b"", true);
+        s.sees_head(new, 1, POST, true);
         s.say_head(new, 1, DONE, true);
         s.sees_head(client, 3, DONE, true);
         s.say_head(old, 1, DONE, true);
