@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
@@ -68,7 +68,18 @@ impl Client {
         path: &str,
         body: Body,
     ) -> hyper::Result<Response<Incoming>> {
-        let request = Request::post(path).header(TE, "trailers").header(TRAILER, "checksum");
+        self.ask(Method::POST, host, path, body).await
+    }
+
+    async fn ask(
+        &mut self,
+        method: Method,
+        host: &str,
+        path: &str,
+        body: Body,
+    ) -> hyper::Result<Response<Incoming>> {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header(TE, "trailers").header(TRAILER, "checksum");
         let bad = "a good request";
         match self {
             Client::Http1(sender) => {
@@ -84,10 +95,11 @@ impl Client {
         }
     }
 
-    /// A request without a body, and the body of its response.
+    /// A request without a body, and the body of its response. One that may be sent again: an app
+    /// that has refused a body closes the connection, which may be in the pool by then.
     async fn name(&mut self, host: &str) -> Bytes {
         let none = Empty::new().map_err(|never| match never {}).boxed();
-        let response = self.post(host, "/name", none).await;
+        let response = self.ask(Method::GET, host, "/name", none).await.expect("no response");
         assert_eq!(response.status(), StatusCode::OK);
         response.into_body().collect().await.expect("no body").to_bytes()
     }
