@@ -463,8 +463,39 @@ fn keep_head(out: &mut BytesMut, request: &Request<'_>, host: &[u8]) {
     if fields.get(Known::Host).is_some() {
         return out.extend_from_slice(fields.buf);
     }
-    out.extend_from_slice(fields.buf.strip_suffix(b"\r\n").unwrap_or(fields.buf));
-    for part in [b"Host: ", host, b"\r\n\r\n"] {
+    // In front of all others, as on HTTP/1 (RFC 9110 §7.2). Empty lines may precede the request line.
+    let begin = fields.buf.iter().position(|&byte| byte > b' ').unwrap_or(0);
+    let line = fields.buf[begin..].iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let (line, rest) = fields.buf[begin..].split_at(line);
+    for part in [line, b"Host: ", host, b"\r\n", rest] {
         out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Scratch;
+    use crate::limits::Limits;
+
+    #[test]
+    fn a_head_is_kept_with_a_host_and_it_comes_first() {
+        for (head, kept) in [
+            (
+                "GET http://a/b HTTP/1.0\r\nX: y\r\n\r\n",
+                "GET http://a/b HTTP/1.0\r\nHost: a\r\nX: y\r\n\r\n",
+            ),
+            ("\r\nGET http://a/ HTTP/1.0\r\n\r\n", "GET http://a/ HTTP/1.0\r\nHost: a\r\n\r\n"),
+            // One that is there stays where it is.
+            (
+                "GET / HTTP/1.1\r\nX: y\r\nHost: a\r\n\r\n",
+                "GET / HTTP/1.1\r\nX: y\r\nHost: a\r\n\r\n",
+            ),
+        ] {
+            let (mut scratch, mut out) = (Scratch::default(), BytesMut::new());
+            let request = http1::parse_request(head.as_bytes(), &mut scratch, &Limits::default());
+            keep_head(&mut out, &request.expect(head), b"a");
+            assert_eq!(out, kept.as_bytes());
+        }
     }
 }

@@ -135,7 +135,9 @@ impl Scenario {
     pub fn to_text(&self) -> String {
         let choices: Vec<String> = self.choices.iter().map(u32::to_string).collect();
         let lines: Vec<String> = choices.chunks(16).map(|line| line.join(" ")).collect();
-        format!("# {}\n{}\n", self.violation, lines.join("\n"))
+        // What it is about may have several lines.
+        let about = self.violation.to_string().replace('\n', "\n# ");
+        format!("# {about}\n{}\n", lines.join("\n"))
     }
 
     /// The choices of a text: numbers, and lines that begin with `#`.
@@ -146,5 +148,20 @@ impl Scenario {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let words = lines.flat_map(str::split_whitespace);
         words.map(|word| word.parse().map_err(|error| format!("{word:?}: {error}"))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::Invariant;
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let message = "fields sent:\n  Host: \"a\"\nfields that came:".to_owned();
+        let violation = Violation { invariant: Invariant::Bodies, message, step: 7 };
+        let choices: Vec<u32> = (0..40).collect();
+        let text = Scenario { choices: choices.clone(), violation }.to_text();
+        assert_eq!(Scenario::choices_of(&text), Ok(choices));
     }
 }

@@ -188,8 +188,7 @@ fn check_fields(sent: &[Field], got: &[&Field], crossed: bool) -> Result<(), Str
     let alike = if crossed {
         got.iter().all(|field| is_lowered(field)) && merged(&sent) == merged(got)
     } else {
-        // Where a Host stands means nothing (RFC 9110 §5.3).
-        sent == got || host_first(&sent) == host_first(got)
+        sent == got
     };
     if alike {
         return Ok(());
@@ -199,13 +198,6 @@ fn check_fields(sent: &[Field], got: &[&Field], crossed: bool) -> Result<(), Str
         lines.collect::<Vec<_>>().concat()
     };
     Err(format!("fields sent:{}\nfields that came:{}", list(&sent), list(got)))
-}
-
-/// Fields with the Host in front of them.
-fn host_first<'a>(fields: &[&'a Field]) -> Vec<&'a Field> {
-    let is_host = |field: &&&Field| field.0.eq_ignore_ascii_case("host");
-    let (hosts, others): (Vec<_>, Vec<_>) = fields.iter().partition(is_host);
-    hosts.into_iter().chain(others).copied().collect()
 }
 
 /// Fields as HTTP/2 has them: names in lower case, what it says where first, and cookies as one,
