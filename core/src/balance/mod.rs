@@ -1,4 +1,22 @@
-//! Which endpoint gets the next request: peak EWMA and the better of two.
+//! Which endpoint gets the next request.
+//!
+//! A [`Balancer`] knows the members of a service, who of them is ready, and what is pending on each.
+//! How it chooses among those that are ready is its [`Kind`], and can be changed at any time:
+//!
+//! | Kind | Who is chosen | Cost |
+//! |---|---|---|
+//! | [`PeakEwma`](Kind::PeakEwma) | of two drawn by weight the one with the lower load, by latency | O(log n) |
+//! | [`LeastRequest`](Kind::LeastRequest) | of two drawn by weight the one with less pending | O(log n) |
+//! | [`RoundRobin`](Kind::RoundRobin) | one after the other, by weight | O(log n) |
+//! | [`Random`](Kind::Random) | drawn by weight | O(log n) |
+//! | [`RingHash`](Kind::RingHash) | whose key it is, on a ring; without a key, at random | O(log n) |
+//! | [`Maglev`](Kind::Maglev) | whose key it is, in a table; without a key, at random | O(1) |
+//!
+//! A request with a key goes by it under any kind, on a ring unless the kind is Maglev: that is session
+//! affinity. Nothing is allocated for a pick; the first one after a change of who there is, or who is
+//! ready, costs O(n), and a table is built again at most five times a second.
+//!
+//! # Peak EWMA
 //!
 //! Every member has an estimate of its round trip and a count of what is pending on it. Its load is
 //!
@@ -32,15 +50,24 @@
 //! assert_eq!(balancer.pick(&mut rng, now), Some(two));
 //! ```
 
+mod choose;
 mod ewma;
+pub mod hash;
+mod members;
+mod round_robin;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 
 use crate::rng::Rng;
 use crate::time::{Duration, Time};
+use choose::{Ask, Choose, LeastRequest, PeakEwma, Random};
 use ewma::{Decay, Ewma};
+use members::Members;
+use round_robin::RoundRobin;
+use table::{Layout, Table};
 
 /// What a balancer is told once. The defaults are those of linkerd2-proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,48 +124,127 @@ pub enum Outcome {
     Unsent,
 }
 
+/// Somebody who can get requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its share, relative to the others; 0 counts as 1.
+    pub weight: u32,
+    /// Who it is to all proxies ([`hash::member_name`]): keys go by it.
+    pub name: u64,
+    /// It is in the zone of the proxy.
+    pub local: bool,
+}
+
+/// How to choose. The table in the [module's documentation](self) says what each does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "said there")]
+pub enum Kind {
+    #[default]
+    PeakEwma,
+    LeastRequest,
+    RoundRobin,
+    Random,
+    RingHash,
+    Maglev,
+}
+
+impl Kind {
+    /// Does it go by keys?
+    pub const fn is_hash(self) -> bool {
+        matches!(self, Kind::RingHash | Kind::Maglev)
+    }
+}
+
+/// How a balancer balances. Can be changed: the members stay, with what is pending on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// How to choose.
+    pub kind: Kind,
+    /// What is too much for the owner of a key.
+    pub load_bound: LoadBound,
+    /// How long the effective weight of a member that is new, or ready again, grows from a tenth to
+    /// the whole. Draws and turns go by it; keys do not, so that they stay where they are. If all are
+    /// new nothing changes: weights are relative. Zero: at once.
+    pub slow_start: Duration,
+}
+
+/// How much more than its share a member may have pending before its keys go to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LoadBound {
+    thousandths: u32,
+}
+
+impl LoadBound {
+    /// Keys stay whatever the load.
+    pub const NONE: LoadBound = LoadBound { thousandths: 0 };
+
+    /// So many thousandths of its share, at least 1,000. (Mirrokni et al., "Consistent Hashing with
+    /// Bounded Loads", 2016.)
+    pub const fn thousandths(thousandths: u32) -> Self {
+        LoadBound { thousandths: if thousandths < 1_000 { 1_000 } else { thousandths } }
+    }
+
+    /// Has somebody of this weight too much pending to get one more? `all` is pending on those who
+    /// weigh `total` together. There is always somebody who has not.
+    pub const fn is_full(self, pending: u32, weight: u64, all: u64, total: u64) -> bool {
+        let (pending, weight) = (pending as u128, weight as u128);
+        let share = self.thousandths as u128 * (all as u128 + 1) * weight;
+        self.thousandths != 0 && pending * total as u128 * 1_000 >= share
+    }
+}
+
+impl Default for LoadBound {
+    /// A quarter more.
+    fn default() -> Self {
+        LoadBound::thousandths(1_250)
+    }
+}
+
+/// Who was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picked {
+    /// It.
+    pub member: MemberId,
+    /// How that came.
+    pub why: Why,
+}
+
+/// Why a member was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// That is how its kind balances.
+    Balanced,
+    /// The same, and it was another zone's turn, or the proxy's own one has nobody.
+    OtherZone,
+    /// Keys are what its kind goes by, and there was none.
+    NoKey,
+    /// The key is its own.
+    Key,
+    /// The owner of the key is not ready.
+    NotReady,
+    /// … or has too much pending.
+    Full,
+    /// … or was not wanted.
+    Tried,
+}
+
+impl Why {
+    /// The first reason why a key does not go to its owner.
+    fn or(self, other: Why) -> Why {
+        if self == Why::Key { other } else { self }
+    }
+}
+
 /// The members of one service and their loads.
 #[derive(Clone, Debug)]
 pub struct Balancer {
     params: Params,
-    decay: Decay,
-    slots: Vec<Slot>,
-    /// Indices of slots without a member.
-    free: Vec<u32>,
-    /// Indices of the slots of ready members, in no order that matters.
-    ready: Vec<u32>,
-    /// Running sums of the weights in the order of `ready`, if `draw` is [`Draw::ByWeight`].
-    sums: Vec<u64>,
-    draw: Draw,
-}
-
-#[derive(Clone, Debug)]
-struct Slot {
-    /// Odd while there is a member, so that no id is valid for an empty slot.
-    generation: u32,
-    /// Not 0.
-    weight: u32,
-    pending: u32,
-    /// Position in [`Balancer::ready`], or [`NOT_READY`].
-    position: u32,
-    estimate: Ewma,
-}
-
-const NOT_READY: u32 = u32::MAX;
-
-/// Seconds. What every estimate is read as at least: members that have decayed to nothing still
-/// differ by what is pending on them. Well below any round trip through a socket.
-const MIN_ESTIMATE: f64 = 1e-6;
-
-/// How to draw a ready member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Draw {
-    /// Not known: the ready set or a weight changed.
-    Stale,
-    /// All weights are equal.
-    Uniform,
-    /// By [`Balancer::sums`].
-    ByWeight,
+    settings: Settings,
+    members: Members,
+    load: PeakEwma,
+    round_robin: RoundRobin,
+    /// For requests with a key: built when the first of them comes.
+    table: Option<Box<Table>>,
 }
 
 impl Balancer {
@@ -146,18 +252,38 @@ impl Balancer {
     pub fn new(params: Params) -> Self {
         Balancer {
             params,
-            decay: Decay::new(params.decay),
-            slots: Vec::new(),
-            free: Vec::new(),
-            ready: Vec::new(),
-            sums: Vec::new(),
-            draw: Draw::Stale,
+            settings: Settings::default(),
+            members: Members::new(),
+            load: PeakEwma { decay: Decay::new(params.decay) },
+            round_robin: RoundRobin::default(),
+            table: None,
         }
+    }
+
+    /// How it balances from now on.
+    pub fn configure(&mut self, settings: Settings) {
+        if settings.slow_start != self.settings.slow_start {
+            self.members.set_slow_start(settings.slow_start);
+        }
+        if settings.kind != self.settings.kind {
+            self.round_robin = RoundRobin::default();
+        }
+        self.settings = settings;
+        let layout = self.layout();
+        match &mut self.table {
+            Some(table) if table.layout() == layout => table.set_bound(settings.load_bound),
+            table => *table = None,
+        }
+    }
+
+    /// How it balances.
+    pub fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// How many members there are.
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.members.len()
     }
 
     /// Whether there is no member.
@@ -167,80 +293,59 @@ impl Balancer {
 
     /// How many members are ready.
     pub fn ready_len(&self) -> usize {
-        self.ready.len()
+        self.members.ready_len()
     }
 
     /// Whether this member can be picked.
     pub fn is_ready(&self, id: MemberId) -> bool {
-        self.slot(id).is_some_and(|slot| slot.position != NOT_READY)
+        self.members.is_ready(id)
     }
 
     /// What was begun on this member and not ended or released.
     pub fn pending(&self, id: MemberId) -> u32 {
-        self.slot(id).map_or(0, |slot| slot.pending)
+        self.members.slot(id).map_or(0, |slot| slot.pending)
     }
 
     /// `estimate × (pending + 1) / weight`, in seconds: finite and above zero. Infinite for a
     /// member that was removed.
     pub fn load(&self, id: MemberId, now: Time) -> f64 {
-        self.slot(id).map_or(f64::INFINITY, |slot| self.slot_load(slot, now))
+        self.members.slot(id).map_or(f64::INFINITY, |slot| self.load.load(slot, now))
     }
 
     /// The round trip that is expected of this member. Without samples it decays towards zero.
     /// [`Duration::MAX`] for a member that was removed.
     pub fn estimate(&self, id: MemberId, now: Time) -> Duration {
-        self.slot(id).map_or(Duration::MAX, |slot| {
-            Duration::try_from_secs_f64(slot.estimate.get(now, self.decay)).unwrap_or(Duration::MAX)
+        self.members.slot(id).map_or(Duration::MAX, |slot| {
+            let estimate = slot.estimate.get(now, self.load.decay);
+            Duration::try_from_secs_f64(estimate).unwrap_or(Duration::MAX)
         })
     }
 
-    /// A new member, ready at once, expected to answer within the default round trip. Its share of
-    /// the draws is `weight` over the sum of the weights of all ready members; 0 counts as 1.
+    /// A new member of no name and zone; see [`add`](Self::add).
     pub fn insert(&mut self, weight: u32, now: Time) -> MemberId {
-        let estimate = self.initial_estimate(now);
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: 0,
-                weight: 1,
-                pending: 0,
-                position: NOT_READY,
-                estimate,
-            });
-            // Here, so that nothing else ever allocates.
-            let members = self.slots.len();
-            self.ready.reserve(members - self.ready.len());
-            self.sums.reserve(members - self.sums.len());
-            self.free.reserve(members - self.free.len());
-            members as u32 - 1
-        });
-        let slot = &mut self.slots[index as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.weight = weight.max(1);
-        slot.pending = 0;
-        slot.estimate = estimate;
-        let id = MemberId { index, generation: slot.generation };
-        self.enter_ready(index);
-        id
+        self.add(&Member { weight, name: 0, local: false }, now)
+    }
+
+    /// A new member, ready at once, expected to answer within the default round trip. Its share of
+    /// the draws is `weight` over the sum of the weights of all ready members.
+    pub fn add(&mut self, member: &Member, now: Time) -> MemberId {
+        self.members.insert(member, self.initial_estimate(now), now)
     }
 
     /// Takes a member out. What is pending on it is forgotten: nothing has to be ended.
     pub fn remove(&mut self, id: MemberId) {
-        if let Some(slot) = self.slot_mut(id) {
-            slot.generation = slot.generation.wrapping_add(1);
-            self.leave_ready(id.index);
-            self.free.push(id.index);
-        }
+        self.members.remove(id);
     }
 
     /// Another weight from now on; 0 counts as 1.
     pub fn set_weight(&mut self, id: MemberId, weight: u32) {
-        let weight = weight.max(1);
-        if let Some(slot) = self.slot_mut(id)
-            && slot.weight != weight
-        {
-            slot.weight = weight;
-            self.draw = Draw::Stale;
-        }
+        self.members.set_weight(id, weight);
+    }
+
+    /// Whether this member is in the zone of the proxy. The share of that zone is 1.4 times the part
+    /// of its weight that is ready, and at most all; keys go to any zone.
+    pub fn set_local(&mut self, id: MemberId, local: bool) {
+        self.members.set_local(id, local);
     }
 
     /// Whether this member can be picked. When one becomes ready its estimate starts again at the
@@ -248,34 +353,23 @@ impl Balancer {
     /// stays.
     pub fn set_ready(&mut self, id: MemberId, ready: bool, now: Time) {
         let estimate = self.initial_estimate(now);
-        let Some(slot) = self.slot_mut(id) else { return };
-        match (slot.position != NOT_READY, ready) {
+        match (self.members.is_ready(id), ready) {
             (false, true) => {
+                let Some(slot) = self.members.slot_mut(id) else { return };
                 slot.estimate = estimate;
-                self.enter_ready(id.index);
+                self.members.enter_ready(id.index, now);
             }
-            (true, false) => self.leave_ready(id.index),
+            (true, false) => {
+                self.members.leave_ready(id.index);
+            }
             _ => {}
         }
     }
 
-    /// The member that should get the next request: of two distinct ready ones drawn by weight, the
-    /// one with the lower load. `None` when nothing is ready. It does not [`begin`](Self::begin).
-    ///
-    /// O(1) when all weights are equal, else O(log n), but for the first call after the ready set
-    /// or a weight changed: that is O(n).
+    /// The member that should get the next request, which has no key. `None` when nothing is ready.
+    /// It does not [`begin`](Self::begin).
     pub fn pick(&mut self, rng: &mut Rng, now: Time) -> Option<MemberId> {
-        let index = match *self.ready.as_slice() {
-            [] => return None,
-            [only] => only,
-            _ => {
-                let (first, second) = self.draw_two(rng);
-                let load = |index: u32| self.slot_load(&self.slots[index as usize], now);
-                if load(second) < load(first) { second } else { first }
-            }
-        };
-        let generation = self.slots[index as usize].generation;
-        Some(MemberId { index, generation })
+        self.choose(None, rng, now, &|_| true).map(|picked| picked.member)
     }
 
     /// The same, for a request that some members should not get again: the least loaded of the others,
@@ -286,28 +380,64 @@ impl Balancer {
         now: Time,
         suits: impl Fn(MemberId) -> bool,
     ) -> Option<MemberId> {
+        self.pick_by(None, rng, now, suits).map(|picked| picked.member)
+    }
+
+    /// The same, for a request with a key ([`hash::endpoint_key`]) or without, and why.
+    pub fn pick_by(
+        &mut self,
+        key: Option<u64>,
+        rng: &mut Rng,
+        now: Time,
+        suits: impl Fn(MemberId) -> bool,
+    ) -> Option<Picked> {
         const DRAWS: usize = 3;
         for _ in 0..DRAWS {
-            let drawn = self.pick(rng, now)?;
-            if suits(drawn) {
+            let drawn = self.choose(key, rng, now, &suits)?;
+            if suits(drawn.member) {
                 return Some(drawn);
             }
         }
-        let member = |&index: &u32| {
-            let generation = self.slots[index as usize].generation;
-            MemberId { index, generation }
-        };
-        let others = self.ready.iter().map(member).filter(|&member| suits(member));
+        let member = |index: u32| self.members.id(index);
+        let others = self.members.ready().map(member).filter(|&member| suits(member));
         let load = |member: &MemberId| self.load(*member, now);
         let least = others.min_by(|a, b| load(a).total_cmp(&load(b)));
-        least.or_else(|| self.pick(rng, now))
+        match least {
+            Some(member) => Some(Picked { member, why: Why::Tried }),
+            None => self.choose(key, rng, now, &|_| true),
+        }
+    }
+
+    fn choose(
+        &mut self,
+        key: Option<u64>,
+        rng: &mut Rng,
+        now: Time,
+        suits: &dyn Fn(MemberId) -> bool,
+    ) -> Option<Picked> {
+        if self.members.ready_len() == 0 {
+            return None;
+        }
+        let mut ask = Ask { rng, now, key: key.unwrap_or_default(), suits };
+        let kind = self.settings.kind;
+        let way: &mut dyn Choose = match kind {
+            _ if key.is_some() => {
+                let (layout, bound) = (self.layout(), self.settings.load_bound);
+                &mut **self.table.get_or_insert_with(|| Box::new(Table::new(layout, bound)))
+            }
+            Kind::PeakEwma => &mut self.load,
+            Kind::LeastRequest => &mut LeastRequest,
+            Kind::RoundRobin => &mut self.round_robin,
+            Kind::Random | Kind::RingHash | Kind::Maglev => &mut Random,
+        };
+        let (index, why) = way.choose(&mut self.members, &mut ask);
+        let why = if key.is_none() && kind.is_hash() { Why::NoKey } else { why };
+        Some(Picked { member: self.members.id(index), why })
     }
 
     /// A request is on its way to this member.
     pub fn begin(&mut self, id: MemberId) {
-        if let Some(slot) = self.slot_mut(id) {
-            slot.pending = slot.pending.saturating_add(1);
-        }
+        self.members.begin(id);
     }
 
     /// A request is over, and this is how it went.
@@ -318,8 +448,8 @@ impl Balancer {
 
     /// How a request went that is not over: at the first byte of a response body, say.
     pub fn sample(&mut self, id: MemberId, outcome: Outcome, now: Time) {
-        let (decay, penalty) = (self.decay, self.params.penalty);
-        let Some(slot) = self.slot_mut(id) else { return };
+        let (decay, penalty) = (self.load.decay, self.params.penalty);
+        let Some(slot) = self.members.slot_mut(id) else { return };
         match outcome {
             Outcome::Success(rtt) => slot.estimate.sample(rtt, now, decay),
             Outcome::Failure => slot.estimate.raise(penalty, now, decay),
@@ -330,88 +460,14 @@ impl Balancer {
 
     /// A request is over, and how it went is known already or says nothing.
     pub fn release(&mut self, id: MemberId) {
-        if let Some(slot) = self.slot_mut(id) {
-            slot.pending = slot.pending.saturating_sub(1);
-        }
-    }
-
-    fn slot(&self, id: MemberId) -> Option<&Slot> {
-        self.slots.get(id.index()).filter(|slot| slot.generation == id.generation)
-    }
-
-    fn slot_mut(&mut self, id: MemberId) -> Option<&mut Slot> {
-        self.slots.get_mut(id.index()).filter(|slot| slot.generation == id.generation)
+        self.members.release(id);
     }
 
     fn initial_estimate(&self, now: Time) -> Ewma {
         Ewma::new(self.params.default_rtt.max(self.params.floor), now)
     }
 
-    fn slot_load(&self, slot: &Slot, now: Time) -> f64 {
-        let estimate = slot.estimate.get(now, self.decay).max(MIN_ESTIMATE);
-        estimate * (f64::from(slot.pending) + 1.0) / f64::from(slot.weight)
+    fn layout(&self) -> Layout {
+        if self.settings.kind == Kind::Maglev { Layout::Maglev } else { Layout::Ring }
     }
-
-    fn enter_ready(&mut self, index: u32) {
-        self.slots[index as usize].position = self.ready.len() as u32;
-        self.ready.push(index);
-        self.draw = Draw::Stale;
-    }
-
-    fn leave_ready(&mut self, index: u32) {
-        let position = core::mem::replace(&mut self.slots[index as usize].position, NOT_READY);
-        if position == NOT_READY {
-            return;
-        }
-        self.ready.swap_remove(position as usize);
-        if let Some(&moved) = self.ready.get(position as usize) {
-            self.slots[moved as usize].position = position;
-        }
-        self.draw = Draw::Stale;
-    }
-
-    /// Slot indices of two distinct ready members, of at least two: the first by weight, the second
-    /// by weight among the rest.
-    fn draw_two(&mut self, rng: &mut Rng) -> (u32, u32) {
-        if self.draw == Draw::Stale {
-            self.draw = self.prepare_draw();
-        }
-        let ready = &self.ready;
-        if self.draw == Draw::Uniform {
-            let first = rng.below(ready.len() as u64);
-            let second = skip(rng.below(ready.len() as u64 - 1), first, 1);
-            return (ready[first as usize], ready[second as usize]);
-        }
-        // A member owns the points from the sum before it up to its own sum. Leaving out the first
-        // member's points leaves the others their shares, without drawing again and again.
-        let sums = &self.sums;
-        let owner = |point: u64| sums.partition_point(|&sum| sum <= point);
-        let total = sums[sums.len() - 1];
-        let first = owner(rng.below(total));
-        let before = if first == 0 { 0 } else { sums[first - 1] };
-        let width = sums[first] - before;
-        let second = owner(skip(rng.below(total - width), before, width));
-        (ready[first], ready[second])
-    }
-
-    fn prepare_draw(&mut self) -> Draw {
-        let weight = |&index: &u32| self.slots[index as usize].weight;
-        self.sums.clear();
-        let mut weights = self.ready.iter().map(weight);
-        let first = weights.next();
-        if weights.all(|weight| Some(weight) == first) {
-            return Draw::Uniform;
-        }
-        let mut total = 0;
-        self.sums.extend(self.ready.iter().map(|index| {
-            total += u64::from(weight(index));
-            total
-        }));
-        Draw::ByWeight
-    }
-}
-
-/// `point`, of a range from which the `width` points at `from` were left out.
-fn skip(point: u64, from: u64, width: u64) -> u64 {
-    if point >= from { point + width } else { point }
 }

@@ -453,7 +453,9 @@ fn the_default_estimate_has_a_floor() {
 fn nothing_allocates_after_insert() {
     let (mut balancer, ids) = with_weights(&[1, 2, 3, 4, 5]);
     let capacities = |b: &Balancer| {
-        [b.slots.capacity(), b.ready.capacity(), b.sums.capacity(), b.free.capacity()]
+        let (m, [own, other]) = (&b.members, &b.members.zones);
+        let zones = [own, other].map(|zone| zone.ready.capacity() + zone.sums.capacity());
+        [m.slots.capacity(), zones[0], zones[1], m.free.capacity()]
     };
     let before = capacities(&balancer);
     let mut rng = rng(5);
@@ -468,6 +470,6 @@ fn nothing_allocates_after_insert() {
         balancer.remove(id);
     }
     assert_eq!(capacities(&balancer), before);
-    assert!(size_of::<Slot>() <= 32);
+    assert!(size_of::<members::Slot>() <= 32);
     assert_eq!(size_of::<MemberId>(), 8);
 }
