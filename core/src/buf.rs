@@ -145,6 +145,33 @@ impl OutQueue {
         to.tail.extend_from_slice(&self.tail[skip..skip + left]);
     }
 
+    /// Gives `to` the last `n` bytes but `skip`, too: as slices of the same memory, but for small
+    /// pieces, which are copied.
+    pub(crate) fn share(&self, n: usize, skip: usize, to: &mut OutQueue) {
+        let end = self.len - skip;
+        let start = end - n;
+        let mut at = self.len - self.tail.len();
+        let mut first = self.parts.len();
+        while first > 0 && at > start {
+            first -= 1;
+            at -= self.parts[first].len();
+        }
+        to.len += n;
+        for part in self.parts.range(first..) {
+            let from = start.saturating_sub(at).min(part.len());
+            let until = end.saturating_sub(at).min(part.len());
+            at += part.len();
+            if until - from < Limits::COALESCE_BELOW {
+                to.tail.extend_from_slice(&part[from..until]);
+            } else {
+                to.push(part.slice(from..until));
+            }
+        }
+        if end > at {
+            to.tail.extend_from_slice(&self.tail[start.saturating_sub(at)..end - at]);
+        }
+    }
+
     /// Appends a slice as it is; `len` is the caller's.
     fn push(&mut self, part: Bytes) {
         if !self.tail.is_empty() {
@@ -413,6 +440,34 @@ mod tests {
                 assert_eq!(content(&from).len(), from.held());
             }
         }
+    }
+
+    #[test]
+    fn sharing_gives_the_last_bytes_and_takes_none_away() {
+        let build = || {
+            let mut queue = OutQueue::default();
+            push(&mut queue, 3, b'a');
+            push(&mut queue, Limits::COALESCE_BELOW + 7, b'b');
+            push(&mut queue, Limits::COALESCE_BELOW, b'c');
+            queue.append(|out| out.extend_from_slice(b"dddd\r\n"));
+            queue
+        };
+        let queue = build();
+        let whole = content(&queue);
+        for skip in 0..8 {
+            for n in 0..=whole.len() - skip {
+                let mut to = OutQueue::default();
+                to.append(|out| out.extend_from_slice(b"<"));
+                queue.share(n, skip, &mut to);
+                let end = whole.len() - skip;
+                assert_eq!(content(&to)[1..], whole[end - n..end]);
+                assert_eq!((to.unsent(), content(&queue).len()), (1 + n, whole.len()));
+            }
+        }
+        // What is large is the same memory.
+        let mut to = OutQueue::default();
+        queue.share(Limits::COALESCE_BELOW, 6, &mut to);
+        assert!(core::ptr::eq(to.parts[0].as_ptr(), queue.parts[2].as_ptr()));
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct Limits {
     /// Bytes of one request that are kept so that it can be sent again when a pooled connection
     /// turns out to be dead.
     pub replay_bytes: usize,
+    /// Copies of requests that one worker sends to the services that routes mirror to, at once. Past
+    /// it, requests are not copied.
+    pub mirrors: usize,
     /// Bytes that wait to be written to one connection before its source is paused.
     pub stream_buffer: usize,
     /// Bytes that one worker holds for all connections. Past it, new requests are answered 503.
@@ -50,6 +53,9 @@ impl Limits {
     /// Body bytes that wait on all streams of one HTTP/2 connection before each of them gets less
     /// room: 100 streams whose client reads nothing hold less than 2 MB.
     pub const CONNECTION_QUEUE: usize = 1 << 20;
+    /// How far the copy of a request may be behind: when so much of it waits and more comes, it is
+    /// reset. The request itself never waits.
+    pub const MIRROR_BYTES: usize = 64 * 1024;
     /// Empty lines skipped before a request line (RFC 9112 §2.2 wants at least one).
     pub const LEADING_EMPTY_LINES: usize = 4;
 }
@@ -73,6 +79,8 @@ impl Default for Limits {
             // linkerd2-proxy: MAX_IDLE_CONNS_PER_ENDPOINT.
             pool_idle: 10_000,
             replay_bytes: 64 * 1024,
+            // Of them all, at most 100 MB wait.
+            mirrors: 1_000,
             stream_buffer: 64 * 1024,
             buffer_bytes: 256 * 1024 * 1024,
         }

@@ -288,6 +288,20 @@ decisions! {
     RetryBody = "retry_body";
     /// It would have been sent again, but its time would have been up, or the endpoint forbade it.
     RetryTooLate = "retry_too_late";
+    /// A request was copied to this service.
+    Mirrored = "mirrored";
+    /// It was not: no endpoint was ready, or the one that was chosen could not be connected to.
+    MirrorUnready = "mirror_unready";
+    /// It was not, or its copy was reset: the worker, or the service, has enough to do.
+    MirrorCap = "mirror_cap";
+    /// A copy was reset: it was too far behind its request.
+    MirrorBehind = "mirror_behind";
+    /// A copy was reset: its request was cancelled, or over before it was complete.
+    MirrorCancelled = "mirror_cancelled";
+    /// A copy was reset: its answer took too long.
+    MirrorTimeout = "mirror_timeout";
+    /// A copy ended without a complete answer: its endpoint reset it, closed, or broke a rule.
+    MirrorFailed = "mirror_failed";
 }
 
 /// How often each [`Decision`] was taken. Holds no memory before the first.

@@ -307,6 +307,16 @@ fn line(event: &Event) {
             let endpoint = addr.map(tracing::field::display);
             debug!(%service, endpoint, ?wait, "retry {nth} of {limit}: {failed}");
         }
+        Event::Mirror { service, addr, decision, reason } => {
+            let endpoint = addr.map(tracing::field::display);
+            let label = decision.label();
+            match reason {
+                Some(reason) => {
+                    debug!(decision = label, %service, endpoint, "mirror reset: {reason}")
+                }
+                None => debug!(decision = label, %service, endpoint, "request not mirrored"),
+            }
+        }
         Event::FailfastLeft { service } => info!(%service, "an endpoint is ready again"),
         Event::ResolveFailed { name, error, retry_in } => {
             warn!(%name, ?error, ?retry_in, "cannot resolve; the last good answer stays");

@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use super::mirror::Copied;
 use crate::buf::OutQueue;
 use crate::error::Reason;
 use crate::http1::{self, Body, BodyDecoder};
@@ -77,7 +78,8 @@ impl BodyStep {
     }
 }
 
-/// Moves what `rx` holds of a body to `tx`, while less than `room` bytes wait there.
+/// Moves what `rx` holds of a body to `tx`, while less than `room` bytes wait there. `copied` gets
+/// the same.
 pub(super) fn carry(
     decoder: &mut BodyDecoder,
     rx: &mut BytesMut,
@@ -85,6 +87,7 @@ pub(super) fn carry(
     outgoing: Outgoing,
     room: usize,
     limits: &Limits,
+    mut copied: Option<&mut Copied>,
 ) -> Carried {
     let mut carried = Carried::default();
     let room = if canary!(UnboundedBuffer) { usize::MAX } else { room };
@@ -96,12 +99,18 @@ pub(super) fn carry(
             }
             Ok(Body::Data(n)) => {
                 outgoing.put(rx, n, tx);
+                if let Some(copied) = &mut copied {
+                    copied.last_of(tx, n, outgoing);
+                }
                 carried.moved = true;
                 carried.done = decoder.is_done();
             }
             Ok(Body::Trailers(n)) => {
                 let trailers = rx.split_to(n);
                 carried.grpc_status = http1::trailer_grpc_status(&trailers);
+                if let Some(copied) = &mut copied {
+                    copied.trailers = Some(trailers[..].into());
+                }
                 let encoded = match outgoing {
                     Outgoing::Frames => {
                         carried.trailers = Some(trailers);

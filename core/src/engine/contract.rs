@@ -14,6 +14,7 @@ use crate::error::{ConnectError, DnsError, IoError, Reason};
 use crate::http2::Violation;
 use crate::identity;
 use crate::policy::retry::Failed;
+use crate::stats::Decision;
 use crate::time::UnixTime;
 use crate::tls;
 
@@ -26,6 +27,9 @@ pub struct ConnId {
 }
 
 impl ConnId {
+    /// No connection: whoever it names has none.
+    pub(crate) const NOBODY: ConnId = ConnId { index: u32::MAX, generation: 0 };
+
     /// A small number, unique among live connections: an index for an adapter's slab.
     pub const fn index(self) -> usize {
         self.index as usize
@@ -270,6 +274,18 @@ pub enum Event {
         limit: u32,
         /// After this.
         wait: Duration,
+    },
+    /// The copy of a request was not made, or ended without a complete answer. Its request is not
+    /// affected.
+    Mirror {
+        /// The service that was to get it.
+        service: Arc<str>,
+        /// The endpoint, if one had been chosen.
+        addr: Option<SocketAddr>,
+        /// What was decided …
+        decision: Decision,
+        /// … and what happened to it, if it was made.
+        reason: Option<Reason>,
     },
     /// A name could not be resolved; the last good answer stays.
     ResolveFailed {

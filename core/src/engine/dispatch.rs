@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::Engine;
 use super::conn::{Client, ClientPhase, Conn, State};
 use super::contract::{CloseKind, ConnId, Direction, Event, Output};
-use super::exchange::{ExchangeId, Kind, Speaks, Traits};
+use super::exchange::{Exchange, ExchangeId, Kind, Speaks, Traits};
 use super::mesh::Health;
 use crate::balance::{MemberId, Outcome};
 use crate::config::Protocol;
@@ -30,7 +30,8 @@ impl Engine {
         time: Option<Duration>,
     ) -> Result<ExchangeId, Reason> {
         let limits = &self.config.limits;
-        if self.exchanges.len() >= limits.in_flight {
+        // Copies take nobody's place.
+        if self.exchanges.len() - self.mirrors.live >= limits.in_flight {
             return Err(Reason::InFlight);
         }
         if self.buffered >= limits.buffer_bytes {
@@ -81,6 +82,10 @@ impl Engine {
             return self.fail(id, Reason::Loop);
         }
         if service.failing {
+            return self.fail(id, Reason::Failfast);
+        }
+        if self.exchanges.get(id).is_some_and(Exchange::is_mirror) {
+            // It is not worth waiting for.
             return self.fail(id, Reason::Failfast);
         }
         if service.queued >= self.config.limits.queue {

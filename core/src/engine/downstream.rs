@@ -7,6 +7,7 @@ use super::body::{BodyStep, Carried, Outgoing, carry};
 use super::conn::{Server, ServerPhase, State};
 use super::contract::{ConnId, Direction};
 use super::exchange::{ExchangeId, Kind, Speaks, Traits};
+use super::mirror::Copied;
 use super::policy::Selected;
 use super::relay;
 use crate::buf::OutQueue;
@@ -253,6 +254,7 @@ impl Engine {
         selected: Selected,
         traits: Traits,
     ) {
+        let is_mirrored = selected.is_mirrored();
         let Selected { service, policy } = selected;
         let Some(down) = self.conns.id(index) else { return };
         let time = request.grpc.then(|| grpc::timeout(request.head.fields)).flatten();
@@ -275,6 +277,9 @@ impl Engine {
             }
         }
         self.dispatch_head(id, Some(request));
+        if is_mirrored {
+            self.begin_mirror(id, request);
+        }
     }
 
     /// Encodes the request as it goes to whatever endpoint will be chosen. `absolute`: a target in
@@ -391,13 +396,16 @@ impl Engine {
         let ServerPhase::Body(decoder) = &mut server.phase else { return Ok(BodyStep::Blocked) };
         let Some(exchange) = self.exchanges.get_mut(id) else { return Ok(BodyStep::Blocked) };
         let room = limits.stream_buffer;
+        let mut copied = exchange.mirror().map(|_| Copied::default());
+        let copy = copied.as_mut();
         let carried = match (&mut sink.state, exchange.up_stream) {
             (State::Client(_), _) => {
                 let outgoing = match exchange.traits.framing {
                     Framing::Chunked => Outgoing::Chunked,
                     _ => Outgoing::Plain,
                 };
-                let carried = carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, room, limits);
+                let (rx, tx) = (&mut conn.rx, &mut sink.tx);
+                let carried = carry(decoder, rx, tx, outgoing, room, limits, copy);
                 let most = exchange.replay_bytes(limits.replay_bytes);
                 if sink.tx.is_retaining() && sink.tx.held() > most {
                     sink.tx.release();
@@ -406,8 +414,9 @@ impl Engine {
             }
             (State::Http2(http2), Some(stream)) => {
                 let (connection, rx) = (&mut http2.connection, &mut conn.rx);
+                let tx = &mut sink.tx;
                 let carried =
-                    relay::carry_to_stream(decoder, rx, connection, &mut sink.tx, stream, limits);
+                    relay::carry_to_stream(decoder, rx, connection, tx, stream, limits, copy);
                 if connection.stream_kept(stream) > exchange.replay_bytes(limits.replay_bytes) {
                     connection.release_body(stream);
                 }
@@ -432,6 +441,9 @@ impl Engine {
         }
         if done {
             self.request_done(id);
+        }
+        if let Some(copied) = copied {
+            self.feed_mirror(id, copied, done);
         }
         Ok(BodyStep::of(done, starved))
     }

@@ -126,6 +126,7 @@ impl Engine {
         self.sample(id);
         self.end_attempt(id, None);
         let Some(exchange) = self.remove_exchange(id) else { return };
+        self.leave_mirror(&exchange, false);
         let progress = exchange.progress;
         if let Some(service) = self.mesh.services.get_mut(exchange.service as usize) {
             service.stats.responded(progress.status);
@@ -204,11 +205,16 @@ impl Engine {
         };
         self.end_attempt(id, Some(outcome));
         let Some(exchange) = self.remove_exchange(id) else { return };
+        self.leave_mirror(&exchange, reason == Reason::ClientGone);
         let service = self.mesh.services.get_mut(exchange.service as usize).map(|service| {
             service.stats.failures += 1;
             Arc::clone(&service.name)
         });
-        self.count_refusal(exchange.down.index, reason, service);
+        if exchange.is_mirror() {
+            self.mirror_failed(&exchange, reason);
+        } else {
+            self.count_refusal(exchange.down.index, reason, service);
+        }
         if let Some(up) = exchange.up.filter(|&up| self.conns.find(up).is_some()) {
             match exchange.up_stream {
                 Some(stream) => self.drop_upstream_stream(up, stream),
@@ -301,6 +307,7 @@ impl Engine {
     pub(super) fn remove_exchange(&mut self, id: ExchangeId) -> Option<Exchange> {
         self.timers.exchanges.clear(id.index);
         let exchange = self.exchanges.remove(id)?;
+        self.mirrors.live -= usize::from(exchange.is_mirror());
         self.buffered -= exchange.charged;
         if exchange.progress.queued
             && let Some(service) = self.mesh.services.get_mut(exchange.service as usize)

@@ -36,9 +36,9 @@ impl ExchangeId {
 pub(crate) struct Exchange {
     generation: u32,
     pub(crate) kind: Kind,
-    /// The client's connection.
+    /// The client's connection; [`ConnId::NOBODY`]: it is a copy, and nobody gets its answer.
     pub(crate) down: ConnId,
-    /// Its stream there; `None`: it speaks HTTP/1.
+    /// Its stream there, or that of the request that it is a copy of; `None`: it speaks HTTP/1.
     pub(crate) down_stream: Option<StreamKey>,
     /// The endpoint's connection: being connected, or attached.
     pub(crate) up: Option<ConnId>,

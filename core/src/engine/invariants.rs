@@ -38,7 +38,7 @@ impl Engine {
             ensure!(rx <= most, "connection {index} holds {rx} received bytes");
             // Heads of many streams may be ready at once.
             let most = limits.stream_buffer + body + heads + limits.replay_bytes;
-            let most = most + self.window_of_source(index, conn);
+            let most = most + self.window_of_source(index, conn) + Limits::MIRROR_BYTES;
             let fits = tx <= most || conn.http2().is_some();
             ensure!(fits, "connection {index} holds {tx} bytes to write, and {most} are allowed");
             let sealed = conn.tls.as_ref().map_or(0, |tls| tls.outgoing().unsent());
@@ -145,7 +145,8 @@ impl Engine {
     fn check_exchanges(&self) -> Result<(), String> {
         for (id, exchange) in self.exchanges.iter() {
             let index = id.index;
-            ensure!(self.conns.find(exchange.down).is_some(), "exchange {index} has no client");
+            let client = exchange.is_mirror() || self.conns.find(exchange.down).is_some();
+            ensure!(client, "exchange {index} has no client");
             let service = self.mesh.services.get(exchange.service as usize);
             ensure!(service.is_some(), "exchange {index} has no service");
             let endpoint = exchange.endpoint.map(|e| self.mesh.endpoints.get(e as usize));
@@ -170,6 +171,8 @@ impl Engine {
             let rests = exchange.is_resting();
             ensure!(placed || queued() || rests, "exchange {index} waits for nothing");
         }
+        let mirrors = self.exchanges.iter().filter(|(_, exchange)| exchange.is_mirror()).count();
+        ensure!(mirrors == self.mirrors.live, "{mirrors} mirrors, counted {}", self.mirrors.live);
         for (index, service) in &self.mesh.services {
             let refers = self.exchanges.iter().filter(|(_, e)| e.service as usize == index).count();
             ensure!(refers == service.exchanges as usize, "service {index} miscounts exchanges");

@@ -17,6 +17,7 @@ mod identity;
 mod inputs;
 mod invariants;
 mod mesh;
+mod mirror;
 mod multiplex;
 mod policy;
 mod pool;
@@ -55,6 +56,7 @@ use exchange::Exchanges;
 use handshake::Handshakes;
 use identity::Identity;
 use mesh::Mesh;
+use mirror::Mirrors;
 
 /// The proxy of one worker: sniffing, HTTP/1, tunnels, balancing, pools and timeouts, as one state
 /// machine without I/O. See the [crate documentation](crate) for the run loop.
@@ -70,6 +72,7 @@ pub struct Engine {
     conns: Conns,
     exchanges: Exchanges,
     mesh: Mesh,
+    mirrors: Mirrors,
     timers: Timers,
     identity: Identity,
     handshakes: Handshakes,
@@ -144,6 +147,7 @@ impl Engine {
             conns: Conns::default(),
             exchanges: Exchanges::default(),
             mesh: Mesh::new(&mut keys),
+            mirrors: Mirrors::new(seed),
             timers: Timers::default(),
             identity: Identity::default(),
             handshakes: Handshakes::default(),

@@ -21,6 +21,15 @@ use crate::stats::Decision;
 pub(crate) struct Policy {
     pub(crate) route: Arc<Route>,
     pub(super) tries: Tries,
+    /// Its copy, until it is known to be over.
+    pub(super) mirror: Option<ExchangeId>,
+}
+
+impl Policy {
+    /// At the beginning of an exchange.
+    pub(super) fn new(route: Arc<Route>) -> Self {
+        Policy { route, tries: Tries::default(), mirror: None }
+    }
 }
 
 /// Where a request goes, and by which route.
@@ -38,6 +47,11 @@ impl From<u32> for Selected {
 impl Selected {
     pub(super) fn route(&self) -> Option<Arc<Route>> {
         self.policy.as_ref().map(|policy| Arc::clone(&policy.route))
+    }
+
+    /// Is the request, or a part of such, copied to another service?
+    pub(super) fn is_mirrored(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.route.mirror.is_some())
     }
 }
 
@@ -104,11 +118,11 @@ impl Engine {
         let parent = self.mesh.by_name.get(&route.service).copied();
         let parent = parent.ok_or(Reason::UnknownAuthority)?;
         let service = self.draw(&route).unwrap_or(parent);
-        let mut tries = Tries::default();
-        if let Some(retry) = &route.retry {
-            tries.method = retry.allows_method(request.head.method);
+        let mut policy = Policy::new(route);
+        if let Some(retry) = &policy.route.retry {
+            policy.tries.method = retry.allows_method(request.head.method);
         }
-        Ok(Selected { service, policy: Some(Box::new(Policy { route, tries })) })
+        Ok(Selected { service, policy: Some(Box::new(policy)) })
     }
 
     /// Draws one of the services that a route's requests are shared out to.

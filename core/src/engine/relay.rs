@@ -12,6 +12,7 @@ use super::Engine;
 use super::body::{Carried, Outgoing, carry};
 use super::conn::{Conn, State};
 use super::exchange::{Exchange, ExchangeId};
+use super::mirror::Copied;
 use crate::buf::OutQueue;
 use crate::error::Reason;
 use crate::http::Framing;
@@ -77,8 +78,12 @@ impl Engine {
             // A tunnel has none (RFC 9113 §8.5), but it ends.
             self.bridge_end(id, if is_down { Side::Down } else { Side::Up });
         } else if is_down {
+            let is_mirrored = exchange.mirror().is_some();
             self.end_request_body(id, Some(section));
             self.request_done(id);
+            if is_mirrored {
+                self.feed_mirror(id, Copied::trailers(section), true);
+            }
         } else if !self.retries_trailers(id, section) && self.pass_held(id) {
             self.end_response_body(id, Some(section));
         }
@@ -90,15 +95,24 @@ impl Engine {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let replay_bytes = exchange.replay_bytes(self.config.limits.replay_bytes);
         let n = data.len();
+        let mut copied = exchange.mirror().map(|_| Copied::default());
         let sink = exchange.up.filter(|&up| self.conns.find(up).is_some_and(takes_requests));
         let Some(up) = sink else {
-            return keep(exchange, data, &mut self.buffered);
+            let kept = keep(exchange, data, &mut self.buffered);
+            if let Some(mut copied) = copied {
+                copied.last_of(kept, n, Outgoing::Frames);
+                self.feed_mirror(id, copied, end);
+            }
+            return;
         };
         let Some(conn) = self.conns.get_mut(up.index) else { return };
         conn.flags.dirty = true;
         if let (State::Http2(http2), Some(stream)) = (&mut conn.state, exchange.up_stream) {
             if let Some(body) = http2.connection.body(stream) {
                 body.take(&mut data, n);
+                if let Some(copied) = &mut copied {
+                    copied.last_of(body, n, Outgoing::Frames);
+                }
                 let kept = body.held();
                 http2.connection.body_added(stream, n, end);
                 if kept > replay_bytes {
@@ -108,6 +122,9 @@ impl Engine {
         } else {
             let outgoing = outgoing(exchange.traits.framing);
             outgoing.put(&mut data, n, &mut conn.tx);
+            if let Some(copied) = &mut copied {
+                copied.last_of(&conn.tx, n, outgoing);
+            }
             if conn.tx.is_retaining() && conn.tx.held() > replay_bytes {
                 conn.tx.release();
             }
@@ -116,10 +133,13 @@ impl Engine {
         if end {
             self.end_request_body(id, None);
         }
+        if let Some(copied) = copied {
+            self.feed_mirror(id, copied, end);
+        }
     }
 
     /// The request is complete: what ends it on the other side.
-    fn end_request_body(&mut self, id: ExchangeId, section: Option<&[u8]>) {
+    pub(super) fn end_request_body(&mut self, id: ExchangeId, section: Option<&[u8]>) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let sink = exchange.up.filter(|&up| self.conns.find(up).is_some_and(takes_requests));
         let Some(up) = sink else {
@@ -179,7 +199,10 @@ impl Engine {
         if n == 0 {
             return;
         }
-        let Some(conn) = self.conns.get_mut(down.index) else { return };
+        let Some(conn) = self.conns.get_mut(down.index) else {
+            // Nobody wants it, and there may be more.
+            return self.release_credit(id, Side::Up);
+        };
         conn.flags.dirty = true;
         if let (State::Http2(http2), Some(stream)) = (&mut conn.state, stream) {
             if let Some(body) = http2.connection.body(stream) {
@@ -284,6 +307,7 @@ pub(super) fn carry_to_stream(
     tx: &mut OutQueue,
     stream: StreamKey,
     limits: &Limits,
+    copied: Option<&mut Copied>,
 ) -> Carried {
     let room = stream_room(connection, limits);
     let Some(body) = connection.body(stream) else {
@@ -291,7 +315,7 @@ pub(super) fn carry_to_stream(
         return Carried { done: decoder.is_done(), ..Carried::default() };
     };
     let before = body.unsent();
-    let mut carried = carry(decoder, rx, body, Outgoing::Frames, room, limits);
+    let mut carried = carry(decoder, rx, body, Outgoing::Frames, room, limits, copied);
     let n = body.unsent() - before;
     let end = carried.done && carried.trailers.is_none();
     connection.body_added(stream, n, end);
@@ -312,23 +336,24 @@ pub(super) fn stream_room(connection: &Connection, limits: &Limits) -> usize {
     if connection.queued() < Limits::CONNECTION_QUEUE { most } else { most.min(4096) }
 }
 
-/// Keeps body bytes until there is a connection to pass them on.
-fn keep(exchange: &mut Exchange, mut data: BytesMut, buffered: &mut usize) {
+/// Keeps body bytes until there is a connection to pass them on; where.
+fn keep<'a>(exchange: &'a mut Exchange, mut data: BytesMut, buffered: &mut usize) -> &'a OutQueue {
     let (n, pending) = (data.len(), exchange.pending.get_or_insert_default());
     pending.queue.take(&mut data, n);
     // It outlives the turn.
     pending.queue.settle();
     exchange.charged += n;
     *buffered += n;
+    &pending.queue
 }
 
 /// How a body of this framing leaves on HTTP/1.
-fn outgoing(framing: Framing) -> Outgoing {
+pub(super) fn outgoing(framing: Framing) -> Outgoing {
     if framing == Framing::Chunked { Outgoing::Chunked } else { Outgoing::Plain }
 }
 
 /// Is this connection ready for the body of a request?
-fn takes_requests(conn: &Conn) -> bool {
+pub(super) fn takes_requests(conn: &Conn) -> bool {
     matches!(conn.state, State::Client(_) | State::Http2(_))
 }
 

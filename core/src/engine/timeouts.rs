@@ -206,6 +206,7 @@ impl Engine {
             }
             self.end_conn(index, CloseKind::Abort);
         }
+        self.end_mirrors();
         self.check_drained();
     }
 }

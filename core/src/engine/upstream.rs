@@ -317,6 +317,9 @@ impl Engine {
         let limits = &self.config.limits;
         let Some(exchange) = self.exchanges.get_mut(id) else { return Err(()) };
         let down = exchange.down;
+        if exchange.is_mirror() {
+            return self.discard_response_body(index, id);
+        }
         if self.conns.find(down).is_none() {
             return Err(());
         }
@@ -326,12 +329,12 @@ impl Engine {
         let ClientPhase::Body(decoder) = &mut client.phase else { return Err(()) };
         let carried = if let (State::Http2(http2), Some(stream)) = (&mut sink.state, stream) {
             let (connection, rx) = (&mut http2.connection, &mut conn.rx);
-            relay::carry_to_stream(decoder, rx, connection, &mut sink.tx, stream, limits)
+            relay::carry_to_stream(decoder, rx, connection, &mut sink.tx, stream, limits, None)
         } else {
             let chunked = exchange.progress.chunked;
             let outgoing = if chunked { Outgoing::Chunked } else { Outgoing::Plain };
             let room = limits.stream_buffer;
-            carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, room, limits)
+            carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, room, limits, None)
         };
         exchange.progress.failed |= carried.grpc_status.is_some_and(is_grpc_failure);
         self.directions[sink.direction as usize].trailers_dropped += carried.dropped as u64;

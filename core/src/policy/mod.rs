@@ -6,6 +6,7 @@
 
 pub mod budget;
 pub mod filter;
+pub mod mirror;
 pub mod pattern;
 pub mod retry;
 pub mod route;
@@ -13,6 +14,7 @@ pub mod split;
 
 pub use budget::BudgetConfig;
 pub use filter::{Changes, Failure, Fixed, HeaderChanges, NewPath, Redirect};
+pub use mirror::Mirror;
 pub use pattern::Pattern;
 pub use retry::Retry;
 pub use route::{

@@ -167,6 +167,7 @@ impl Coverage {
             // counted by their engines.
             Event::UnknownServerName { .. }
             | Event::Retry { .. }
+            | Event::Mirror { .. }
             | Event::TlsEstablished { .. } => return,
             Event::Draining => 8,
             Event::Drained => 9,

@@ -6,6 +6,7 @@ use selvedge_core::error::{DnsError, Reason};
 use selvedge_core::identity::Name;
 use selvedge_core::policy::retry::Failed;
 use selvedge_core::rng::Seed;
+use selvedge_core::stats::Decision;
 use selvedge_core::time::{Time, UnixTime};
 use selvedge_core::tls::{Failure, Side};
 
@@ -116,6 +117,24 @@ fn every_other_event_is_one_line() {
                 wait: retry_in,
             },
             "DEBUG selvedge::log: retry 1 of 2: status 503 service=web:80 endpoint=10.0.0.1:80 wait=100ms",
+        ),
+        (
+            Event::Mirror {
+                service: "next:80".into(),
+                addr: None,
+                decision: Decision::MirrorCap,
+                reason: None,
+            },
+            r#"DEBUG selvedge::log: request not mirrored decision="mirror_cap" service=next:80"#,
+        ),
+        (
+            Event::Mirror {
+                service: "next:80".into(),
+                addr: Some(addr),
+                decision: Decision::MirrorCancelled,
+                reason: Some(Reason::ClientGone),
+            },
+            r#"DEBUG selvedge::log: mirror reset: client closed the connection decision="mirror_cancelled" service=next:80 endpoint=10.0.0.1:80"#,
         ),
         (
             Event::ResolveFailed { name: "web.local".into(), error: DnsError::NotFound, retry_in },

@@ -251,6 +251,7 @@ fn read_limits(reader: &mut Reader<'_>, mut table: Table<'_>) -> Limits {
         client_hello_bytes,
         pool_idle,
         replay_bytes,
+        mirrors,
         stream_buffer,
         buffer_bytes,
     } = &mut limits;
@@ -267,6 +268,7 @@ fn read_limits(reader: &mut Reader<'_>, mut table: Table<'_>) -> Limits {
         ("client_hello_bytes", client_hello_bytes, 512, 1 << 24),
         ("pool_idle", pool_idle, 0, COUNT),
         ("replay_bytes", replay_bytes, 0, 1 << 30),
+        ("mirrors", mirrors, 0, COUNT),
         ("stream_buffer", stream_buffer, 1024, 1 << 30),
         ("buffer_bytes", buffer_bytes, 1024 * 1024, BYTES),
     ] {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use selvedge_core::http::authority::normalize;
 use selvedge_core::policy::{
-    Backend, Failure, FieldMatch, Fixed, GrpcMatch, HeaderChanges, HostMatch, Match, NewPath,
-    PathMatch, Pattern, Redirect, Route, RouteTimeouts, Split, ValueMatch,
+    Backend, Failure, FieldMatch, Fixed, GrpcMatch, HeaderChanges, HostMatch, Match, Mirror,
+    NewPath, PathMatch, Pattern, Redirect, Route, RouteTimeouts, Split, ValueMatch,
 };
 use toml::de::DeValue;
 
@@ -47,6 +47,9 @@ pub(super) fn read(reader: &mut Reader<'_>, mut table: Table<'_>, sites: &mut Si
         headers.finish(reader);
     }
     let split = read_split(reader, &mut table, sites);
+    if let Some(mirror) = table.table(reader, "mirror") {
+        route.mirror = read_mirror(reader, mirror, &route.service, &split, sites);
+    }
     let matched = match &route.matches.path {
         PathMatch::Prefix(path) => path.strip_suffix('/').unwrap_or(path).len(),
         _ => 0,
@@ -282,6 +285,32 @@ fn read_split(reader: &mut Reader<'_>, table: &mut Table<'_>, sites: &mut Sites)
         return Split::FirstAvailable(backends);
     }
     Split::None
+}
+
+/// `mirror`, of requests that go to `service` or are shared out by `split`.
+fn read_mirror(
+    reader: &mut Reader<'_>,
+    mut table: Table<'_>,
+    service: &str,
+    split: &Split,
+    sites: &mut Sites,
+) -> Option<Mirror> {
+    let (mut fraction, mut timeout) = (1.0, Mirror::TIMEOUT);
+    table.set(reader, "fraction", &mut fraction, ratio);
+    table.set(reader, "timeout", &mut timeout, value::duration);
+    let item = table.require(reader, "service", "expected the authority of a service");
+    table.finish(reader);
+    let item = item?;
+    let mirror = read_service(reader, &item, sites)?;
+    let mut backends = split.backends().iter().map(|backend| &*backend.service);
+    let gets_them = match split {
+        Split::None => *mirror == *service,
+        _ => backends.any(|backend| *mirror == *backend),
+    };
+    if gets_them {
+        reader.refuse(&item.site, "expected a service that the requests do not go to anyway");
+    }
+    Some(Mirror::new(mirror, fraction, timeout))
 }
 
 /// `redirect`. `matched`: how much of a path the route matches as a prefix.

@@ -76,6 +76,7 @@ impl Engine {
         traits: Traits,
         end: bool,
     ) {
+        let is_mirrored = selected.is_mirrored();
         let Selected { service, policy } = selected;
         let Some(conn) = self.conns.get(index) else { return };
         let redirected = conn.original_dst.is_some();
@@ -105,6 +106,9 @@ impl Engine {
         }
         self.encode(id, request, redirected || traits.marked);
         self.dispatch_head(id, Some(request));
+        if is_mirrored {
+            self.begin_mirror(id, request);
+        }
     }
 
     /// What a request goes on as: what its service says, else what its client speaks.

@@ -12,6 +12,7 @@ mod http2_rig;
 mod http2_tunnels;
 mod http2_turns;
 mod limits;
+mod mirror;
 mod regressions;
 mod retries;
 mod rig;

@@ -12,6 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::filter::{Changes, Fixed};
+use super::mirror::Mirror;
 use super::retry::Retry;
 use super::split::Split;
 use crate::time::Duration;
@@ -40,6 +41,8 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// What is tried again.
     pub retry: Option<Retry>,
+    /// Where copies of them go.
+    pub mirror: Option<Mirror>,
 }
 
 /// The times of a route's requests. They beat those of its service; `None`: the service's.

@@ -1,7 +1,10 @@
 //! Routes in mesh files.
 
+use std::time::Duration;
+
 use selvedge_core::policy::{
-    Backend, BudgetConfig, Fixed, HostMatch, NewPath, PathMatch, Retry, Route, Split, ValueMatch,
+    Backend, BudgetConfig, Fixed, HostMatch, Mirror, NewPath, PathMatch, Retry, Route, Split,
+    ValueMatch,
 };
 
 use super::{bad, good};
@@ -81,6 +84,17 @@ fn every_key_means_something() {
     assert_eq!((&retry.grpc[..], retry.limit, retry.max_body), (&[14, 8][..], 3, 1 << 20));
     assert_eq!((retry.methods.len(), retry.backoff_min.as_millis()), (1, 0));
     assert_eq!(route("retry = {}").retry, Some(Retry::default()));
+    let mirror =
+        route(r#"mirror = { service = "canary.example", fraction = 0.01, timeout = "5s" }"#);
+    let time = Duration::from_secs(5);
+    assert_eq!(mirror.mirror, Some(Mirror::new("canary.example:80".into(), 0.01, time)));
+    // Of those that a split sends elsewhere, too.
+    let split = route(
+        r#"mirror.service = "web.example"
+        split = [{ service = "canary.example" }]"#,
+    );
+    let all = Mirror::new("web.example:80".into(), 1.0, Mirror::TIMEOUT);
+    assert_eq!(split.mirror, Some(all));
     let fixed = route("fail = { status = 429, ratio = 0.5 }").fixed;
     let Some(Fixed::Failure(failure)) = fixed else { panic!("{fixed:?}") };
     assert_eq!((failure.status, failure.ratio, failure.grpc), (429, 0.5, None));
@@ -174,6 +188,29 @@ fn what_is_wrong_is_said() {
         (
             r#"redirect.path_prefix = "/a""#,
             &r#"redirect.path_prefix = "/a": expected a route with match.path_prefix"#.into(),
+        ),
+        (
+            r#"mirror = { service = "web.example" }"#,
+            &r#"mirror.service = "web.example": expected a service that the requests do not go to anyway"#
+                .into(),
+        ),
+        (
+            r#"mirror = { service = "no.example" }"#,
+            &r#"mirror.service = "no.example": expected a service of this file, and no service is no.example:80"#
+                .into(),
+        ),
+        (
+            "mirror = { fraction = 1 }",
+            &"mirror.service: missing, expected the authority of a service".into(),
+        ),
+        (
+            r#"mirror = { service = "canary.example", fraction = 2 }"#,
+            &"mirror.fraction = 2: expected a number from 0 to 1".into(),
+        ),
+        (
+            r#"mirror = { service = "canary.example", timeout = 0 }"#,
+            &r#"mirror.timeout = 0: expected a duration like "300ms", "10s", "5m", "1h" or "2d", more than 0"#
+                .into(),
         ),
         ("fail.ratio = 1.5", &"fail.ratio = 1.5: expected a number from 0 to 1".into()),
         ("fail.ratio = nan", &"fail.ratio = nan: expected a number from 0 to 1".into()),
