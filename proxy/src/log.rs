@@ -310,11 +310,10 @@ fn line(event: &Event) {
         Event::Mirror { service, addr, decision, reason } => {
             let endpoint = addr.map(tracing::field::display);
             let label = decision.label();
-            match reason {
-                Some(reason) => {
-                    debug!(decision = label, %service, endpoint, "mirror reset: {reason}")
-                }
-                None => debug!(decision = label, %service, endpoint, "request not mirrored"),
+            if let Some(reason) = reason {
+                debug!(decision = label, %service, endpoint, "mirror reset: {reason}");
+            } else {
+                debug!(decision = label, %service, endpoint, "request not mirrored");
             }
         }
         Event::FailfastLeft { service } => info!(%service, "an endpoint is ready again"),

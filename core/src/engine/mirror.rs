@@ -168,8 +168,7 @@ impl Engine {
         }
         if copied.body.unsent() > 0 {
             if self.waits_at_mirror(mirror) >= Limits::MIRROR_BYTES {
-                let victim = if canary!(SharedFate) { id } else { mirror };
-                return self.fail(victim, Reason::StreamStalled);
+                return self.fail(mirror, Reason::StreamStalled);
             }
             if self.buffered >= self.config.limits.buffer_bytes / 2 {
                 return self.fail(mirror, Reason::BuffersFull);

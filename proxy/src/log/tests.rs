@@ -119,24 +119,6 @@ fn every_other_event_is_one_line() {
             "DEBUG selvedge::log: retry 1 of 2: status 503 service=web:80 endpoint=10.0.0.1:80 wait=100ms",
         ),
         (
-            Event::Mirror {
-                service: "next:80".into(),
-                addr: None,
-                decision: Decision::MirrorCap,
-                reason: None,
-            },
-            r#"DEBUG selvedge::log: request not mirrored decision="mirror_cap" service=next:80"#,
-        ),
-        (
-            Event::Mirror {
-                service: "next:80".into(),
-                addr: Some(addr),
-                decision: Decision::MirrorCancelled,
-                reason: Some(Reason::ClientGone),
-            },
-            r#"DEBUG selvedge::log: mirror reset: client closed the connection decision="mirror_cancelled" service=next:80 endpoint=10.0.0.1:80"#,
-        ),
-        (
             Event::ResolveFailed { name: "web.local".into(), error: DnsError::NotFound, retry_in },
             "WARN selvedge::log: cannot resolve; the last good answer stays name=web.local error=NotFound retry_in=100ms",
         ),
@@ -184,6 +166,33 @@ fn every_other_event_is_one_line() {
         ),
         (Event::Draining, "DEBUG selvedge::log: worker: draining"),
         (Event::Drained, "DEBUG selvedge::log: worker: drained"),
+    ] {
+        assert_eq!(lines(Format::Plain, |log| log.event(&event)), [expected]);
+    }
+}
+
+#[test]
+fn a_mirror_says_what_became_of_it() {
+    let addr = ([10, 0, 0, 1], 80).into();
+    for (event, expected) in [
+        (
+            Event::Mirror {
+                service: "next:80".into(),
+                addr: None,
+                decision: Decision::MirrorCap,
+                reason: None,
+            },
+            r#"DEBUG selvedge::log: request not mirrored decision="mirror_cap" service=next:80"#,
+        ),
+        (
+            Event::Mirror {
+                service: "next:80".into(),
+                addr: Some(addr),
+                decision: Decision::MirrorCancelled,
+                reason: Some(Reason::ClientGone),
+            },
+            r#"DEBUG selvedge::log: mirror reset: client closed the connection decision="mirror_cancelled" service=next:80 endpoint=10.0.0.1:80"#,
+        ),
     ] {
         assert_eq!(lines(Format::Plain, |log| log.event(&event)), [expected]);
     }
