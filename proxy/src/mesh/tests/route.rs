@@ -132,6 +132,34 @@ fn what_is_wrong_with_retries_is_said() {
 }
 
 #[test]
+fn what_is_wrong_with_mirrors_is_said() {
+    for (line, said) in [
+        (
+            r#"mirror = { service = "web.example" }"#,
+            r#"mirror.service = "web.example": expected a service that the requests do not go to anyway"#,
+        ),
+        (
+            r#"mirror = { service = "no.example" }"#,
+            r#"mirror.service = "no.example": expected a service of this file, and no service is no.example:80"#,
+        ),
+        (
+            "mirror = { fraction = 1 }",
+            "mirror.service: missing, expected the authority of a service",
+        ),
+        (
+            r#"mirror = { service = "canary.example", fraction = 2 }"#,
+            "mirror.fraction = 2: expected a number from 0 to 1",
+        ),
+        (
+            r#"mirror = { service = "canary.example", timeout = 0 }"#,
+            r#"mirror.timeout = 0: expected a duration like "300ms", "10s", "5m", "1h" or "2d", more than 0"#,
+        ),
+    ] {
+        refused(line, said);
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     const HOST: &str = r#"expected a host like "web.example", "*.example:8080" or "*""#;
     const PATH: &str = r#"expected a path as clients write it, like "/api/v1", without a query"#;
@@ -188,29 +216,6 @@ fn what_is_wrong_is_said() {
         (
             r#"redirect.path_prefix = "/a""#,
             &r#"redirect.path_prefix = "/a": expected a route with match.path_prefix"#.into(),
-        ),
-        (
-            r#"mirror = { service = "web.example" }"#,
-            &r#"mirror.service = "web.example": expected a service that the requests do not go to anyway"#
-                .into(),
-        ),
-        (
-            r#"mirror = { service = "no.example" }"#,
-            &r#"mirror.service = "no.example": expected a service of this file, and no service is no.example:80"#
-                .into(),
-        ),
-        (
-            "mirror = { fraction = 1 }",
-            &"mirror.service: missing, expected the authority of a service".into(),
-        ),
-        (
-            r#"mirror = { service = "canary.example", fraction = 2 }"#,
-            &"mirror.fraction = 2: expected a number from 0 to 1".into(),
-        ),
-        (
-            r#"mirror = { service = "canary.example", timeout = 0 }"#,
-            &r#"mirror.timeout = 0: expected a duration like "300ms", "10s", "5m", "1h" or "2d", more than 0"#
-                .into(),
         ),
         ("fail.ratio = 1.5", &"fail.ratio = 1.5: expected a number from 0 to 1".into()),
         ("fail.ratio = nan", &"fail.ratio = nan: expected a number from 0 to 1".into()),
