@@ -47,6 +47,11 @@ impl Peer {
         output(self.folder.path())
     }
 
+    /// Sends it a signal: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        super::signal(self.child.id(), name);
+    }
+
     /// `kill -9`. Returns how many connections were open to it.
     pub(crate) fn kill(mut self) -> usize {
         let open = connections_to(self.addr.port());

@@ -1,5 +1,7 @@
 //! Policy of the mesh file, seen by curl and by grpcio.
 
+mod mirror;
+
 use crate::common::{App, Mesh, Need, Peer, Proxy, have, script};
 
 const CURL: [Need; 1] = [Need::Program("curl")];
