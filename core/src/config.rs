@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::identity::{self, NameError};
 use crate::limits::Limits;
-use crate::policy::{BudgetConfig, RouteTable};
+use crate::policy::{BudgetConfig, RateLimit, RouteTable};
 use crate::tls::Nameless;
 
 /// The configuration of an engine. Replaced as a whole by [`Command::Reload`]
@@ -27,7 +27,8 @@ pub struct Config {
     pub opaque_ports: Vec<u16>,
     /// Who this workload is; `None`: nothing is meshed.
     pub identity: Option<Identity>,
-    /// Who may reach which port of the app. Ports that are not listed are open to everybody.
+    /// Who may reach which port of the app, and how much of that it takes. Ports that are not listed
+    /// are open to everybody and take everything.
     pub inbound: Vec<InboundPort>,
     /// What becomes of TLS that names no server.
     pub nameless_tls: Nameless,
@@ -61,13 +62,22 @@ impl Identity {
     }
 }
 
-/// Who may reach one port of the app.
+/// Who may reach one port of the app, and how much of that it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboundPort {
     /// The app's port.
     pub port: u16,
     /// Whoever one of these means. None: nobody.
     pub allow: Vec<Allow>,
+    /// How many requests a second. Past it: 429, gRPC 8.
+    pub rate_limit: Option<RateLimit>,
+}
+
+impl InboundPort {
+    /// One without limits.
+    pub fn new(port: u16, allow: Vec<Allow>) -> Self {
+        InboundPort { port, allow, rate_limit: None }
+    }
 }
 
 /// Whom a port is open to.

@@ -167,6 +167,10 @@ reasons! {
     IdleTimeout = 504, "idle_timeout", "request idle for too long";
 
     // ---- Policy ----
+    /// Over the rate that a port takes of all clients together.
+    RateLimit = 429, "rate_limit", "rate limit of the port exceeded";
+    /// Over the rate that a port takes of this client.
+    ClientRateLimit = 429, "client_rate_limit", "rate limit of the client exceeded";
     /// Over `max_in_flight` exchanges of one service.
     ServiceBusy = 503, "service_busy", "too many requests in flight for the service";
     /// An attempt had no response head within the per-try timeout of its route.

@@ -205,7 +205,7 @@ fn proxies(port: Option<u16>, allow: &str, own: Rustls, theirs: Rustls) -> [Harn
         listeners: vec![listener],
         identity: Some(Identity::new(name(SERVER))),
         app: Some(([127, 0, 0, 1], 8080).into()),
-        inbound: vec![InboundPort { port: 8080, allow }],
+        inbound: vec![InboundPort::new(8080, allow)],
         ..Config::default()
     }));
     out.identify(NOW, update(CLIENT, own));

@@ -29,7 +29,7 @@ impl Engine {
     }
 
     /// The app's port that an inbound connection is for.
-    fn inbound_port(&self, conn: &Conn) -> Option<u16> {
+    pub(super) fn inbound_port(&self, conn: &Conn) -> Option<u16> {
         match conn.original_dst {
             Some(dst) if !self.is_inbound_port(dst) => Some(dst.port()),
             _ => self.config.app.map(|app| app.port()),

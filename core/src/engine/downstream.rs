@@ -230,6 +230,10 @@ impl Engine {
             Ok(selected) => selected,
             Err(reason) => return self.answer_unserved(index, reason, &traits),
         };
+        if let Some(refused) = self.limit_rate(index) {
+            self.collect_service(selected.service);
+            return self.answer_fixed(index, &refused, &traits);
+        }
         if !request.is_connect {
             traits.speaks = self.speaks(selected.service, Speaks::Http1);
         }

@@ -21,6 +21,7 @@ mod mirror;
 mod multiplex;
 mod policy;
 mod pool;
+mod ports;
 mod relay;
 mod reload;
 mod resolve;
@@ -57,6 +58,7 @@ use handshake::Handshakes;
 use identity::Identity;
 use mesh::Mesh;
 use mirror::Mirrors;
+use ports::Port;
 
 /// The proxy of one worker: sniffing, HTTP/1, tunnels, balancing, pools and timeouts, as one state
 /// machine without I/O. See the [crate documentation](crate) for the run loop.
@@ -73,6 +75,8 @@ pub struct Engine {
     exchanges: Exchanges,
     mesh: Mesh,
     mirrors: Mirrors,
+    /// Those of the app that have limits.
+    ports: Vec<Port>,
     timers: Timers,
     identity: Identity,
     handshakes: Handshakes,
@@ -148,6 +152,7 @@ impl Engine {
             exchanges: Exchanges::default(),
             mesh: Mesh::new(&mut keys),
             mirrors: Mirrors::new(seed),
+            ports: Vec::new(),
             timers: Timers::default(),
             identity: Identity::default(),
             handshakes: Handshakes::default(),

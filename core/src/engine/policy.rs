@@ -59,6 +59,7 @@ impl Selected {
 pub(super) enum FixedAnswer {
     Redirect { status: u16, location: String },
     Failure(Failure),
+    Refused { reason: Reason, retry_after: String },
 }
 
 impl FixedAnswer {
@@ -76,6 +77,18 @@ impl FixedAnswer {
                 message: &failure.message,
                 extra: None,
             },
+            FixedAnswer::Refused { reason, retry_after } => {
+                Answer { extra: Some(("retry-after", retry_after)), ..Answer::of(*reason, is_grpc) }
+            }
+        }
+    }
+
+    /// What it is counted as, if it is a refusal.
+    fn reason(&self) -> Option<Reason> {
+        match self {
+            FixedAnswer::Redirect { .. } => None,
+            FixedAnswer::Failure(_) => Some(Reason::FailureInjected),
+            FixedAnswer::Refused { reason, .. } => Some(*reason),
         }
     }
 }
@@ -161,8 +174,8 @@ impl Engine {
 
     /// Answers a request of HTTP/1.
     pub(super) fn answer_fixed(&mut self, index: u32, fixed: &FixedAnswer, traits: &Traits) {
-        if let FixedAnswer::Failure(_) = fixed {
-            self.count_refusal(index, Reason::FailureInjected, None);
+        if let Some(reason) = fixed.reason() {
+            self.count_refusal(index, reason, None);
         }
         self.answer_unserved_with(index, &fixed.answer(traits.grpc), traits);
     }
@@ -175,8 +188,8 @@ impl Engine {
         fixed: &FixedAnswer,
         is_grpc: bool,
     ) {
-        if let FixedAnswer::Failure(_) = fixed {
-            self.count_refusal(index, Reason::FailureInjected, None);
+        if let Some(reason) = fixed.reason() {
+            self.count_refusal(index, reason, None);
         }
         self.answer_stream_with(index, stream, &fixed.answer(is_grpc));
     }

@@ -33,6 +33,7 @@ impl Engine {
             service.times = Times::new(&config.timeouts, &unnamed);
         }
         self.apply_app(config);
+        self.apply_ports(config);
         let mut names: Vec<&str> = config.services.iter().map(|service| &*service.name).collect();
         names.sort_unstable();
         let old: Vec<u32> = self.mesh.services.iter().map(|(index, _)| index as u32).collect();

@@ -8,6 +8,7 @@ pub mod budget;
 pub mod filter;
 pub mod mirror;
 pub mod pattern;
+pub mod rate;
 pub mod retry;
 pub mod route;
 pub mod split;
@@ -16,6 +17,7 @@ pub use budget::BudgetConfig;
 pub use filter::{Changes, Failure, Fixed, HeaderChanges, NewPath, Redirect};
 pub use mirror::Mirror;
 pub use pattern::Pattern;
+pub use rate::RateLimit;
 pub use retry::Retry;
 pub use route::{
     FieldMatch, GrpcMatch, HostMatch, Match, PathMatch, Route, RouteTable, RouteTimeouts,

@@ -267,7 +267,7 @@ fn allowed(
         pick::<&[&str]>(choose, &[&["*.ns"], &["out0.ns", "out1.ns"], &["*"]])
     };
     let allow: Vec<_> = allow.iter().map(|text| Allow::parse(text).expect("a rule")).collect();
-    [BEHIND, TCP].map(|port| InboundPort { port, allow: allow.clone() }).into()
+    [BEHIND, TCP].map(|port| InboundPort::new(port, allow.clone())).into()
 }
 
 /// The endpoint of an inbound engine: in TLS, in a world that is meshed. `port`: the app's, where

@@ -106,10 +106,10 @@ impl Pod {
             app: Some(self.app),
             identity: Some(config::Identity::new(self.identity.name.clone())),
             // As a mesh file would say it: [[inbound]] with allow = ["client…"].
-            inbound: vec![config::InboundPort {
-                port: self.app.port(),
-                allow: vec![failing(config::Allow::parse(CLIENT))?],
-            }],
+            inbound: vec![config::InboundPort::new(
+                self.app.port(),
+                vec![failing(config::Allow::parse(CLIENT))?],
+            )],
             ..Config::default()
         };
         let bound = selvedge_tokio::bind(&config, &Options::default()).map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! Who is who: `[identity]`, `[[inbound]]`, and the identities of endpoints.
+//! Who is who: `[identity]`, and the identities of endpoints.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use selvedge_core::config::{self, Allow, InboundPort, Meshed};
+use selvedge_core::config::{self, Meshed};
 use selvedge_core::identity::Name;
 
 use crate::ca::{self, Authority};
@@ -160,33 +160,6 @@ fn read_server_name(
         },
     };
     item.read(reader, value::server_name)
-}
-
-/// `[[inbound]]`: who may reach one port of the app.
-pub(super) fn read_inbound(
-    reader: &mut Reader<'_>,
-    mut table: Table<'_>,
-    sites: &mut Sites,
-) -> Option<InboundPort> {
-    let port = table.require(reader, "port", "expected a port of the app").and_then(|item| {
-        let port = item.read(reader, value::port)?;
-        sites.inbound(item.site, port);
-        Some(port)
-    });
-    let expected = r#"expected a list like ["*.ns.cluster.local", "unauthenticated"]"#;
-    let allow = table.require(reader, "allow", expected).map(|list| {
-        let mut allow = Vec::new();
-        for item in list.array(reader, expected) {
-            let Some(one) = item.read(reader, value::allow) else { continue };
-            if one != Allow::Unauthenticated {
-                sites.meshed(item.site);
-            }
-            allow.push(one);
-        }
-        allow
-    });
-    table.finish(reader);
-    Some(InboundPort { port: port?, allow: allow? })
 }
 
 /// `identity`, `server_name` and `port` of an endpoint that is a mesh proxy.

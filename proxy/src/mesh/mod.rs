@@ -6,6 +6,7 @@
 
 mod check;
 mod identity;
+mod inbound;
 mod read;
 mod reload;
 mod retry;
@@ -24,6 +25,7 @@ use selvedge_core::config::{
     Config, Endpoint, Listener, ListenerKind, Protocol, Service, ServiceTimeouts, Target, Timeouts,
 };
 use selvedge_core::limits::Limits;
+use selvedge_core::tls::Nameless;
 use toml::de::DeTable;
 
 pub use identity::{Identity, Source};
@@ -141,7 +143,7 @@ fn read_mesh(reader: &mut Reader<'_>, mut root: Table<'_>, sites: &mut check::Si
         sites.identity();
     }
     for table in read_tables(reader, &mut root, "inbound") {
-        mesh.config.inbound.extend(identity::read_inbound(reader, table, sites));
+        mesh.config.inbound.extend(inbound::read(reader, table, sites));
     }
     for table in read_tables(reader, &mut root, "service") {
         let service = read_service(reader, table, sites);
@@ -212,7 +214,14 @@ fn read_proxy(
     if let Some(item) = table.get(reader, "opaque_ports") {
         mesh.config.opaque_ports = read_ports(reader, &item);
     }
-    table.set(reader, "nameless_tls", &mut mesh.config.nameless_tls, value::nameless_tls);
+    if let Some(item) = table.get(reader, "nameless_tls")
+        && let Some(nameless) = item.read(reader, value::nameless_tls)
+    {
+        mesh.config.nameless_tls = nameless;
+        if nameless == Nameless::Terminate {
+            sites.meshed(item.site);
+        }
+    }
     table.set(reader, "workers", &mut mesh.workers, |v| {
         value::integer(v, 1, MAX_WORKERS).map(|n| Some(n as usize))
     });

@@ -5,7 +5,9 @@ mod route;
 use std::time::Duration;
 
 use selvedge_core::config::{Allow, InboundPort, ListenerKind, Meshed, Target};
-use selvedge_core::identity::Name;
+use selvedge_core::identity::{Name, Pattern};
+use selvedge_core::policy::RateLimit;
+use selvedge_core::policy::rate::{ClientMatch, Override};
 use selvedge_core::tls::Nameless;
 
 use super::*;
@@ -191,6 +193,9 @@ fn who_is_who_arrives_in_the_configuration() {
         [[inbound]]
         port = 8081
         allow = []
+        [[inbound]]
+        port = 8082
+        rate_limit = { rps = 5, overrides = [{ clients = ["*.b", "10.0.0.0/8", "::1"], rps = 2 }] }
         [[service]]
         authority = "api"
         endpoints = [
@@ -204,11 +209,24 @@ fn who_is_who_arrives_in_the_configuration() {
     assert_eq!(&*own.server_name, "web.ns");
     let allow = |text: &str| Allow::parse(text).unwrap();
     let everybody = ["*.ns.cluster.local", "spiffe://other/api", "unauthenticated", "*"];
+    let clients = vec![
+        ClientMatch::Identity(Pattern::parse("*.b").unwrap()),
+        ClientMatch::Network("10.0.0.0".parse().unwrap(), 8),
+        ClientMatch::Network("::1".parse().unwrap(), 128),
+    ];
     assert_eq!(
         mesh.config.inbound,
         [
-            InboundPort { port: 8080, allow: everybody.map(allow).into() },
-            InboundPort { port: 8081, allow: vec![] },
+            InboundPort::new(8080, everybody.map(allow).into()),
+            InboundPort::new(8081, vec![]),
+            InboundPort {
+                rate_limit: Some(RateLimit {
+                    total: Some(5),
+                    per_client: None,
+                    overrides: vec![Override { clients, rps: 2 }],
+                }),
+                ..InboundPort::new(8082, vec![Allow::Unauthenticated])
+            },
         ]
     );
     let name = |text: &str| Name::parse(text).unwrap();

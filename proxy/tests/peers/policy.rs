@@ -1,5 +1,6 @@
 //! Policy of the mesh file, seen by curl and by grpcio.
 
+mod limits;
 mod mirror;
 
 use crate::common::{App, Mesh, Need, Peer, Proxy, have, script};

@@ -36,6 +36,10 @@ impl Engine {
             Ok(selected) => selected,
             Err(reason) => return self.answer_stream(index, stream, reason, request.grpc),
         };
+        if let Some(refused) = self.limit_rate(index) {
+            self.collect_service(selected.service);
+            return self.answer_stream_fixed(index, stream, &refused, request.grpc);
+        }
         let traits = Traits {
             client: Version::Http11,
             // What frames it on HTTP/1: END_STREAM is all that does here.

@@ -13,6 +13,7 @@ mod http2_tunnels;
 mod http2_turns;
 mod limits;
 mod mirror;
+mod rates;
 mod regressions;
 mod retries;
 mod rig;

@@ -39,7 +39,7 @@ pub(super) fn server(allow: &[&str]) -> Rig {
     config.identity = Some(Identity::new(name("web.ns")));
     let allow = allow.iter().map(|text| Allow::parse(text).expect("a rule")).collect::<Vec<_>>();
     if !allow.is_empty() {
-        config.inbound.push(InboundPort { port: 8080, allow });
+        config.inbound.push(InboundPort::new(8080, allow));
     }
     let mut rig = Rig::with(config);
     rig.input(Input::WallClock(NOW));

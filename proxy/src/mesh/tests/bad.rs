@@ -403,7 +403,7 @@ fn who_may_do_what() {
             "2: inbound[0].port = 0: expected an integer from 1 to 65535".to_owned(),
         ),
         (inbound("allow = []"), "1: inbound[0].port: missing, expected a port of the app".into()),
-        (inbound("port = 1"), format!("1: inbound[0].allow: missing, {list}")),
+        (inbound("port = 1"), format!("1: inbound[0].allow: missing, {list}, or a rate_limit")),
         (
             inbound("port = 1\nallow = \"*\""),
             format!("3: inbound[0].allow = \"*\": {list}"),
@@ -459,4 +459,41 @@ fn who_may_do_what() {
     ] {
         assert_eq!(bad(&file), [expected], "{file}");
     }
+}
+
+#[test]
+fn how_much_a_port_takes() {
+    let nobody = "expected an [identity] section: only who is somebody can tell";
+    let rps = "expected an integer from 1 to 100000000";
+    let client = r#"expected a name, "*." and what names end in, a spiffe URI, "*", an address or a network like "10.0.0.0/8""#;
+    let of = |text: &str| format!("overrides = [{{ clients = [\"{text}\"], rps = 1 }}]");
+    let at = "rate_limit.overrides[0].clients[0]";
+    for (limit, expected) in [
+        (String::new(), "rate_limit = { }: expected rps, per_client or overrides".to_owned()),
+        ("rps = 0".to_owned(), format!("rate_limit.rps = 0: {rps}")),
+        ("per_client = \"1\"".to_owned(), format!("rate_limit.per_client = \"1\": {rps}")),
+        (of("10.0.0.0/33"), format!("{at} = \"10.0.0.0/33\": {client}")),
+        (of("10.0.0.0/+8"), format!("{at} = \"10.0.0.0/+8\": {client}")),
+        (of("10.0.0.0/"), format!("{at} = \"10.0.0.0/\": {client}")),
+        (of("a b"), format!("{at} = \"a b\": {client}")),
+        (of("*.batch.local"), format!("{at} = \"*.batch.local\": {nobody}")),
+        (
+            "overrides = [{ clients = [], rps = 1 }]".to_owned(),
+            "rate_limit.overrides[0].clients = []: expected at least one client".to_owned(),
+        ),
+        (
+            "overrides = [{ clients = [\"::1\"] }]".to_owned(),
+            "rate_limit.overrides[0].rps: missing, expected requests a second".to_owned(),
+        ),
+        (
+            "rps = 1, burst = 2".to_owned(),
+            "rate_limit.burst = 2: unknown key, expected one of overrides, per_client, rps"
+                .to_owned(),
+        ),
+    ] {
+        let file = format!("[[inbound]]\nport = 1\nrate_limit = {{ {limit} }}");
+        assert_eq!(bad(&file), [format!("3: inbound[0].{expected}")], "{file}");
+    }
+    let file = "[proxy]\nnameless_tls = \"terminate\"";
+    assert_eq!(bad(file), [format!("2: proxy.nameless_tls = \"terminate\": {nobody}")]);
 }

@@ -1,0 +1,95 @@
+//! Limits of the app's ports, met by wrk, curl and grpcio in front of Python's servers.
+
+use std::time::{Duration, Instant};
+
+use crate::common::{Mesh, Need, PATIENCE, Peer, Proxy, have, program, run, script};
+
+fn inbound(proxy: &Proxy, reason: &str) -> u64 {
+    let labels = format!("direction=\"inbound\",reason=\"{reason}\"");
+    proxy.metric(&format!("proxy_refused_total{{{labels}}}"))
+}
+
+fn mesh(app: &Peer, lines: &str) -> Mesh {
+    let app = app.addr;
+    let port = app.port();
+    Mesh::new()
+        .proxy(format!("app = \"{app}\""))
+        .section(format!("[[inbound]]\nport = {port}\n{lines}"))
+}
+
+/// The status that curl gets from `from`.
+fn status(proxy: &Proxy, from: &str) -> String {
+    let mut curl = program("curl");
+    curl.args(["--silent", "--max-time", "10", "--interface", from]);
+    curl.args(["--output", "/dev/null", "--write-out", "%{http_code}"]);
+    run(curl.arg(format!("http://{}/", proxy.inbound())), PATIENCE).ok().text()
+}
+
+/// wrk sends as fast as it can; curl, from another address, an honest number of requests, all at once
+/// like an attack's.
+#[test]
+fn a_client_that_floods_gets_its_rate_and_an_honest_one_all_it_wants() {
+    if !have(&[Need::Program("wrk"), Need::Program("curl"), Need::Program("python3")]) {
+        return;
+    }
+    let app = Peer::start(script("busy_app.py").arg("200"));
+    let proxy = mesh(&app, "rate_limit = { per_client = 100 }").start();
+    let url = format!("http://{}/", proxy.inbound());
+    let began = Instant::now();
+    let flood = std::thread::spawn(move || {
+        let mut wrk = program("wrk");
+        wrk.args(["--connections", "8", "--threads", "1", "--duration", "2s", &url]);
+        run(&mut wrk, PATIENCE).ok().text()
+    });
+    let honest: Vec<String> = (0..50).map(|_| status(&proxy, "127.0.0.2")).collect();
+    let told = flood.join().expect("wrk failed");
+    let took = began.elapsed();
+    assert!(honest.iter().all(|status| status == "200"), "{honest:?}");
+    let word = |marker: &str, at: usize| -> u64 {
+        let line =
+            told.lines().find(|line| line.contains(marker)).unwrap_or_else(|| panic!("{told}"));
+        line.split_whitespace().nth(at).and_then(|word| word.parse().ok()).expect("a number")
+    };
+    let (all, refused) = (word(" requests in ", 0), word("Non-2xx", 4));
+    let most = 100 + (took.as_secs_f64() * 100.0) as u64 + 1;
+    assert!(all - refused <= most, "{} of {all} in {took:?}: {told}", all - refused);
+    assert!(all - refused >= 150, "{} of {all}: {told}", all - refused);
+    // One or two of each connection may have been cut off by wrk's end.
+    let counted = inbound(&proxy, "client_rate_limit");
+    assert!(counted >= refused && counted <= refused + 16, "{counted}, {refused}");
+    // It is forgiven.
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(status(&proxy, "127.0.0.1"), "200");
+}
+
+#[test]
+fn a_port_takes_its_rate_of_all_and_says_when_to_come_back() {
+    if !have(&[Need::Program("curl"), Need::Program("python3")]) {
+        return;
+    }
+    let app = Peer::start(script("busy_app.py").arg("200"));
+    let proxy = mesh(&app, "rate_limit = { rps = 1 }").start();
+    for _ in 0..2 {
+        let mut curl = program("curl");
+        curl.args(["--silent", "--include"]);
+        // Two on one connection.
+        let url = format!("http://{}/", proxy.inbound());
+        let text = run(curl.args([&url, &url]), PATIENCE).ok().text().to_lowercase();
+        assert!(text.contains(" 200 ") && text.contains(" 429 "), "{text}");
+        assert!(text.contains("retry-after: 1"), "{text}");
+        std::thread::sleep(Duration::from_millis(1_050));
+    }
+    assert_eq!(inbound(&proxy, "rate_limit"), 2);
+}
+
+#[test]
+fn a_call_over_the_rate_is_told_resource_exhausted() {
+    if !have(&[Need::Program("python3"), Need::Python("grpc")]) {
+        return;
+    }
+    let server = Peer::start(&mut script("grpc_server.py"));
+    let proxy = mesh(&server, "rate_limit = { rps = 3 }").start();
+    let port = proxy.inbound().port().to_string();
+    let told = run(script("grpc_statuses.py").args([&port, "20"]), PATIENCE).ok().text();
+    assert_eq!(told, "OK 3\nRESOURCE_EXHAUSTED 17\n");
+}
