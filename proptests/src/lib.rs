@@ -8,6 +8,7 @@ pub mod h2;
 pub mod harness;
 pub mod hello;
 pub mod hpack;
+pub mod mirror;
 pub mod retry;
 pub mod route;
 pub mod script;
