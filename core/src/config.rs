@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::identity::{self, NameError};
 use crate::limits::Limits;
-use crate::policy::{BudgetConfig, RateLimit, RouteTable};
+use crate::policy::{BreakerConfig, BudgetConfig, RateLimit, RouteTable};
 use crate::tls::Nameless;
 
 /// The configuration of an engine. Replaced as a whole by [`Command::Reload`]
@@ -175,6 +175,16 @@ pub struct Service {
     pub retry_budget: BudgetConfig,
     /// Exchanges that it has in flight at once, of all workers. Past it: 503.
     pub max_in_flight: Option<u32>,
+    /// When an endpoint that fails is no longer asked; `None`: it always is.
+    pub breaker: Option<BreakerConfig>,
+    /// The share of its endpoints, from 0 to 1, that has to be available; if less is, those that fail
+    /// are asked, too. `None`: [`Service::PANIC`].
+    pub panic: Option<f64>,
+}
+
+impl Service {
+    /// The default of [`Service::panic`].
+    pub const PANIC: f64 = 0.3;
 }
 
 /// What the endpoints of a service are spoken to.

@@ -252,7 +252,7 @@ impl Default for DirectionStats {
 /// Declares [`Decision`] as a table: variant, metric label.
 macro_rules! decisions {
     ($($(#[$doc:meta])* $variant:ident = $label:literal;)*) => {
-        /// What policy decided about requests. Each has a counter.
+        /// What policy decided about requests and endpoints. Each has a counter.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Decision {
@@ -302,6 +302,14 @@ decisions! {
     MirrorTimeout = "mirror_timeout";
     /// A copy ended without a complete answer: its endpoint reset it, closed, or broke a rule.
     MirrorFailed = "mirror_failed";
+    /// An endpoint failed too much, and is not asked for a while.
+    Ejected = "ejected";
+    /// The same, but too many were ejected already: it is asked all the same.
+    EjectionSpared = "ejection_spared";
+    /// An endpoint that was ejected is asked again.
+    Readmitted = "readmitted";
+    /// A request was sent although too few endpoints are available, ejected ones included.
+    Panic = "panic";
 }
 
 /// How often each [`Decision`] was taken. Holds no memory before the first.
@@ -346,7 +354,7 @@ pub struct RequestStats {
     pub latency: Histogram,
     /// Connections to it.
     pub tcp: TcpStats,
-    /// What policy decided about its requests.
+    /// What policy decided about its requests and endpoints.
     pub decisions: Decisions,
 }
 
@@ -408,6 +416,8 @@ pub struct EndpointSnapshot {
     pub addr: SocketAddr,
     /// May it be chosen?
     pub ready: bool,
+    /// Has it failed too much to be asked?
+    pub ejected: bool,
     /// Attempts in flight.
     pub pending: u32,
     /// Connections, busy and idle.

@@ -1,5 +1,6 @@
 //! Property tests.
 
+pub mod breaker;
 pub mod choose;
 pub mod codec;
 pub mod differential;

@@ -226,6 +226,7 @@ fn is_caused_by_a_peer(event: &Event) -> bool {
             | Event::UnknownServerName { .. }
             | Event::TlsEstablished { .. }
             | Event::TlsFailed { .. }
+            | Event::EjectionSpared { .. }
     )
 }
 
@@ -300,6 +301,24 @@ fn line(event: &Event) {
             warn!(%service, %addr, reason = reason.label(), ?retry_in, "endpoint down: {reason}");
         }
         Event::EndpointUp { service, addr } => info!(%service, %addr, "endpoint up"),
+        Event::EndpointEjected { service, addr, trip, retry_in } => {
+            warn!(%service, %addr, ?retry_in, "endpoint ejected: {trip}");
+        }
+        Event::EjectionSpared { service, addr, trip, ejected, endpoints } => {
+            debug!(%service, %addr, "not ejected, {ejected} of {endpoints} are: {trip}");
+        }
+        Event::EndpointProbed { service, addr } => {
+            debug!(%service, %addr, "ejected endpoint is asked once");
+        }
+        Event::EndpointReadmitted { service, addr } => {
+            info!(%service, %addr, "endpoint readmitted");
+        }
+        Event::PanicEntered { service, available, endpoints } => {
+            warn!(%service, available, endpoints, "too few available: failing endpoints are asked, too");
+        }
+        Event::PanicLeft { service, available, endpoints } => {
+            info!(%service, available, endpoints, "failing endpoints are left out again");
+        }
         Event::FailfastEntered { service, failed } => {
             warn!(%service, failed, "no endpoint ready: requests fail at once");
         }

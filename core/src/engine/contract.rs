@@ -13,6 +13,7 @@ use crate::config::{Config, ListenerId};
 use crate::error::{ConnectError, DnsError, IoError, Reason};
 use crate::http2::Violation;
 use crate::identity;
+use crate::policy::breaker::Trip;
 use crate::policy::retry::Failed;
 use crate::stats::Decision;
 use crate::time::UnixTime;
@@ -248,6 +249,62 @@ pub enum Event {
         /// Its address.
         addr: SocketAddr,
     },
+    /// An endpoint fails too much: it is not asked for a while.
+    EndpointEjected {
+        /// Its service.
+        service: Arc<str>,
+        /// Its address.
+        addr: SocketAddr,
+        /// How it failed.
+        trip: Trip,
+        /// After this, one request is sent to it.
+        retry_in: Duration,
+    },
+    /// The same, but so many endpoints were ejected already that it is asked all the same.
+    EjectionSpared {
+        /// Its service.
+        service: Arc<str>,
+        /// Its address.
+        addr: SocketAddr,
+        /// How it failed.
+        trip: Trip,
+        /// So many are ejected …
+        ejected: u32,
+        /// … of so many.
+        endpoints: u32,
+    },
+    /// One request is sent to an endpoint that was ejected.
+    EndpointProbed {
+        /// Its service.
+        service: Arc<str>,
+        /// Its address.
+        addr: SocketAddr,
+    },
+    /// An endpoint that was ejected is asked again.
+    EndpointReadmitted {
+        /// Its service.
+        service: Arc<str>,
+        /// Its address.
+        addr: SocketAddr,
+    },
+    /// Too few endpoints of a service are available: those that fail are asked, too.
+    PanicEntered {
+        /// Which.
+        service: Arc<str>,
+        /// So many are available …
+        available: u32,
+        /// … of so many.
+        endpoints: u32,
+    },
+    /// Enough endpoints of a service are available again, or none can be connected to.
+    PanicLeft {
+        /// Which.
+        service: Arc<str>,
+        /// So many are available …
+        available: u32,
+        /// … of so many.
+        endpoints: u32,
+    },
     /// A service was without a ready endpoint for its failfast time: requests fail at once.
     FailfastEntered {
         /// Which.
@@ -377,4 +434,6 @@ pub enum TimerKind {
     Drain,
     /// Nothing but the end of the turn: there is more to do than others should wait for.
     Turn,
+    /// An ejected endpoint's backoff, or its probe.
+    Breaker,
 }

@@ -12,6 +12,7 @@ use crate::config::Protocol;
 use crate::error::{ConnectError, Reason};
 use crate::http::Request;
 use crate::http1::HeadScanner;
+use crate::policy::breaker::Verdict;
 use crate::time::Duration;
 use crate::tls::transport_header::SessionProtocol;
 
@@ -64,6 +65,12 @@ impl Engine {
             return self.fail(id, Reason::UnknownAuthority);
         };
         let tried = exchange.policy.as_ref().map_or(&[][..], |policy| &policy.tries.tried);
+        if service.guard.is_some()
+            && !exchange.is_mirror()
+            && let Some(endpoint) = service.next_probe(tried)
+        {
+            return self.assign(id, endpoint, request);
+        }
         let picked = if tried.is_empty() {
             service.balancer.pick(&mut self.rng, self.now)
         } else {
@@ -124,11 +131,17 @@ impl Engine {
         exchange.endpoint = Some(endpoint_index);
         exchange.attempt = now;
         exchange.progress.sampled = false;
+        exchange.judged = false;
         let plain = endpoint.mesh.is_none() && service.protocol == Protocol::Auto;
         let apart =
             plain && exchange.traits.speaks == Speaks::Mesh && exchange.down_stream.is_none();
         let on_stream = exchange.kind == Kind::Http && exchange.traits.speaks != Speaks::Http1;
-        if exchange.policy.is_some() {
+        let policy = exchange.policy.is_some();
+        // A copy decides nothing.
+        if service.guard.is_some() && !exchange.is_mirror() {
+            self.guard_attempt(id, endpoint_index);
+        }
+        if policy {
             // The attempt has a time of its own.
             self.rearm(id);
         }
@@ -273,12 +286,19 @@ impl Engine {
             self.arm_backoff(endpoint, failures);
         }
         if let Some(id) = waiting {
-            self.not_connected(id, reason, ours);
+            self.not_connected(id, reason, ours, true);
         }
     }
 
-    /// The connection that an exchange waited for cannot be made.
-    pub(super) fn not_connected(&mut self, id: ExchangeId, reason: Reason, ours: bool) {
+    /// The connection that an exchange waited for cannot be made. `answerable`: that counts as one
+    /// failure of the endpoint.
+    pub(super) fn not_connected(
+        &mut self,
+        id: ExchangeId,
+        reason: Reason,
+        ours: bool,
+        answerable: bool,
+    ) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.up = None;
         let fixed = self
@@ -290,7 +310,8 @@ impl Engine {
             self.fail(id, reason);
         } else {
             // Nothing was sent: any other endpoint will do.
-            self.end_attempt(id, Some(Outcome::Unsent));
+            let verdict = answerable.then_some(Verdict::Failure);
+            self.end_attempt(id, Some(Outcome::Unsent), verdict);
             self.dispatch(id);
         }
     }
@@ -371,7 +392,7 @@ impl Engine {
         let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
         service.failfast_armed = false;
         if service.balancer.ready_len() > 0 {
-            return self.move_queue(index);
+            return self.service_ready(index);
         }
         service.failing = true;
         let name = Arc::clone(&service.name);

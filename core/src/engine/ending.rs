@@ -16,6 +16,7 @@ use crate::http::{Answer, Version};
 use crate::http1::{self, ConnectionOption, Framing};
 use crate::http2::ErrorCode;
 use crate::limits::Limits;
+use crate::policy::breaker::Verdict;
 
 impl Engine {
     // ---- Refusals: no exchange has begun ----
@@ -124,7 +125,8 @@ impl Engine {
     /// The response is complete: the connections are free for the next exchange.
     pub(super) fn finish(&mut self, id: ExchangeId) {
         self.sample(id);
-        self.end_attempt(id, None);
+        let verdict = self.verdict_of_answer(id);
+        self.end_attempt(id, None, verdict);
         let Some(exchange) = self.remove_exchange(id) else { return };
         self.leave_mirror(&exchange, false);
         let progress = exchange.progress;
@@ -203,7 +205,8 @@ impl Engine {
         } else {
             outcome_of(reason, took)
         };
-        self.end_attempt(id, Some(outcome));
+        let verdict = self.verdict_of_end(id, outcome);
+        self.end_attempt(id, Some(outcome), verdict);
         let Some(exchange) = self.remove_exchange(id) else { return };
         self.leave_mirror(&exchange, reason == Reason::ClientGone);
         let service = self.mesh.services.get_mut(exchange.service as usize).map(|service| {
@@ -284,13 +287,19 @@ impl Engine {
     }
 
     /// Ends the current attempt of an exchange; `outcome` is the balancer's sample, if it has had
-    /// none.
-    pub(super) fn end_attempt(&mut self, id: ExchangeId, outcome: Option<Outcome>) {
+    /// none, and `verdict` is what the endpoint's breaker learns.
+    pub(super) fn end_attempt(
+        &mut self,
+        id: ExchangeId,
+        outcome: Option<Outcome>,
+        verdict: Option<Verdict>,
+    ) {
         let now = self.now;
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        let Some(endpoint) = exchange.endpoint.take() else { return };
+        let Some(index) = exchange.endpoint.take() else { return };
         let outcome = outcome.filter(|_| !exchange.progress.sampled);
-        let Some((service, endpoint)) = self.mesh.service_of(endpoint) else { return };
+        let judged = exchange.judged;
+        let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
         if matches!(outcome, Some(Outcome::Failure | Outcome::Cancelled(_))) {
             endpoint.stats.failures += 1;
         }
@@ -301,6 +310,9 @@ impl Engine {
             Some(outcome) => service.balancer.end(endpoint.member, outcome, now),
             None if canary!(LostLoad) => {}
             None => service.balancer.release(endpoint.member),
+        }
+        if judged {
+            self.judge(id, index, verdict);
         }
     }
 

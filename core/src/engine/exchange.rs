@@ -66,6 +66,10 @@ pub(crate) struct Exchange {
     pub(crate) last: Time,
     pub(crate) traits: Traits,
     pub(crate) progress: Progress,
+    /// The gRPC status that its endpoint gave, once it is known.
+    pub(crate) grpc: Option<u8>,
+    /// How the attempt went is told to the breaker of its endpoint.
+    pub(crate) judged: bool,
     /// What an HTTP/1 client that asked for another protocol is told when it gets that over HTTP/2.
     pub(crate) switch: Option<Box<Switch>>,
     /// What a route says about it.
@@ -218,6 +222,8 @@ impl Exchanges {
             last: now,
             traits,
             progress: Progress::default(),
+            grpc: None,
+            judged: false,
             switch: None,
             policy: None,
         });

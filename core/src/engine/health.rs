@@ -11,7 +11,6 @@ use crate::time::Duration;
 impl Engine {
     /// A connection to an endpoint was refused, reset or timed out.
     pub(super) fn endpoint_down(&mut self, index: u32, reason: Reason) {
-        let now = self.now;
         let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
         if service.kind.is_fixed() || endpoint.removed {
             return;
@@ -22,9 +21,9 @@ impl Engine {
             Health::Down { probing: false, .. } => return,
         };
         endpoint.health = Health::Down { failures, probing: false };
-        service.balancer.set_ready(endpoint.member, false, now);
         let (name, addr) = (Arc::clone(&service.name), endpoint.addr);
         let owner = endpoint.service;
+        self.stand(index);
         let retry_in = self.arm_backoff(index, failures);
         self.emit(Event::EndpointDown { service: name, addr, reason, retry_in });
         self.close_idle(index);
@@ -62,19 +61,18 @@ impl Engine {
 
     /// A connection to an endpoint was made.
     pub(super) fn endpoint_up(&mut self, index: u32) {
-        let (now, certified) = (self.now, self.is_certified());
         let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
         let Health::Down { failures, .. } = endpoint.health else { return };
         if endpoint.removed {
             return;
         }
         endpoint.health = Health::Up { failures };
-        let ready = endpoint.mesh.is_none() || certified;
-        service.balancer.set_ready(endpoint.member, ready, now);
         let (name, addr, owner) = (Arc::clone(&service.name), endpoint.addr, endpoint.service);
+        self.stand(index);
         self.timers.endpoints.clear(index);
         self.emit(Event::EndpointUp { service: name, addr });
-        if ready {
+        let service = self.mesh.services.get(owner as usize);
+        if service.is_some_and(|service| service.balancer.ready_len() > 0) {
             self.service_ready(owner);
         }
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Engine;
 use super::contract::{Event, Output};
-use super::mesh::{Endpoint, Health};
+use super::mesh::Endpoint;
 use crate::config::Config;
 use crate::identity::{Due, Renewal, Update};
 use crate::stats::IdentitySnapshot;
@@ -143,16 +143,15 @@ impl Engine {
 
     /// Endpoints that only a certified proxy can reach may be chosen now, or no longer.
     fn certified_changed(&mut self) {
-        let (now, certified) = (self.now, self.identity.certified);
+        let certified = self.identity.certified;
         let meshed = |endpoint: &Endpoint| endpoint.mesh.is_some() && !endpoint.removed;
         let all = self.mesh.endpoints.iter().filter(|(_, endpoint)| meshed(endpoint));
         let all: Vec<u32> = all.map(|(index, _)| index as u32).collect();
         let mut services = Vec::new();
         for index in all {
-            let Some((service, endpoint)) = self.mesh.service_of(index) else { continue };
-            let up = matches!(endpoint.health, Health::Up { .. }) && !endpoint.is_self;
-            service.balancer.set_ready(endpoint.member, certified && up, now);
+            let Some(endpoint) = self.mesh.endpoints.get(index as usize) else { continue };
             let service = endpoint.service;
+            self.stand(index);
             self.serve_waiting(index);
             if services.last() != Some(&service) {
                 services.push(service);

@@ -23,7 +23,8 @@ impl Engine {
     pub fn check_invariants(&self) -> Result<(), String> {
         self.check_buffers()?;
         self.check_credit()?;
-        self.check_load()
+        self.check_load()?;
+        self.check_availability()
     }
 
     /// The part of it about what is buffered: under its caps, connection by connection.

@@ -11,6 +11,7 @@ use core::time::Duration;
 use hashbrown::{HashMap, HashSet};
 use slab::Slab;
 
+use super::availability::{Guard, Standing};
 use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
 use crate::balance::{Balancer, MemberId, Params};
@@ -78,6 +79,8 @@ pub(crate) struct Service {
     pub(crate) budget: Budget,
     /// What that was made from.
     pub(crate) budget_config: (BudgetConfig, u32),
+    /// What is known of its endpoints, if it has them judged.
+    pub(crate) guard: Option<Box<Guard>>,
 }
 
 /// Which service TLS for a host means.
@@ -154,6 +157,8 @@ pub(crate) struct Endpoint {
     /// No longer a member; goes with its last connection.
     pub(crate) removed: bool,
     pub(crate) health: Health,
+    /// What is known of it, if its service has it judged.
+    pub(crate) standing: Option<Box<Standing>>,
     /// Idle connections, the longest idle first. Some may be gone.
     pub(crate) idle: VecDeque<ConnId>,
     /// Connects whose exchange ended: the next one takes them over. Some may be gone.
@@ -245,6 +250,7 @@ impl Mesh {
             stats: RequestStats::default(),
             budget: Budget::new(&BudgetConfig::default(), 1),
             budget_config: (BudgetConfig::default(), 1),
+            guard: None,
         }) as u32
     }
 
@@ -273,6 +279,7 @@ impl Mesh {
             mesh: None,
             removed: false,
             health: Health::Up { failures: 0 },
+            standing: None,
             idle: VecDeque::new(),
             orphans: Vec::new(),
             idle_live: 0,

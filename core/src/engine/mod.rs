@@ -1,7 +1,9 @@
 //! The engine: every connection of one worker, driven by inputs and time.
 
 mod authorize;
+mod availability;
 mod body;
+mod breaker;
 mod bridge;
 mod conn;
 mod contract;
@@ -114,6 +116,7 @@ struct Timers {
     conns: Deadlines,
     exchanges: Deadlines,
     endpoints: Deadlines,
+    breakers: Deadlines,
     services: Deadlines,
     names: Deadlines,
 }
@@ -202,6 +205,7 @@ impl Engine {
             (timers.conns.next(), TimerKind::Connection),
             (timers.exchanges.next(), TimerKind::Exchange),
             (timers.endpoints.next(), TimerKind::Endpoint),
+            (timers.breakers.next(), TimerKind::Breaker),
             (timers.services.next(), TimerKind::Service),
             (timers.names.next(), TimerKind::Resolve),
             (self.identity.due(), TimerKind::Identity),

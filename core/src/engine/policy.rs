@@ -12,7 +12,7 @@ use super::retry::Tries;
 use crate::error::Reason;
 use crate::http::{Answer, Request, authority, grpc};
 use crate::http2::StreamKey;
-use crate::policy::{Failure, Fixed, Route};
+use crate::policy::{Backend, Failure, Fixed, Route};
 use crate::stats::Decision;
 
 /// What a route says about one exchange. It stays what it was when the exchange began, whatever is
@@ -144,9 +144,18 @@ impl Engine {
         let service = |name: &str| -> Option<&Service> {
             mesh.services.get(*mesh.by_name.get(name)? as usize)
         };
-        let drawn = route.split.draw(&mut self.rng, |backend| {
-            service(&backend.service).is_some_and(|service| service.balancer.ready_len() > 0)
-        })?;
+        let is_available =
+            |backend: &Backend| service(&backend.service).is_some_and(Service::is_available);
+        let mut drawn = route.split.draw(&mut self.rng, is_available)?;
+        let judges = |backend: &Backend| {
+            service(&backend.service).is_some_and(|service| service.guard.is_some())
+        };
+        if !is_available(drawn) && route.split.backends().iter().any(judges) {
+            // None is. Then one that can be asked at all.
+            drawn = route.split.draw(&mut self.rng, |backend| {
+                service(&backend.service).is_some_and(|service| service.balancer.ready_len() > 0)
+            })?;
+        }
         mesh.by_name.get(&drawn.service).copied()
     }
 

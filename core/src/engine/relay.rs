@@ -196,6 +196,7 @@ impl Engine {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let (down, stream, n) = (exchange.down, exchange.down_stream, data.len());
         let (chunked, grpc) = (exchange.progress.chunked, exchange.traits.grpc);
+        let judged = exchange.judged;
         if n == 0 {
             return;
         }
@@ -216,6 +217,9 @@ impl Engine {
         // The balancer's sample is the first body frame; gRPC says in its trailers how it went.
         if !grpc {
             self.sample(id);
+        } else if judged {
+            // Of a long stream a message is enough.
+            self.probe_answers(id);
         }
         self.touch(down.index);
     }
@@ -226,7 +230,7 @@ impl Engine {
         let (down, stream) = (exchange.down, exchange.down_stream);
         let framing = if exchange.progress.chunked { Framing::Chunked } else { Framing::Length(0) };
         if let Some(status) = section.and_then(http1::trailer_grpc_status) {
-            exchange.progress.failed |= super::upstream::is_grpc_failure(status);
+            super::upstream::note_trailers(exchange, status);
         }
         if let Some(conn) = self.conns.get_mut(down.index) {
             conn.flags.dirty = true;

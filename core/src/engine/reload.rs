@@ -104,6 +104,7 @@ impl Engine {
             service.budget_config = budget;
         }
         service.meshed = new.endpoints.iter().any(|endpoint| endpoint.mesh.is_some());
+        self.set_guard(index, new);
         self.apply_targets(index, &new.endpoints);
         self.service_changed(index);
     }
@@ -158,15 +159,10 @@ impl Engine {
     ) -> u32 {
         let is_self = self.is_self(addr);
         let index = self.mesh.add_endpoint(service, addr, config.weight, is_self, self.now);
-        let (certified, now) = (self.is_certified(), self.now);
-        if config.mesh.is_some()
-            && let Some((service, endpoint)) = self.mesh.service_of(index)
-        {
+        if let Some(endpoint) = self.mesh.endpoints.get_mut(index as usize) {
             endpoint.mesh.clone_from(&config.mesh);
-            if !certified {
-                service.balancer.set_ready(endpoint.member, false, now);
-            }
         }
+        self.admit(index);
         index
     }
 
@@ -182,6 +178,7 @@ impl Engine {
 
     /// No new requests; idle connections close; what is in flight goes on.
     pub(super) fn remove_endpoint(&mut self, index: u32) {
+        self.dismiss(index);
         let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
         if !canary!(RemovedPicked) {
             service.balancer.remove(endpoint.member);

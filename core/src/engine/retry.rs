@@ -251,12 +251,14 @@ impl Engine {
         }
         // For the balancer a refusal says nothing about how it does.
         let outcome = if failed == Failed::Refused { Outcome::Unsent } else { Outcome::Failure };
-        self.end_attempt(id, Some(outcome));
+        let verdict = self.verdict_of_retry(id, failed);
+        self.end_attempt(id, Some(outcome), verdict);
         if let Some(exchange) = self.exchanges.get_mut(id) {
             exchange.up = None;
             exchange.up_stream = None;
             exchange.progress.reset = None;
             exchange.progress.failed = false;
+            exchange.grpc = None;
         }
         let Some(up) = up.filter(|&up| self.conns.find(up).is_some()) else {
             // It waited for a stream.

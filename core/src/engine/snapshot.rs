@@ -69,6 +69,7 @@ impl Engine {
                 .map(|endpoint| EndpointSnapshot {
                     addr: endpoint.addr,
                     ready: service.balancer.is_ready(endpoint.member),
+                    ejected: endpoint.is_ejected(),
                     pending: service.balancer.pending(endpoint.member),
                     connections: endpoint.conns,
                     stats: endpoint.stats.clone(),

@@ -25,6 +25,9 @@ impl Engine {
         while let Some(index) = self.timers.endpoints.pop(self.now) {
             self.probe(index);
         }
+        while let Some(index) = self.timers.breakers.pop(self.now) {
+            self.breaker_due(index);
+        }
         // One batch each: a long queue sets the deadline to now, for the next turn.
         let mut batch = self.mesh.services.len();
         while batch > 0

@@ -6,6 +6,7 @@ use bytes::Buf;
 
 use super::Engine;
 use super::body::{BodyStep, Outgoing, carry};
+use super::breaker::grpc_code;
 use super::conn::{Client, ClientPhase, State};
 use super::contract::CloseKind;
 use super::downstream::Step;
@@ -147,7 +148,12 @@ impl Engine {
         response: &Response<'_>,
     ) -> Result<Passed, Reason> {
         let end = matches!(response.framing, Framing::None | Framing::Length(0));
-        let tries = self.exchanges.get(id).is_some_and(|exchange| exchange.policy.is_some());
+        let exchange = self.exchanges.get(id);
+        let (tries, judged) = exchange
+            .map_or((false, false), |exchange| (exchange.policy.is_some(), exchange.judged));
+        if judged {
+            self.heed(id, response);
+        }
         if tries && self.retries_response(id, response) {
             return Ok(Passed::Nowhere);
         }
@@ -336,7 +342,9 @@ impl Engine {
             let room = limits.stream_buffer;
             carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, room, limits, None)
         };
-        exchange.progress.failed |= carried.grpc_status.is_some_and(is_grpc_failure);
+        if let Some(status) = carried.grpc_status {
+            note_trailers(exchange, status);
+        }
         self.directions[sink.direction as usize].trailers_dropped += carried.dropped as u64;
         // What came before an error is passed on all the same.
         if carried.moved {
@@ -375,6 +383,9 @@ impl Engine {
             // It answers: the next failure is a first one.
             match &mut endpoint.health {
                 Health::Up { failures } | Health::Down { failures, .. } => *failures = 0,
+            }
+            if endpoint.standing.is_some() {
+                self.probe_answers(id);
             }
         }
     }
@@ -444,7 +455,7 @@ impl Engine {
             client.exchange = None;
         }
         let endpoint = conn.endpoint;
-        self.end_attempt(id, Some(Outcome::Unsent));
+        self.end_attempt(id, Some(Outcome::Unsent), None);
         self.end_conn(index, CloseKind::Abort);
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.charged = request.held();
@@ -513,6 +524,7 @@ fn response_kind(exchange: &Exchange, response: &Response<'_>) -> Result<Respons
 /// Notes what a final head says about the exchange.
 fn note_final(exchange: &mut Exchange, response: &Response<'_>, draining: bool) {
     let traits = exchange.traits;
+    exchange.grpc = response.grpc_status.filter(|_| traits.grpc).map(grpc_code);
     let progress = &mut exchange.progress;
     progress.response_started = true;
     progress.status = response.head.status;
@@ -555,6 +567,12 @@ fn connection_option(exchange: &Exchange, kind: ResponseKind) -> ConnectionOptio
         }
         ResponseKind::Final => ConnectionOption::Nothing,
     }
+}
+
+/// Trailers came that say how a call went.
+pub(super) fn note_trailers(exchange: &mut Exchange, status: u16) {
+    exchange.progress.failed |= is_grpc_failure(status);
+    exchange.grpc = exchange.traits.grpc.then(|| grpc_code(status));
 }
 
 /// gRPC statuses that are the server's failure: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE,

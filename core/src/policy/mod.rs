@@ -1,9 +1,11 @@
 //! What is decided about a request apart from which endpoint it goes to: routes, the filters they
-//! apply, traffic splits, retries and their budget.
+//! apply, traffic splits, retries and their budget; and which endpoints are not asked because they
+//! fail.
 //!
 //! All of it is data that an embedder makes and checks, and decisions without I/O. `proxy/POLICY.md`
 //! lists every policy: its keys in a mesh file, defaults, behaviour, counters and tests.
 
+pub mod breaker;
 pub mod budget;
 pub mod filter;
 pub mod mirror;
@@ -13,6 +15,7 @@ pub mod retry;
 pub mod route;
 pub mod split;
 
+pub use breaker::BreakerConfig;
 pub use budget::BudgetConfig;
 pub use filter::{Changes, Failure, Fixed, HeaderChanges, NewPath, Redirect};
 pub use mirror::Mirror;

@@ -163,11 +163,17 @@ impl Coverage {
             Event::FailfastLeft { .. } => 5,
             Event::ResolveFailed { .. } => 6,
             Event::Reloaded { .. } => 7,
-            // Nobody retries here yet, and TLS of clients only goes where it wanted to. Sessions are
+            // Nobody retries or is ejected here yet, and TLS of clients only goes where it wanted to. Sessions are
             // counted by their engines.
             Event::UnknownServerName { .. }
             | Event::Retry { .. }
             | Event::Mirror { .. }
+            | Event::EndpointEjected { .. }
+            | Event::EjectionSpared { .. }
+            | Event::EndpointProbed { .. }
+            | Event::EndpointReadmitted { .. }
+            | Event::PanicEntered { .. }
+            | Event::PanicLeft { .. }
             | Event::TlsEstablished { .. } => return,
             Event::Draining => 8,
             Event::Drained => 9,
@@ -198,7 +204,8 @@ impl Coverage {
             TimerKind::Drain => 5,
             TimerKind::Identity => 6,
             TimerKind::Handshake => 7,
-            TimerKind::Turn => return,
+            // No endpoint is ejected here yet.
+            TimerKind::Breaker | TimerKind::Turn => return,
         };
         self.timers[index] += 1;
     }

@@ -297,6 +297,13 @@ impl Page {
             }),
         )?;
         families.gauges(
+            "balancer_ejected_endpoints",
+            "Endpoints of a service that failed too much to be asked.",
+            self.services().map(|(labels, s)| {
+                (labels, s.endpoints.iter().filter(|endpoint| endpoint.ejected).count() as u64)
+            }),
+        )?;
+        families.gauges(
             "balancer_queue_length",
             "Requests that wait for an endpoint.",
             self.services().map(|(labels, s)| (labels, s.queued as u64)),
@@ -321,8 +328,11 @@ impl Page {
                 })
             })
         };
-        let gauges: [Family<EndpointSnapshot>; 3] = [
+        let gauges: [Family<EndpointSnapshot>; 4] = [
             ("endpoint_ready", "1 if the endpoint may be chosen.", |e| u64::from(e.ready)),
+            ("endpoint_ejected", "1 if the endpoint failed too much to be asked.", |e| {
+                u64::from(e.ejected)
+            }),
             ("endpoint_pending", "Requests in flight to the endpoint.", |e| u64::from(e.pending)),
             ("endpoint_connections", "Connections to the endpoint, busy and idle.", |e| {
                 u64::from(e.connections)

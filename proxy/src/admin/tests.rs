@@ -39,6 +39,7 @@ fn snapshot() -> Snapshot {
             EndpointSnapshot {
                 addr: "10.0.0.1:80".parse().unwrap(),
                 ready: true,
+                ejected: false,
                 pending: 2,
                 connections: 3,
                 stats: RequestStats::default(),
@@ -46,6 +47,7 @@ fn snapshot() -> Snapshot {
             EndpointSnapshot {
                 addr: "[::1]:80".parse().unwrap(),
                 ready: false,
+                ejected: true,
                 pending: 0,
                 connections: 0,
                 stats: RequestStats::default(),
@@ -177,10 +179,13 @@ outbound_tcp_detect_http_duration_seconds_bucket{le="10.0"} 2
 inbound_tcp_detect_http_duration_seconds_count 0
 balancer_endpoints{WEB,endpoint_state="ready"} 1
 balancer_endpoints{WEB,endpoint_state="pending"} 1
+balancer_ejected_endpoints{WEB} 1
 balancer_queue_length{WEB} 6
 balancer_failfast{WEB} 1
 endpoint_ready{WEB,target_addr="10.0.0.1:80"} 1
 endpoint_ready{WEB,target_addr="[::1]:80"} 0
+endpoint_ejected{WEB,target_addr="10.0.0.1:80"} 0
+endpoint_ejected{WEB,target_addr="[::1]:80"} 1
 endpoint_pending{WEB,target_addr="10.0.0.1:80"} 2
 endpoint_connections{WEB,target_addr="10.0.0.1:80"} 3
 endpoint_request_total{WEB,target_addr="10.0.0.1:80"} 8
@@ -282,6 +287,7 @@ fn workers_are_summed_up() {
                 same
             }
             same if series.starts_with("balancer_failfast") => same,
+            same if series.contains("_ejected") => same,
             _ if series.starts_with("endpoint_ready") => 0.0,
             _ if series.contains("endpoint_state=\"ready\"") => 0.0,
             _ if series.contains("endpoint_state=\"pending\"") => 2.0,

@@ -4,6 +4,7 @@
 //! everything that is wrong with it is reported at once, each with its line, key path, value and
 //! what was expected. Unknown keys are errors.
 
+mod breaker;
 mod check;
 mod identity;
 mod inbound;
@@ -382,9 +383,22 @@ fn read_service(
     table.set(reader, "max_in_flight", &mut max_in_flight, |v| {
         value::integer(v, 1, 100_000_000).map(|n| Some(n as u32))
     });
+    let breaker = table.table(reader, "breaker");
+    let breaker = breaker.map(|table| breaker::read(reader, table));
+    let mut panic = None;
+    table.set(reader, "panic", &mut panic, |v| breaker::share(v).map(Some));
     table.finish(reader);
-    let retry_budget = budget.unwrap_or_default();
-    Service { name, endpoints, opaque, timeouts, protocol, retry_budget, max_in_flight }
+    Service {
+        name,
+        endpoints,
+        opaque,
+        timeouts,
+        protocol,
+        retry_budget: budget.unwrap_or_default(),
+        max_in_flight,
+        breaker,
+        panic,
+    }
 }
 
 /// `[[tcp]]`: a listener and the service it forwards to, which nothing else can name.

@@ -1,5 +1,7 @@
 //! `retry` of a route and `retry_budget` of a service.
 
+use std::time::Duration;
+
 use selvedge_core::policy::{BudgetConfig, Retry};
 use toml::de::DeValue;
 
@@ -27,19 +29,29 @@ pub(super) fn read(reader: &mut Reader<'_>, mut table: Table<'_>) -> Retry {
     table.set(reader, "limit", &mut retry.limit, |v| value::integer(v, 1, 100).map(|n| n as u32));
     table.set(reader, "per_try_timeout", &mut retry.per_try_timeout, value::duration_or_none);
     table.set(reader, "max_body", &mut retry.max_body, bytes);
-    if let Some(mut backoff) = table.table(reader, "backoff") {
-        backoff.set(reader, "min", &mut retry.backoff_min, value::duration_or_at_once);
-        let least = retry.backoff_min;
-        backoff.set(reader, "max", &mut retry.backoff_max, |v| {
-            let expected = || format!("expected at least backoff.min, which is {least:?}");
-            let max = value::duration_or_at_once(v)?;
-            (max >= least).then_some(max).ok_or_else(expected)
-        });
-        retry.backoff_max = retry.backoff_max.max(least);
-        backoff.finish(reader);
-    }
+    let waits = (&mut retry.backoff_min, &mut retry.backoff_max);
+    backoff(reader, &mut table, waits, value::duration_or_at_once);
     table.finish(reader);
     retry
+}
+
+/// `backoff`: the first wait and the longest.
+pub(super) fn backoff(
+    reader: &mut Reader<'_>,
+    table: &mut Table<'_>,
+    (min, max): (&mut Duration, &mut Duration),
+    read: fn(&DeValue<'_>) -> Result<Duration, String>,
+) {
+    let Some(mut backoff) = table.table(reader, "backoff") else { return };
+    backoff.set(reader, "min", min, read);
+    let least = *min;
+    backoff.set(reader, "max", max, |v| {
+        let expected = || format!("expected at least backoff.min, which is {least:?}");
+        let max = read(v)?;
+        (max >= least).then_some(max).ok_or_else(expected)
+    });
+    *max = least.max(*max);
+    backoff.finish(reader);
 }
 
 /// `retry_budget`.
@@ -87,7 +99,7 @@ fn add_condition(retry: &mut Retry, value: &DeValue<'_>) -> Result<(), String> {
 }
 
 /// A gRPC status, by its name or number.
-fn grpc_status(value: &DeValue<'_>) -> Result<u8, String> {
+pub(super) fn grpc_status(value: &DeValue<'_>) -> Result<u8, String> {
     const NAMES: [&str; 16] = [
         "cancelled",
         "unknown",

@@ -59,7 +59,7 @@ impl Engine {
                     target.waiting.push_back(id);
                 }
             }
-            Choice::Elsewhere => self.not_connected(id, Reason::ConnectFailed, false),
+            Choice::Elsewhere => self.not_connected(id, Reason::ConnectFailed, false, false),
             Choice::Refuse(reason) => self.fail(id, reason),
         }
     }
@@ -219,8 +219,9 @@ impl Engine {
         if !target.multiplexed.is_empty() {
             return;
         }
-        for id in core::mem::take(&mut target.waiting) {
-            self.not_connected(id, reason, ours);
+        // One connect failed, however many waited for it.
+        for (nth, id) in core::mem::take(&mut target.waiting).into_iter().enumerate() {
+            self.not_connected(id, reason, ours, nth == 0);
         }
     }
 
@@ -284,7 +285,7 @@ impl Engine {
                     }
                     return;
                 }
-                Choice::Elsewhere => self.not_connected(id, Reason::ConnectFailed, false),
+                Choice::Elsewhere => self.not_connected(id, Reason::ConnectFailed, false, false),
                 Choice::Refuse(reason) => self.fail(id, reason),
             }
         }

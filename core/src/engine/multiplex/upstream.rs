@@ -25,6 +25,10 @@ impl Engine {
         if exchange.up.is_none_or(|up| up.index != index) {
             return;
         }
+        if exchange.judged {
+            self.heed(id, response);
+        }
+        let Some(exchange) = self.exchanges.get(id) else { return };
         if exchange.policy.is_some()
             && (self.retries_response(id, response) || !end && self.hold_response(id, response))
         {
@@ -161,7 +165,7 @@ impl Engine {
     fn send_again(&mut self, id: ExchangeId, body: Box<Body>) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let endpoint = exchange.endpoint;
-        self.end_attempt(id, Some(Outcome::Unsent));
+        self.end_attempt(id, Some(Outcome::Unsent), None);
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.up = None;
         exchange.up_stream = None;

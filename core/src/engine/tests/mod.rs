@@ -1,6 +1,7 @@
 //! The engine, driven by hand: what each input makes it do.
 
 mod balancing;
+mod breaker;
 mod drain;
 mod hello;
 mod http;

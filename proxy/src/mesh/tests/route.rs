@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use selvedge_core::policy::breaker::SuccessRate;
 use selvedge_core::policy::{
-    Backend, BudgetConfig, Fixed, HostMatch, Mirror, NewPath, PathMatch, Retry, Route, Split,
-    ValueMatch,
+    Backend, BreakerConfig, BudgetConfig, Fixed, HostMatch, Mirror, NewPath, PathMatch, Retry,
+    Route, Split, ValueMatch,
 };
 
 use super::{bad, good};
@@ -234,6 +235,54 @@ fn what_is_wrong_is_said() {
         bad("[[route]]"),
         ["1: route[0].service: missing, expected the authority of a service"]
     );
+}
+
+#[test]
+fn a_service_has_a_breaker_if_it_wants_one() {
+    let service = |line: &str| {
+        format!("[[service]]\nauthority = \"a\"\nendpoints = [\"10.0.0.1:80\"]\n{line}")
+    };
+    let breaker = |line: &str| good(&service(line)).config.services[0].breaker.clone();
+    assert_eq!(breaker(""), None);
+    assert_eq!(breaker("breaker = {}"), Some(BreakerConfig::default()));
+    let rated = breaker("breaker = { consecutive = 0, success_rate = { min = 0.5 } }");
+    let rated = rated.expect("a breaker");
+    let rate = Some(SuccessRate { min: 0.5, ..SuccessRate::default() });
+    assert_eq!((rated.consecutive, rated.success_rate), (0, rate));
+    let all = breaker(
+        r#"breaker = { backoff = { min = "2s", max = "3s" }, max_ejected = 1, grpc = ["internal", 14] }"#,
+    );
+    let all = all.expect("a breaker");
+    assert_eq!((all.backoff_min.as_secs(), all.backoff_max.as_secs()), (2, 3));
+    assert_eq!((all.max_ejected, all.grpc), (1.0, [13, 14].into()));
+    assert_eq!(good(&service("panic = 0")).config.services[0].panic, Some(0.0));
+    for (line, said) in [
+        ("breaker = 7", "breaker = 7: expected a table: breaker = { … }"),
+        (
+            "breaker.consecutive = 0",
+            "breaker.consecutive = 0: expected more than 0, where there is no success_rate",
+        ),
+        ("breaker.max_ejected = 2", "breaker.max_ejected = 2: expected a number from 0 to 1"),
+        (
+            "breaker.success_rate.min_requests = 0",
+            "breaker.success_rate.min_requests = 0: expected an integer from 1 to 1000000",
+        ),
+        (
+            r#"breaker.backoff = { min = "2s", max = "1s" }"#,
+            r#"breaker.backoff.max = "1s": expected at least backoff.min, which is 2s"#,
+        ),
+        (
+            "breaker.backoff.min = 0",
+            r#"breaker.backoff.min = 0: expected a duration like "300ms", "10s", "5m", "1h" or "2d", more than 0"#,
+        ),
+        (
+            "breaker.grpc = [17]",
+            r#"breaker.grpc[0] = 17: expected a gRPC status like "unavailable", or its number from 1 to 16"#,
+        ),
+        ("panic = 1.5", "panic = 1.5: expected a number from 0 to 1"),
+    ] {
+        assert_eq!(bad(&service(line)), [format!("4: service[0].{said}")]);
+    }
 }
 
 #[test]
