@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(
             summary(&mesh),
             "  outbound 127.0.0.1:4140, inbound 127.0.0.1:4143, admin 127.0.0.1:4191\n  \
-             1 service and 1 TCP forward with 6 endpoints"
+             2 services and 1 TCP forward with 7 endpoints"
         );
     }
 }
