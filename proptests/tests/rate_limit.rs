@@ -75,7 +75,9 @@ fn no_window_holds_more_than_burst_and_rate_and_what_fits_is_let_through() {
             counts[usize::from(passes)] += 1;
             if passes {
                 memory.passed.push(now);
-                all.iter_mut().for_each(|all| all.passed.push(now));
+                if let Some(all) = &mut all {
+                    all.passed.push(now);
+                }
             }
         }
         clients.iter().chain(&all).for_each(Memory::check);
@@ -93,7 +95,7 @@ fn who_waits_as_long_as_it_is_told_is_let_through() {
         let mut now = Time::ZERO;
         for _ in 0..3 * rps {
             if let Err(refused) = limiter.admit(client(1), now) {
-                let sooner = refused.wait - Duration::from_nanos(1);
+                let sooner = refused.wait.saturating_sub(Duration::from_nanos(1));
                 assert!(limiter.admit(client(1), now + sooner).is_err());
                 now += refused.wait;
                 limiter.admit(client(1), now).expect("it waited");
