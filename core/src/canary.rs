@@ -68,6 +68,8 @@ canaries! {
     OpenStream = "a stream left open after its answer";
     /// A GOAWAY is taken to mean every stream, those that it counts included.
     RepeatedAfterGoAway = "a request repeated that a GOAWAY counts";
+    /// When the copy of a request is too far behind, it is the request that is reset.
+    SharedFate = "a request that shares the fate of its mirror";
 }
 
 /// 0: none.

@@ -168,7 +168,8 @@ impl Engine {
         }
         if copied.body.unsent() > 0 {
             if self.waits_at_mirror(mirror) >= Limits::MIRROR_BYTES {
-                return self.fail(mirror, Reason::StreamStalled);
+                let victim = if canary!(SharedFate) { id } else { mirror };
+                return self.fail(victim, Reason::StreamStalled);
             }
             if self.buffered >= self.config.limits.buffer_bytes / 2 {
                 return self.fail(mirror, Reason::BuffersFull);

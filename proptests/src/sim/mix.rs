@@ -173,6 +173,8 @@ pub struct Mix {
     pub(super) redirects: bool,
     /// Engines have identities, and TLS between them.
     pub(super) meshed: bool,
+    /// Requests to services are copied to a mirror.
+    pub(super) mirrored: bool,
 }
 
 /// How often a fault that is on may happen: once in so many times.
@@ -190,6 +192,7 @@ impl Mix {
             shuffles: false,
             redirects: false,
             meshed: false,
+            mirrored: false,
         }
     }
 
@@ -208,6 +211,7 @@ impl Mix {
         mix.shuffles = choose.flip();
         mix.redirects = choose.flip();
         mix.meshed = choose.one_in(3);
+        mix.mirrored = choose.one_in(4);
         if !mix.meshed {
             IDENTITIES.iter().chain(&[Fault::Rotation, Fault::Anchors]).for_each(|&fault| {
                 mix.set(fault, 0);
@@ -268,6 +272,9 @@ impl fmt::Display for Mix {
         write!(f, "bodies up to {}, links take {} µs", self.largest, self.latency / 1000)?;
         if self.meshed {
             f.write_str(", meshed")?;
+        }
+        if self.mirrored {
+            f.write_str(", mirrored")?;
         }
         for &fault in Fault::ALL.iter().filter(|&&fault| self.has(fault)) {
             write!(f, "; {} (1 in {})", fault.name(), self.rates[fault as usize])?;

@@ -28,6 +28,7 @@ pub(super) enum HostId {
     Engine(u16),
     Client(u16),
     App(u16),
+    Mirror,
     Discovery,
 }
 
@@ -37,6 +38,7 @@ impl fmt::Display for HostId {
             HostId::Engine(n) => write!(f, "engine {n}"),
             HostId::Client(n) => write!(f, "client {n}"),
             HostId::App(n) => write!(f, "app {n}"),
+            HostId::Mirror => f.write_str("mirror"),
             HostId::Discovery => f.write_str("discovery"),
         }
     }

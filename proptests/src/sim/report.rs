@@ -4,7 +4,7 @@ use std::fmt;
 
 use selvedge_core::engine::{CloseKind, Event, Output, TimerKind};
 use selvedge_core::error::Reason;
-use selvedge_core::stats::TlsStats;
+use selvedge_core::stats::{Decision, Decisions, TlsStats};
 use selvedge_core::tls::Failure;
 
 use super::invariant::{Checks, Invariant};
@@ -63,6 +63,17 @@ pub const MESH: [&str; 6] = [
     "requests to apps with an identity",
 ];
 
+/// What becomes of copies of requests.
+pub(super) const MIRRORS: [Decision; 7] = [
+    Decision::Mirrored,
+    Decision::MirrorUnready,
+    Decision::MirrorCap,
+    Decision::MirrorBehind,
+    Decision::MirrorCancelled,
+    Decision::MirrorTimeout,
+    Decision::MirrorFailed,
+];
+
 /// Why handshakes fail, by `Failure as usize`. What a session of no cryptography cannot come to has
 /// no name.
 const FAILURES: [&str; Failure::ALL.len()] = [
@@ -104,6 +115,8 @@ pub struct Coverage {
     pub ways: [u64; WAYS.len()],
     /// See [`MESH`].
     pub mesh: [u64; MESH.len()],
+    /// What became of copies of requests, by place in [`MIRRORS`].
+    pub mirrors: [u64; MIRRORS.len()],
     /// Handshakes that failed, by `Failure as usize`.
     pub failures: [u64; Failure::ALL.len()],
     /// Ends of byte tunnels that learned of their other end.
@@ -123,6 +136,7 @@ impl Default for Coverage {
             frames: [0; FRAMES.len()],
             ways: [0; WAYS.len()],
             mesh: [0; MESH.len()],
+            mirrors: [0; MIRRORS.len()],
             failures: [0; Failure::ALL.len()],
             tunnels: 0,
             bytes: 0,
@@ -220,6 +234,13 @@ impl Coverage {
         }
     }
 
+    /// Notes what an engine counted of copies.
+    pub(super) fn mirrors(&mut self, decisions: &Decisions) {
+        for (count, decision) in self.mirrors.iter_mut().zip(MIRRORS) {
+            *count += decisions.get(decision);
+        }
+    }
+
     /// Notes how many certificates an engine got: all but the first were renewals.
     pub(super) fn renewals(&mut self, certificates: u64) {
         self.mesh[3] += certificates.saturating_sub(1);
@@ -239,6 +260,7 @@ impl Coverage {
         add(&mut self.frames, &other.frames);
         add(&mut self.ways, &other.ways);
         add(&mut self.mesh, &other.mesh);
+        add(&mut self.mirrors, &other.mirrors);
         add(&mut self.failures, &other.failures);
         self.tunnels += other.tunnels;
         self.bytes += other.bytes;
@@ -315,7 +337,7 @@ impl Report {
     }
 
     /// Everything that must happen, by kind.
-    fn tables(&self) -> [(&'static str, Vec<(&'static str, u64)>); 9] {
+    fn tables(&self) -> [(&'static str, Vec<(&'static str, u64)>); 10] {
         let named = |names: &[&'static str], counts: &[u64]| {
             let rows = names.iter().copied().zip(counts.iter().copied());
             rows.filter(|(name, _)| !name.is_empty()).collect()
@@ -332,6 +354,7 @@ impl Report {
             ("frame of an engine", named(&FRAMES, &coverage.frames)),
             ("way of a request", named(&WAYS, &coverage.ways)),
             ("TLS between engines", named(&MESH, &coverage.mesh)),
+            ("mirrored request", named(&MIRRORS.map(Decision::label), &coverage.mirrors)),
             ("failed handshake", named(&FAILURES, &coverage.failures)),
         ]
     }

@@ -1,6 +1,6 @@
 //! Who is there, and where: outbound engines, inbound engines with an app each, and apps without.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use selvedge_core::config::{
@@ -8,7 +8,7 @@ use selvedge_core::config::{
     Service, ServiceTimeouts, Target, Timeouts,
 };
 use selvedge_core::limits::Limits;
-use selvedge_core::policy::RouteTable;
+use selvedge_core::policy::{Mirror, Route, RouteTable};
 use selvedge_core::tls::Nameless;
 
 use super::host::client::{Place, Speaks};
@@ -27,6 +27,10 @@ const SNIFFED: u16 = 6379;
 /// The port of apps behind an inbound engine, and of others.
 const BEHIND: u16 = 8080;
 const DIRECT: u16 = 80;
+
+/// Where copies of requests go, in worlds that have a mirror.
+pub(super) const MIRROR: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 4, 0, 1)), DIRECT);
 
 /// What authorities clients ask for.
 pub(super) fn authorities(mix: &Mix) -> &'static [&'static str] {
@@ -93,7 +97,8 @@ impl Topology {
         apps.push(app(direct_ip(0), TCP, true));
         apps.push(app(direct_ip(0), SNIFFED, true));
         let mut faults = Vec::new();
-        let services = services(choose, mix, [inbound, direct], &mut faults);
+        let mut services = services(choose, mix, [inbound, direct], &mut faults);
+        let routes = if mix.mirrored { mirrors(choose, &mut services) } else { Vec::new() };
         let limits = limits(choose, mix);
         let timeouts = timeouts(choose, mix);
         let config = |listeners, services, app| Config {
@@ -118,6 +123,7 @@ impl Topology {
             ];
             let mut config = config(listeners, services.clone(), None);
             config.identity = mix.meshed.then(|| Identity::new(outbound_name(n)));
+            config.routes = RouteTable::new(routes.clone());
             (ip, config)
         });
         let outbound = outbound.collect();
@@ -341,6 +347,23 @@ fn services(
         services[2].timeouts.failfast = pick(choose, &[None, Some(Duration::from_millis(500))]);
     }
     services
+}
+
+/// Adds a service that gets copies of the requests to all others; their routes.
+fn mirrors(choose: &mut dyn Choose, services: &mut Vec<Service>) -> Vec<Route> {
+    let name = "mirror.example:80";
+    let fraction = pick(choose, &[1.0, 0.3]);
+    let timeout = pick(choose, &[Mirror::TIMEOUT, Duration::from_millis(300)]);
+    let route = |service: &Service| Route {
+        service: service.name.clone(),
+        mirror: Some(Mirror::new(name.into(), fraction, timeout)),
+        ..Route::default()
+    };
+    let routes = services.iter().map(route).collect();
+    let mut mirror = service(name, vec![endpoint(MIRROR)]);
+    mirror.protocol = pick(choose, &PROTOCOLS);
+    services.push(mirror);
+    routes
 }
 
 /// What a service is spoken to.

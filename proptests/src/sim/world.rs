@@ -12,6 +12,7 @@ use super::host::app::App;
 use super::host::client::Client;
 use super::host::discovery::Discovery;
 use super::host::engine::EngineHost;
+use super::host::mirror::Mirror;
 use super::invariant::{Check, Invariant, Violation, violated};
 use super::link::{Cut, End, FAR, LinkId, LinkState, NEAR};
 use super::mix::{Fault, Mix};
@@ -19,7 +20,7 @@ use super::model::Ended;
 use super::net::{Event, HostId, Net};
 use super::recut;
 use super::report::Report;
-use super::topology::{INBOUND, Topology};
+use super::topology::{INBOUND, MIRROR, Topology};
 use crate::choose::Choose;
 
 /// Faults are over by then.
@@ -51,6 +52,7 @@ pub(super) struct World<'a> {
     engines: Vec<EngineHost>,
     clients: Vec<Client>,
     apps: Vec<App>,
+    mirror: Mirror,
     discovery: Discovery,
     pub(super) steps: u64,
 }
@@ -107,7 +109,8 @@ impl<'a> World<'a> {
         let apps = topology.apps.iter().enumerate();
         let apps = apps.map(|(index, app)| App::new(index as u16, app.addr, app.streams)).collect();
         let discovery = Discovery::new(configs, topology.outbound.len(), topology.named.clone());
-        World { net, engines, clients, apps, discovery, steps: 0 }
+        let mirror = Mirror::new(MIRROR);
+        World { net, engines, clients, apps, mirror, discovery, steps: 0 }
     }
 
     /// Plays it to its end: what did not hold. A panic is a violation, too.
@@ -236,6 +239,7 @@ impl<'a> World<'a> {
             HostId::Engine(n) => &mut self.engines[usize::from(n)],
             HostId::Client(n) => &mut self.clients[usize::from(n)],
             HostId::App(n) => &mut self.apps[usize::from(n)],
+            HostId::Mirror => &mut self.mirror,
             HostId::Discovery => return None,
         };
         Some((host, &mut self.net))
@@ -319,6 +323,9 @@ impl<'a> World<'a> {
         if let Some(engine) = engines.find(|engine| !local(engine)) {
             return (!engine.draining).then_some(engine.id);
         }
+        if to == self.mirror.addr {
+            return Some(HostId::Mirror);
+        }
         let index = self.apps.iter().position(|app| app.addr == to)?;
         (!self.apps[index].down && to.port() != INBOUND).then_some(HostId::App(index as u16))
     }
@@ -328,6 +335,7 @@ impl<'a> World<'a> {
         let closed = match host {
             HostId::Engine(n) => self.engines[usize::from(n)].draining,
             HostId::App(n) => self.apps[usize::from(n)].down,
+            HostId::Mirror => false,
             _ => true,
         };
         if closed {
@@ -376,6 +384,7 @@ impl<'a> World<'a> {
         for app in &mut self.apps {
             app.heal(&mut self.net)?;
         }
+        self.mirror.heal(&mut self.net)?;
         for client in &mut self.clients {
             client.heal(&mut self.net)?;
         }
@@ -386,6 +395,7 @@ impl<'a> World<'a> {
         self.clients.iter().all(Client::is_done)
             && self.engines.iter().all(EngineHost::is_idle)
             && self.apps.iter().all(App::is_done)
+            && self.mirror.is_done()
     }
 
     fn what_is_left(&self) -> String {

@@ -6,6 +6,7 @@ pub(super) mod discovery;
 pub(super) mod engine;
 mod frames;
 mod http2;
+pub(super) mod mirror;
 mod stream;
 mod wire;
 

@@ -91,6 +91,7 @@ impl EngineHost {
             net.coverage.renewals(identity.certifications);
         }
         for service in &snapshot.services {
+            net.coverage.mirrors(&service.stats.decisions);
             let loaded = service.endpoints.iter().find(|endpoint| endpoint.pending > 0);
             net.checks.that(Invariant::Load, loaded.is_none() && service.queued == 0, || {
                 format!("{} is still loaded: {loaded:?}, {} queued", self.id, service.queued)

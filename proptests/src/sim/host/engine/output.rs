@@ -11,6 +11,7 @@ use crate::sim::invariant::{Check, Invariant, violated};
 use crate::sim::link::NEAR;
 use crate::sim::mix::Fault;
 use crate::sim::net::Net;
+use crate::sim::topology::MIRROR;
 
 impl EngineHost {
     /// Ends the turn and does what comes out, until nothing more does.
@@ -78,7 +79,10 @@ impl EngineHost {
                 if let Some(heard) = &mut self.heard {
                     heard.push_back(event.clone());
                 }
-                if let Told::Violation { violation, .. } = event {
+                // What a mirror says is nobody's concern.
+                if let Told::Violation { violation, peer, .. } = event
+                    && peer != MIRROR
+                {
                     net.model.accuse(&mut net.checks, &net.mix, violation)?;
                 }
                 if event == Told::Drained {
