@@ -79,7 +79,7 @@ impl Default for Limits {
             // linkerd2-proxy: MAX_IDLE_CONNS_PER_ENDPOINT.
             pool_idle: 10_000,
             replay_bytes: 64 * 1024,
-            // Of them all, at most 100 MB wait.
+            // However many: past half of `buffer_bytes` they are reset.
             mirrors: 1_000,
             stream_buffer: 64 * 1024,
             buffer_bytes: 256 * 1024 * 1024,

@@ -149,7 +149,7 @@ impl Engine {
             }
             return;
         };
-        let framing = exchange.traits.framing;
+        let (framing, is_mirror) = (exchange.traits.framing, exchange.is_mirror());
         let Some(conn) = self.conns.get_mut(up.index) else { return };
         conn.flags.dirty = true;
         let direction = conn.direction;
@@ -164,7 +164,9 @@ impl Engine {
             } else {
                 end_chunks(framing, section, conn)
             };
-        self.direction(direction).trailers_dropped += dropped.unwrap_or(0) as u64;
+        if !is_mirror {
+            self.direction(direction).trailers_dropped += dropped.unwrap_or(0) as u64;
+        }
         self.touch(up.index);
     }
 

@@ -69,7 +69,12 @@ pub fn run(choose: &mut dyn Choose, moods: &mut dyn Choose, seed: u64) -> Result
     let (a, b) = (without.snapshot(), with.snapshot());
     let counted = |snapshot: &Snapshot| {
         let direction = &snapshot.directions[Direction::Outbound as usize];
-        (snapshot.services[0].clone(), direction.requests, direction.refused.clone())
+        (
+            snapshot.services[0].clone(),
+            direction.requests,
+            direction.refused.clone(),
+            direction.trailers_dropped,
+        )
     };
     if counted(&a) != counted(&b) {
         return Err(format!("counted {:?}\nwith {:?}", counted(&a), counted(&b)));

@@ -422,6 +422,34 @@ fn streams_are_copied_message_by_message_with_their_trailers_in_any_version() {
     }
 }
 
+/// To a mesh proxy a copy says what its request was, so that the app behind it gets the same.
+#[test]
+fn a_copy_to_a_mesh_proxy_is_marked_as_its_request_would_be() {
+    let mut rig = rig("mesh.example:80");
+    let (down, up) = rig.exchange(&request("PUT", "body"));
+    let mut mirror = Peer::endpoint(&mut rig);
+    assert!(mirror.head(1).contains("l5d-orig-proto: HTTP/1.1\r\n"), "{}", mirror.head(1));
+    assert_eq!((&mirror.on(1).body[..], mirror.on(1).end), (&b"body"[..], true));
+    mirror.ok(&mut rig, 1);
+    rig.receive(up, OK.as_bytes());
+    assert_eq!(rig.written(down), OK);
+    // What was HTTP/2 stays that.
+    let mut client = Peer::client(&mut rig);
+    let post = "POST / HTTP/1.1\r\nHost: h2.example\r\nContent-Length: 4\r\n\r\n";
+    client.ask(&mut rig, post, false);
+    client.send(&mut rig, 1, b"body", true);
+    let mut app = Peer::endpoint(&mut rig);
+    mirror.run(&mut rig);
+    assert!(!mirror.head(3).contains("l5d-orig-proto"), "{}", mirror.head(3));
+    assert_eq!((&mirror.on(3).body[..], mirror.on(3).end), (&b"body"[..], true));
+    mirror.ok(&mut rig, 3);
+    app.ok(&mut rig, 1);
+    client.run(&mut rig);
+    assert!(client.on(1).end);
+    assert_eq!((decided(&rig, Decision::Mirrored), resets(&rig)), (2, [].into()));
+    ends(&rig);
+}
+
 #[test]
 fn a_stream_whose_mirror_stalls_has_all_the_credit_that_its_endpoint_gives() {
     let mut rig = rig("next2.example:80");
