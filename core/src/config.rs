@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::identity::{self, NameError};
 use crate::limits::Limits;
-use crate::policy::{BreakerConfig, BudgetConfig, RateLimit, RouteTable};
+use crate::policy::{BreakerConfig, BudgetConfig, Concurrency, RateLimit, RouteTable};
 use crate::tls::Nameless;
 
 /// The configuration of an engine. Replaced as a whole by [`Command::Reload`]
@@ -63,7 +63,7 @@ impl Identity {
 }
 
 /// Who may reach one port of the app, and how much of that it takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct InboundPort {
     /// The app's port.
     pub port: u16,
@@ -71,12 +71,14 @@ pub struct InboundPort {
     pub allow: Vec<Allow>,
     /// How many requests a second. Past it: 429, gRPC 8.
     pub rate_limit: Option<RateLimit>,
+    /// Requests in flight at once.
+    pub concurrency: Concurrency,
 }
 
 impl InboundPort {
     /// One without limits.
     pub fn new(port: u16, allow: Vec<Allow>) -> Self {
-        InboundPort { port, allow, rate_limit: None }
+        InboundPort { port, allow, rate_limit: None, concurrency: Concurrency::default() }
     }
 }
 
@@ -173,8 +175,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// How many retries it bears.
     pub retry_budget: BudgetConfig,
-    /// Exchanges that it has in flight at once, of all workers. Past it: 503.
-    pub max_in_flight: Option<u32>,
+    /// Exchanges that it has in flight at once.
+    pub concurrency: Concurrency,
     /// When an endpoint that fails is no longer asked; `None`: it always is.
     pub breaker: Option<BreakerConfig>,
     /// The share of its endpoints, from 0 to 1, that has to be available; if less is, those that fail

@@ -171,8 +171,18 @@ reasons! {
     RateLimit = 429, "rate_limit", "rate limit of the port exceeded";
     /// Over the rate that a port takes of this client.
     ClientRateLimit = 429, "client_rate_limit", "rate limit of the client exceeded";
-    /// Over `max_in_flight` exchanges of one service.
+    /// Over `max_in_flight` exchanges of one service that has no queue.
     ServiceBusy = 503, "service_busy", "too many requests in flight for the service";
+    /// Over `max_queue` exchanges that wait for their turn at one service.
+    ServiceQueueFull = 503, "service_queue_full", "too many requests wait for their turn at the service";
+    /// It waited `queue_timeout` for its turn at a service.
+    ServiceQueueTimeout = 503, "service_queue_timeout", "waited too long for its turn at the service";
+    /// Over `max_in_flight` requests of one port that has no queue.
+    PortBusy = 503, "port_busy", "too many requests in flight for the port";
+    /// Over `max_queue` requests that wait for their turn at one port.
+    PortQueueFull = 503, "port_queue_full", "too many requests wait for their turn at the port";
+    /// It waited `queue_timeout` for its turn at a port.
+    PortQueueTimeout = 503, "port_queue_timeout", "waited too long for its turn at the port";
     /// An attempt had no response head within the per-try timeout of its route.
     TryTimeout = 504, "try_timeout", "no response head in time for a try";
     /// A route has requests fail.

@@ -276,6 +276,8 @@ decisions! {
     Redirected = "redirected";
     /// A route had the request fail.
     FailureInjected = "failure_injected";
+    /// A request waited for its turn.
+    Queued = "queued";
     /// A request was sent again.
     Retried = "retried";
     /// A request that was sent again got an answer below 500.

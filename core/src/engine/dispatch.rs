@@ -6,6 +6,7 @@ use super::Engine;
 use super::conn::{Client, ClientPhase, Conn, State};
 use super::contract::{CloseKind, ConnId, Direction, Event, Output};
 use super::exchange::{Exchange, ExchangeId, Kind, Speaks, Traits};
+use super::gate::Entry;
 use super::mesh::Health;
 use crate::balance::{MemberId, Outcome};
 use crate::config::Protocol;
@@ -38,15 +39,20 @@ impl Engine {
         if self.buffered >= limits.buffer_bytes {
             return Err(Reason::BuffersFull);
         }
+        let at_port = self.is_at_port(kind, down, service);
+        let entry = self.enter_gate(service, at_port)?;
         let owner = self.mesh.services.get_mut(service as usize).ok_or(Reason::UnknownAuthority)?;
-        if owner.exchanges >= owner.max_in_flight {
-            return Err(Reason::ServiceBusy);
-        }
         owner.exchanges += 1;
         owner.stats.requests += 1;
         let id = self.exchanges.insert(kind, down, service, traits, self.now);
         if let (Some(time), Some(exchange)) = (time, self.exchanges.get_mut(id)) {
             exchange.deadline = exchange.started + time;
+        }
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.at_port = at_port;
+        }
+        if entry == Entry::Waits {
+            self.wait_at_gate(id);
         }
         self.rearm(id);
         Ok(id)
@@ -60,6 +66,9 @@ impl Engine {
     /// The same, for an exchange whose request head has just been read.
     pub(super) fn dispatch_head(&mut self, id: ExchangeId, request: Option<&Request<'_>>) {
         let Some(exchange) = self.exchanges.get(id) else { return };
+        if exchange.gated {
+            return;
+        }
         let service_index = exchange.service;
         let Some(service) = self.mesh.services.get_mut(service_index as usize) else {
             return self.fail(id, Reason::UnknownAuthority);

@@ -45,6 +45,10 @@ pub(crate) struct Exchange {
     /// The stream there, if it speaks HTTP/2.
     pub(crate) up_stream: Option<StreamKey>,
     pub(crate) service: u32,
+    /// It waits for its turn …
+    pub(crate) gated: bool,
+    /// … or had it, at the gate of a port and not of its service.
+    pub(crate) at_port: bool,
     /// The endpoint of the current attempt.
     pub(crate) endpoint: Option<u32>,
     /// The encoded request, until a connection takes it; for HTTP/2 its head as it was received,
@@ -211,6 +215,8 @@ impl Exchanges {
             up: None,
             up_stream: None,
             service,
+            gated: false,
+            at_port: false,
             endpoint: None,
             request: OutQueue::default(),
             pending: None,

@@ -5,6 +5,8 @@ use alloc::string::String;
 
 use super::Engine;
 use super::conn::{ClientPhase, Conn, State};
+use super::exchange::Exchange;
+use super::gate::Gate;
 use crate::limits::Limits;
 use crate::tls::session::MAX_RECORD;
 
@@ -170,16 +172,31 @@ impl Engine {
             );
             let queued = || service.is_some_and(|service| service.queue.contains(&id));
             let rests = exchange.is_resting();
-            ensure!(placed || queued() || rests, "exchange {index} waits for nothing");
+            let gated = exchange.gated;
+            ensure!(placed || queued() || rests || gated, "exchange {index} waits for nothing");
         }
         let mirrors = self.exchanges.iter().filter(|(_, exchange)| exchange.is_mirror()).count();
         ensure!(mirrors == self.mirrors.live, "{mirrors} mirrors, counted {}", self.mirrors.live);
         for (index, service) in &self.mesh.services {
             let refers = self.exchanges.iter().filter(|(_, e)| e.service as usize == index).count();
             ensure!(refers == service.exchanges as usize, "service {index} miscounts exchanges");
+            let here = |e: &Exchange| e.service as usize == index && !e.at_port;
+            self.check_gate(&service.gate, here)?;
             let waiting = service.queue.iter().filter(|&&id| self.exchanges.get(id).is_some());
             ensure!(waiting.count() == service.queued, "service {index} miscounts its queue");
         }
+        Ok(())
+    }
+
+    /// `here`: exchanges that are at this gate.
+    fn check_gate(&self, gate: &Gate, here: impl Fn(&Exchange) -> bool) -> Result<(), String> {
+        let at = |gated| {
+            let all = self.exchanges.iter();
+            all.filter(|(_, e)| here(e) && e.gated == gated).count()
+        };
+        let (through, waiting) = (gate.in_flight() as usize, gate.queued());
+        ensure!(at(false) == through, "{} through a gate, counted {through}", at(false));
+        ensure!(at(true) == waiting, "{} wait at a gate, counted {waiting}", at(true));
         Ok(())
     }
 

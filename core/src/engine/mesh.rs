@@ -14,6 +14,7 @@ use slab::Slab;
 use super::availability::{Guard, Standing};
 use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
+use super::gate::Gate;
 use crate::balance::{Balancer, MemberId, Params};
 use crate::config::{self, Meshed, Protocol, Timeouts};
 use crate::policy::budget::{Budget, BudgetConfig};
@@ -64,10 +65,12 @@ pub(crate) struct Service {
     pub(crate) failing: bool,
     /// Its failfast deadline is set.
     pub(crate) failfast_armed: bool,
-    /// Exchanges that refer to it …
+    /// Exchanges that refer to it.
     pub(crate) exchanges: u32,
-    /// … and how many may.
-    pub(crate) max_in_flight: u32,
+    /// The app's port, of services of inbound traffic.
+    pub(crate) port: u16,
+    /// What its exchanges pass before an endpoint is chosen.
+    pub(crate) gate: Gate,
     /// Endpoints that refer to it, those that are no longer members included.
     pub(crate) endpoints: u32,
     /// Members that are our own sockets.
@@ -243,7 +246,8 @@ impl Mesh {
             failing: false,
             failfast_armed: false,
             exchanges: 0,
-            max_in_flight: u32::MAX,
+            port: 0,
+            gate: Gate::default(),
             endpoints: 0,
             own: 0,
             removed: false,
@@ -266,6 +270,9 @@ impl Mesh {
         let owner = &mut self.services[service as usize];
         let member = owner.balancer.insert(weight, now);
         owner.endpoints += 1;
+        if owner.kind.is_fixed() {
+            owner.port = addr.port();
+        }
         if is_self {
             // Never chosen; if there is nothing else, requests are told so.
             owner.balancer.set_ready(member, false, now);

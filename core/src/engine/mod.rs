@@ -12,6 +12,7 @@ mod dispatch;
 mod downstream;
 mod ending;
 mod exchange;
+mod gate;
 mod handshake;
 mod health;
 mod hello;
@@ -56,6 +57,7 @@ use crate::time::Time;
 use conn::Conns;
 use deadlines::Deadlines;
 use exchange::Exchanges;
+use gate::GateOf;
 use handshake::Handshakes;
 use identity::Identity;
 use mesh::Mesh;
@@ -79,6 +81,8 @@ pub struct Engine {
     mirrors: Mirrors,
     /// Those of the app that have limits.
     ports: Vec<Port>,
+    /// Gates with room for those that wait.
+    opened: Vec<GateOf>,
     timers: Timers,
     identity: Identity,
     handshakes: Handshakes,
@@ -156,6 +160,7 @@ impl Engine {
             mesh: Mesh::new(&mut keys),
             mirrors: Mirrors::new(seed),
             ports: Vec::new(),
+            opened: Vec::new(),
             timers: Timers::default(),
             identity: Identity::default(),
             handshakes: Handshakes::default(),
@@ -198,7 +203,8 @@ impl Engine {
             Drain::Until(grace) => Some(grace),
             Drain::No | Drain::Done => None,
         };
-        let more = (!self.put_off.is_empty()).then_some(self.now);
+        let more = !self.put_off.is_empty() || !self.opened.is_empty();
+        let more = more.then_some(self.now);
         let timers = &mut self.timers;
         [
             (more, TimerKind::Turn),

@@ -3,21 +3,23 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use super::Engine;
 use super::contract::Direction;
+use super::gate::{Gate, GateOf};
 use super::policy::FixedAnswer;
 use crate::config::{Config, InboundPort};
 use crate::error::Reason;
+use crate::policy::Concurrency;
 use crate::policy::rate::{Client, Limited, Limiter, RateLimit};
 use crate::rng::KeyedState;
 
 /// A port of the app that has limits.
 #[derive(Debug)]
 pub(super) struct Port {
-    number: u16,
+    pub(super) number: u16,
     rate: Option<Box<Rated>>,
+    pub(super) gate: Gate,
 }
 
 /// A rate limit, and what it was made from.
@@ -27,40 +29,50 @@ struct Rated {
     limiter: Limiter,
 }
 
+fn is_limited(inbound: &InboundPort) -> bool {
+    inbound.rate_limit.is_some() || inbound.concurrency != Concurrency::default()
+}
+
 impl Engine {
     /// Makes the limits of ports those of `config`. What was let through counts on, unless its limit
     /// is another.
     pub(super) fn apply_ports(&mut self, config: &Config) {
         let mut old = core::mem::take(&mut self.ports);
-        let limited = |inbound: &&InboundPort| inbound.rate_limit.is_some();
-        let ports: Vec<Port> = config
-            .inbound
-            .iter()
-            .filter(limited)
-            .map(|inbound| {
-                let known = old.iter_mut().find(|port| port.number == inbound.port);
-                let rate = known.and_then(|port| port.rate.take());
-                self.apply_port(inbound, config.workers, rate)
-            })
-            .collect();
-        self.ports = ports;
+        for inbound in config.inbound.iter().filter(|inbound| is_limited(inbound)) {
+            let known = old.iter().position(|port| port.number == inbound.port);
+            let known = known.map(|at| old.swap_remove(at));
+            let (known, mut gate) =
+                known.map_or_else(Default::default, |port| (port.rate, port.gate));
+            let rate = self.apply_rate(inbound, config.workers, known);
+            gate.configure(&inbound.concurrency, config.workers);
+            self.opens(GateOf::Port(inbound.port));
+            self.ports.push(Port { number: inbound.port, rate, gate });
+        }
+        // Those that have no limits any more go with the last request that they counted.
+        for Port { number, mut gate, .. } in old.into_iter().filter(|port| !port.gate.is_idle()) {
+            gate.configure(&Concurrency::default(), config.workers);
+            self.opens(GateOf::Port(number));
+            self.ports.push(Port { number, rate: None, gate });
+        }
     }
 
-    fn apply_port(
+    fn apply_rate(
         &mut self,
         inbound: &InboundPort,
         workers: u32,
         known: Option<Box<Rated>>,
-    ) -> Port {
-        let rate = inbound.rate_limit.clone().map(|limit| {
-            let config = (limit, workers);
-            known.filter(|known| known.config == config).unwrap_or_else(|| {
-                let keys = KeyedState::new(&mut self.rng);
-                let limiter = Limiter::new(&config.0, workers, keys);
-                Box::new(Rated { config, limiter })
-            })
-        });
-        Port { number: inbound.port, rate }
+    ) -> Option<Box<Rated>> {
+        let config = (inbound.rate_limit.clone()?, workers);
+        let known = known.filter(|known| known.config == config);
+        Some(known.unwrap_or_else(|| {
+            let keys = KeyedState::new(&mut self.rng);
+            let limiter = Limiter::new(&config.0, workers, keys);
+            Box::new(Rated { config, limiter })
+        }))
+    }
+
+    pub(super) fn port_gate(&mut self, number: u16) -> Option<&mut Gate> {
+        self.ports.iter_mut().find(|port| port.number == number).map(|port| &mut port.gate)
     }
 
     /// Does this connection's client send faster than the port takes? If so: what it is told.

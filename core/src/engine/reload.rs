@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use super::Engine;
 use super::contract::{Direction, Event};
 use super::exchange::ExchangeId;
+use super::gate::GateOf;
 use super::mesh::{ServiceKind, TargetState, Times};
 use crate::config::{self, Config, ServiceTimeouts, Target};
 use crate::error::Reason;
@@ -95,8 +96,7 @@ impl Engine {
         service.times = times;
         service.opaque = new.opaque;
         service.protocol = new.protocol;
-        let share = |all: u32| all.div_ceil(config.workers.max(1));
-        service.max_in_flight = new.max_in_flight.map_or(u32::MAX, share);
+        service.gate.configure(&new.concurrency, config.workers);
         // What is spent stays spent, unless the budget is another.
         let budget = (new.retry_budget, config.workers);
         if service.budget_config != budget {
@@ -105,6 +105,7 @@ impl Engine {
         }
         service.meshed = new.endpoints.iter().any(|endpoint| endpoint.mesh.is_some());
         self.set_guard(index, new);
+        self.opens(GateOf::Service(index));
         self.apply_targets(index, &new.endpoints);
         self.service_changed(index);
     }
@@ -206,7 +207,8 @@ impl Engine {
         service.opaque = false;
         let name = Arc::clone(&service.name);
         let targets = core::mem::take(&mut service.targets);
-        let waiting = core::mem::take(&mut service.queue);
+        let mut waiting = core::mem::take(&mut service.queue);
+        waiting.append(&mut service.gate.take_queue());
         if self.mesh.by_name.get(&name) == Some(&index) {
             self.mesh.by_name.remove(&name);
         }

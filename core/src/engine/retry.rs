@@ -8,6 +8,7 @@ use super::Engine;
 use super::conn::{Client, State};
 use super::contract::{CloseKind, Event};
 use super::exchange::{Exchange, ExchangeId};
+use super::gate::{Gate, GateOf};
 use crate::balance::Outcome;
 use crate::error::Reason;
 use crate::http::{Fields, Framing, Response, ResponseHead, Span, Version, status};
@@ -337,7 +338,9 @@ impl Engine {
         if let Some(service) = self.draw(&route)
             && service != old
             && self.speaks(service, speaks) == speaks
+            && self.gate(GateOf::Service(service)).is_some_and(Gate::try_enter)
         {
+            self.leave_gate(old, false, false);
             for (index, more) in [(old, false), (service, true)] {
                 if let Some(service) = self.mesh.services.get_mut(index as usize) {
                     let count = &mut service.exchanges;

@@ -64,7 +64,7 @@ impl Engine {
             direction: service.direction,
             stats: service.stats.clone(),
             failfast: service.failing,
-            queued: service.queued,
+            queued: service.queued + service.gate.queued(),
             endpoints: endpoints
                 .map(|endpoint| EndpointSnapshot {
                     addr: endpoint.addr,

@@ -3,9 +3,10 @@
 use super::conn::{ClientPhase, ServerPhase, State};
 use super::contract::CloseKind;
 use super::exchange::{Exchange, ExchangeId};
+use super::gate::GateOf;
 use super::{Drain, Engine};
 use crate::error::Reason;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 use crate::tls::Failure;
 
 impl Engine {
@@ -149,6 +150,7 @@ impl Engine {
                 )
             }
         };
+        let response = if exchange.gated { self.gate_deadline(exchange) } else { response };
         [
             after(
                 if canary!(MovingDeadline) { exchange.last } else { exchange.started },
@@ -159,6 +161,19 @@ impl Engine {
             after(exchange.last, idle, Reason::IdleTimeout),
             (exchange.deadline, Reason::GrpcTimeout),
         ]
+    }
+
+    /// When an exchange has waited too long for its turn.
+    fn gate_deadline(&self, exchange: &Exchange) -> (Time, Reason) {
+        if exchange.at_port {
+            let of = self.gate_of(exchange.service, true);
+            let port = self.ports.iter().find(|port| of == Some(GateOf::Port(port.number)));
+            let timeout = port.map_or(Duration::MAX, |port| port.gate.timeout());
+            return (exchange.started + timeout, Reason::PortQueueTimeout);
+        }
+        let service = self.mesh.services.get(exchange.service as usize);
+        let timeout = service.map_or(Duration::MAX, |service| service.gate.timeout());
+        (exchange.started + timeout, Reason::ServiceQueueTimeout)
     }
 
     /// Sets the timer of an exchange to the first of its deadlines.

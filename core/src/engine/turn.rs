@@ -22,6 +22,7 @@ impl Engine {
     pub fn end_turn(&mut self, now: Time) {
         self.now = self.now.max(now);
         self.settle_queues();
+        let mut opened = false;
         loop {
             while let Some(index) = self.ready.pop_front() {
                 let Some(conn) = self.conns.get_mut(index) else { continue };
@@ -30,6 +31,10 @@ impl Engine {
                 self.settle(index);
             }
             self.feed_starved();
+            if !self.opened.is_empty() && !opened {
+                opened = true;
+                self.open_gates();
+            }
             if self.ready.is_empty() {
                 return;
             }

@@ -7,6 +7,7 @@
 
 pub mod breaker;
 pub mod budget;
+pub mod concurrency;
 pub mod filter;
 pub mod mirror;
 pub mod pattern;
@@ -17,6 +18,7 @@ pub mod split;
 
 pub use breaker::BreakerConfig;
 pub use budget::BudgetConfig;
+pub use concurrency::Concurrency;
 pub use filter::{Changes, Failure, Fixed, HeaderChanges, NewPath, Redirect};
 pub use mirror::Mirror;
 pub use pattern::Pattern;

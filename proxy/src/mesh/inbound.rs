@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use selvedge_core::config::{Allow, InboundPort};
 use selvedge_core::identity::Pattern;
-use selvedge_core::policy::RateLimit;
 use selvedge_core::policy::rate::{ClientMatch, Override};
+use selvedge_core::policy::{Concurrency, RateLimit};
 use toml::de::DeValue;
 
 use super::check::Sites;
@@ -24,21 +24,48 @@ pub(super) fn read(
         Some(port)
     });
     let rate_limit = table.table(reader, "rate_limit");
-    let limited = rate_limit.is_some();
+    let concurrency = read_concurrency(reader, &mut table);
+    let limited = rate_limit.is_some() || concurrency != Concurrency::default();
     let rate_limit = rate_limit.map(|table| read_rate_limit(reader, table, sites));
     let expected = r#"expected a list like ["*.ns.cluster.local", "unauthenticated"]"#;
     // A table that says nothing else is there to say who may.
     let allow = if limited {
         table.get(reader, "allow")
     } else {
-        table.require(reader, "allow", &format!("{expected}, or a rate_limit"))
+        table.require(reader, "allow", &format!("{expected}, or a limit"))
     };
     let allow = match allow {
         Some(list) => read_allow(reader, &list, expected, sites),
         None => vec![Allow::Unauthenticated],
     };
     table.finish(reader);
-    Some(InboundPort { rate_limit, ..InboundPort::new(port?, allow) })
+    Some(InboundPort { rate_limit, concurrency, ..InboundPort::new(port?, allow) })
+}
+
+/// How many requests at once, of a port or a service.
+pub(super) fn read_concurrency(reader: &mut Reader<'_>, table: &mut Table<'_>) -> Concurrency {
+    let mut concurrency = Concurrency::default();
+    // Without `..`: what the core gains is missed here at compile time.
+    let Concurrency { max_in_flight, max_queue, queue_timeout } = &mut concurrency;
+    const COUNT: u64 = 100_000_000;
+    table.set(reader, "max_in_flight", max_in_flight, |v| {
+        value::integer(v, 1, COUNT).map(|n| Some(n as u32))
+    });
+    let bounded = max_in_flight.is_some();
+    for key in ["max_queue", "queue_timeout"] {
+        let Some(item) = table.get(reader, key) else { continue };
+        if key == "max_queue" {
+            let read = item.read(reader, |v| value::integer(v, 0, COUNT));
+            *max_queue = read.map_or(0, |n| n as u32);
+        } else {
+            let read = item.read(reader, value::duration_or_endless);
+            *queue_timeout = read.unwrap_or(*queue_timeout);
+        }
+        if !bounded {
+            reader.refuse(&item.site, "expected only beside max_in_flight");
+        }
+    }
+    concurrency
 }
 
 fn read_allow(

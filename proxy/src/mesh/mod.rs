@@ -379,10 +379,7 @@ fn read_service(
     table.set(reader, "protocol", &mut protocol, value::protocol);
     let budget = table.table(reader, "retry_budget");
     let budget = budget.map(|table| retry::read_budget(reader, table));
-    let mut max_in_flight = None;
-    table.set(reader, "max_in_flight", &mut max_in_flight, |v| {
-        value::integer(v, 1, 100_000_000).map(|n| Some(n as u32))
-    });
+    let concurrency = inbound::read_concurrency(reader, &mut table);
     let breaker = table.table(reader, "breaker");
     let breaker = breaker.map(|table| breaker::read(reader, table));
     let mut panic = None;
@@ -395,7 +392,7 @@ fn read_service(
         timeouts,
         protocol,
         retry_budget: budget.unwrap_or_default(),
-        max_in_flight,
+        concurrency,
         breaker,
         panic,
     }

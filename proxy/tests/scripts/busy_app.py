@@ -1,14 +1,17 @@
-"""An HTTP/1.1 server of the standard library that answers everything with one status:
-busy_app.py STATUS"""
+"""An HTTP/1.1 server of the standard library that answers everything with one status, at once or after
+so many seconds: busy_app.py STATUS [SECONDS]"""
 
 import http.server
 import sys
+import time
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if len(sys.argv) > 2:
+            time.sleep(float(sys.argv[2]))
         self.send_response(int(sys.argv[1]))
         self.send_header("Content-Length", "0")
         self.end_headers()

@@ -71,7 +71,7 @@ fn requests_in_flight_to_one_service_are_bounded_and_others_go_on() {
     for (workers, most) in [(1, 2), (2, 1), (3, 1), (0, 2)] {
         let mut config = config();
         config.workers = workers;
-        config.services[1].max_in_flight = Some(2);
+        config.services[1].concurrency.max_in_flight = Some(2);
         let mut rig = Rig::with(config);
         let busy: Vec<_> = (0..most).map(|_| rig.exchange(GET)).collect();
         let down = rig.client();

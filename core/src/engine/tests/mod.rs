@@ -14,6 +14,7 @@ mod http2_tunnels;
 mod http2_turns;
 mod limits;
 mod mirror;
+mod queues;
 mod rates;
 mod regressions;
 mod retries;

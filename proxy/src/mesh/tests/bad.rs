@@ -403,7 +403,7 @@ fn who_may_do_what() {
             "2: inbound[0].port = 0: expected an integer from 1 to 65535".to_owned(),
         ),
         (inbound("allow = []"), "1: inbound[0].port: missing, expected a port of the app".into()),
-        (inbound("port = 1"), format!("1: inbound[0].allow: missing, {list}, or a rate_limit")),
+        (inbound("port = 1"), format!("1: inbound[0].allow: missing, {list}, or a limit")),
         (
             inbound("port = 1\nallow = \"*\""),
             format!("3: inbound[0].allow = \"*\": {list}"),

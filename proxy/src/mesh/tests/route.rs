@@ -294,10 +294,12 @@ fn a_service_has_a_budget_and_a_limit_of_its_own() {
     assert_eq!(budget(""), BudgetConfig::default());
     let own = budget(r#"retry_budget = { ratio = 1, min_per_second = 0.5, window = "5s" }"#);
     assert_eq!((own.ratio, own.min_per_second, own.window.as_secs()), (1.0, 0.5, 5));
-    let busy = good(&service("max_in_flight = 7")).config.services[0].max_in_flight;
+    let busy = good(&service("max_in_flight = 7")).config.services[0].concurrency.max_in_flight;
     assert_eq!(busy, Some(7));
     for (line, said) in [
         ("max_in_flight = 0", "max_in_flight = 0: expected an integer from 1 to 100000000"),
+        ("max_queue = 5", "max_queue = 5: expected only beside max_in_flight"),
+        ("queue_timeout = 0", "queue_timeout = 0: expected only beside max_in_flight"),
         ("retry_budget.ratio = -1", "retry_budget.ratio = -1: expected a number from 0 to 1000"),
         (
             r#"retry_budget.window = "500ms""#,

@@ -93,3 +93,29 @@ fn a_call_over_the_rate_is_told_resource_exhausted() {
     let told = run(script("grpc_statuses.py").args([&port, "20"]), PATIENCE).ok().text();
     assert_eq!(told, "OK 3\nRESOURCE_EXHAUSTED 17\n");
 }
+
+/// Eight at a time, each for 50 ms, at an app that takes two at once: the queue keeps them in order, and
+/// the same crowd without one is turned away.
+#[test]
+fn a_crowd_waits_for_its_turn_and_a_larger_one_is_turned_away() {
+    if !have(&[Need::Program("curl"), Need::Program("python3")]) {
+        return;
+    }
+    let app = Peer::start(script("busy_app.py").args(["200", "0.05"]));
+    for (limits, most_refused, reason) in [
+        ("max_in_flight = 2\nmax_queue = 6\nqueue_timeout = \"5s\"", 0, "port_queue_full"),
+        ("max_in_flight = 2", 6, "port_busy"),
+        ("max_in_flight = 2\nmax_queue = 6\nqueue_timeout = \"60ms\"", 6, "port_queue_timeout"),
+    ] {
+        let proxy = mesh(&app, limits).start();
+        let url = format!("http://{}/", proxy.inbound());
+        let mut curl = program("curl");
+        curl.args(["--silent", "--parallel", "--parallel-immediate", "--parallel-max", "8"]);
+        curl.args(["--write-out", "%{http_code} "]).args([&url; 8]);
+        let text = run(&mut curl, PATIENCE).ok().text();
+        let refused = text.matches("503").count();
+        assert_eq!(text.matches("200").count() + refused, 8, "{text}");
+        assert!(refused <= most_refused && (refused > 0) == (most_refused > 0), "{limits}: {text}");
+        assert_eq!(inbound(&proxy, reason), refused as u64);
+    }
+}

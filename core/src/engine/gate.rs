@@ -1,0 +1,233 @@
+//! Gates: requests pass one on their way to a service or a port of the app, as many at once as it
+//! lets through; those beyond wait in a bounded queue, in order.
+
+use alloc::collections::VecDeque;
+
+use super::Engine;
+use super::contract::{ConnId, Direction};
+use super::exchange::{ExchangeId, Kind};
+use crate::error::Reason;
+use crate::policy::Concurrency;
+use crate::stats::Decision;
+use crate::time::Duration;
+
+/// How many that wait are let through in one turn: a long queue does not hold up everybody else.
+const BATCH: usize = 128;
+
+/// Requests that are through, and those that wait.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// Exchanges that are through and have not ended.
+    in_flight: u32,
+    limit: u32,
+    /// Exchanges that wait. Some may have ended meanwhile …
+    queue: VecDeque<ExchangeId>,
+    /// … this many have not …
+    queued: usize,
+    /// … and how many may.
+    max_queue: usize,
+    timeout: Duration,
+}
+
+/// Which gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GateOf {
+    /// That of a service, by its index.
+    Service(u32),
+    /// That of a port of the app.
+    Port(u16),
+}
+
+/// What becomes of a request at a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Passes,
+    Waits,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let (queue, timeout) = (VecDeque::new(), Duration::MAX);
+        Gate { in_flight: 0, limit: u32::MAX, queue, queued: 0, max_queue: 0, timeout }
+    }
+}
+
+impl Gate {
+    /// Lets through what `config` says, of one of so many workers that share it.
+    pub(super) fn configure(&mut self, config: &Concurrency, workers: u32) {
+        let share = |all: u32| all.div_ceil(workers.max(1));
+        self.limit = config.max_in_flight.map_or(u32::MAX, share);
+        self.max_queue = share(config.max_queue) as usize;
+        self.timeout = config.queue_timeout;
+    }
+
+    /// Nobody is through, and nobody waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.queued == 0
+    }
+
+    /// Exchanges that wait.
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Exchanges that are through.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// How long an exchange may wait.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight < self.limit
+    }
+
+    /// One more comes. Nobody overtakes those that wait.
+    fn enter(&mut self) -> Result<Entry, Reason> {
+        if self.has_room() && self.queued == 0 {
+            self.in_flight += 1;
+            return Ok(Entry::Passes);
+        }
+        if self.queued < self.max_queue {
+            return Ok(Entry::Waits);
+        }
+        Err(if self.max_queue > 0 { Reason::ServiceQueueFull } else { Reason::ServiceBusy })
+    }
+
+    /// The same, of one that does not wait.
+    pub(super) fn try_enter(&mut self) -> bool {
+        let enters = self.has_room() && self.queued == 0;
+        self.in_flight += u32::from(enters);
+        enters
+    }
+
+    fn wait(&mut self, id: ExchangeId, lives: impl Fn(ExchangeId) -> bool) {
+        // Those that ended while they waited do not pile up.
+        if self.queue.len() > 2 * self.queued + 64 {
+            self.queue.retain(|&id| lives(id));
+        }
+        self.queue.push_back(id);
+        self.queued += 1;
+    }
+
+    /// Everybody who waits, some of whom may have ended.
+    pub(super) fn take_queue(&mut self) -> VecDeque<ExchangeId> {
+        core::mem::take(&mut self.queue)
+    }
+}
+
+impl Engine {
+    pub(super) fn gate(&mut self, of: GateOf) -> Option<&mut Gate> {
+        match of {
+            GateOf::Service(index) => {
+                self.mesh.services.get_mut(index as usize).map(|service| &mut service.gate)
+            }
+            GateOf::Port(number) => self.port_gate(number),
+        }
+    }
+
+    /// The gate of an exchange, by its service and whether it is at a port's.
+    pub(super) fn gate_of(&self, service: u32, at_port: bool) -> Option<GateOf> {
+        if !at_port {
+            return Some(GateOf::Service(service));
+        }
+        self.mesh.services.get(service as usize).map(|service| GateOf::Port(service.port))
+    }
+
+    /// Is there a gate at the app's port that a request on this connection is for?
+    pub(super) fn is_at_port(&self, kind: Kind, down: ConnId, service: u32) -> bool {
+        if self.ports.is_empty() || kind != Kind::Http {
+            return false;
+        }
+        let inbound = |conn: &super::conn::Conn| conn.direction == Direction::Inbound;
+        self.conns.find(down).is_some_and(inbound)
+            && matches!(self.gate_of(service, true), Some(GateOf::Port(number))
+                if self.ports.iter().any(|port| port.number == number))
+    }
+
+    /// A request comes to its gate.
+    pub(super) fn enter_gate(&mut self, service: u32, at_port: bool) -> Result<Entry, Reason> {
+        let Some(of) = self.gate_of(service, at_port) else { return Ok(Entry::Passes) };
+        let Some(gate) = self.gate(of) else { return Ok(Entry::Passes) };
+        gate.enter().map_err(|reason| match (of, reason) {
+            (GateOf::Port(_), Reason::ServiceQueueFull) => Reason::PortQueueFull,
+            (GateOf::Port(_), _) => Reason::PortBusy,
+            _ => reason,
+        })
+    }
+
+    /// An exchange waits for its turn.
+    pub(super) fn wait_at_gate(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.gated = true;
+        let (service, at_port) = (exchange.service, exchange.at_port);
+        let Some(of) = self.gate_of(service, at_port) else { return };
+        let gate = match of {
+            GateOf::Service(index) => {
+                self.mesh.services.get_mut(index as usize).map(|service| &mut service.gate)
+            }
+            GateOf::Port(number) => {
+                self.ports.iter_mut().find(|port| port.number == number).map(|port| &mut port.gate)
+            }
+        };
+        let exchanges = &self.exchanges;
+        if let Some(gate) = gate {
+            gate.wait(id, |id| exchanges.get(id).is_some());
+        }
+        if let Some(service) = self.mesh.services.get_mut(service as usize) {
+            service.stats.decisions.count(Decision::Queued);
+        }
+    }
+
+    /// An exchange is over, or goes elsewhere.
+    pub(super) fn leave_gate(&mut self, service: u32, at_port: bool, gated: bool) {
+        let Some(of) = self.gate_of(service, at_port) else { return };
+        let Some(gate) = self.gate(of) else { return };
+        if gated {
+            gate.queued -= 1;
+            return;
+        }
+        gate.in_flight -= 1;
+        if gate.queued > 0 && gate.has_room() {
+            self.opens(of);
+        }
+    }
+
+    /// There may be room now for those that wait.
+    pub(super) fn opens(&mut self, of: GateOf) {
+        let waiting = self.gate(of).is_some_and(|gate| gate.queued > 0);
+        if waiting && !self.opened.contains(&of) {
+            self.opened.push(of);
+        }
+    }
+
+    /// Lets through whom there is room for.
+    pub(super) fn open_gates(&mut self) {
+        let mut batch = BATCH;
+        while let Some(of) = self.opened.pop() {
+            while let Some(gate) = self.gate(of)
+                && gate.queued > 0
+                && gate.has_room()
+                && let Some(id) = gate.queue.pop_front()
+            {
+                if batch == 0 {
+                    gate.queue.push_front(id);
+                    return self.opened.push(of);
+                }
+                let Some(exchange) = self.exchanges.get_mut(id) else { continue };
+                exchange.gated = false;
+                exchange.attempt = self.now;
+                if let Some(gate) = self.gate(of) {
+                    gate.queued -= 1;
+                    gate.in_flight += 1;
+                }
+                batch -= 1;
+                self.dispatch(id);
+                self.rearm(id);
+            }
+        }
+    }
+}
