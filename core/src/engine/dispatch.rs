@@ -44,12 +44,10 @@ impl Engine {
         let owner = self.mesh.services.get_mut(service as usize).ok_or(Reason::UnknownAuthority)?;
         owner.exchanges += 1;
         owner.stats.requests += 1;
+        let traits = Traits { at_port, gated: false, ..traits };
         let id = self.exchanges.insert(kind, down, service, traits, self.now);
         if let (Some(time), Some(exchange)) = (time, self.exchanges.get_mut(id)) {
             exchange.deadline = exchange.started + time;
-        }
-        if let Some(exchange) = self.exchanges.get_mut(id) {
-            exchange.at_port = at_port;
         }
         if entry == Entry::Waits {
             self.wait_at_gate(id);
@@ -66,7 +64,7 @@ impl Engine {
     /// The same, for an exchange whose request head has just been read.
     pub(super) fn dispatch_head(&mut self, id: ExchangeId, request: Option<&Request<'_>>) {
         let Some(exchange) = self.exchanges.get(id) else { return };
-        if exchange.gated {
+        if exchange.traits.gated {
             return;
         }
         let service_index = exchange.service;

@@ -220,6 +220,8 @@ impl Engine {
             sensitive: false,
             keyless: false,
             marked: false,
+            gated: false,
+            at_port: false,
         };
         if request.is_connect && !redirected {
             return self.connect_to_us(index, request, traits);

@@ -321,7 +321,7 @@ impl Engine {
         let exchange = self.exchanges.remove(id)?;
         self.mirrors.live -= usize::from(exchange.is_mirror());
         self.buffered -= exchange.charged;
-        self.leave_gate(exchange.service, exchange.at_port, exchange.gated);
+        self.leave_gate(exchange.service, exchange.traits.at_port, exchange.traits.gated);
         if exchange.progress.queued
             && let Some(service) = self.mesh.services.get_mut(exchange.service as usize)
         {

@@ -45,10 +45,6 @@ pub(crate) struct Exchange {
     /// The stream there, if it speaks HTTP/2.
     pub(crate) up_stream: Option<StreamKey>,
     pub(crate) service: u32,
-    /// It waits for its turn …
-    pub(crate) gated: bool,
-    /// … or had it, at the gate of a port and not of its service.
-    pub(crate) at_port: bool,
     /// The endpoint of the current attempt.
     pub(crate) endpoint: Option<u32>,
     /// The encoded request, until a connection takes it; for HTTP/2 its head as it was received,
@@ -120,6 +116,10 @@ pub(crate) struct Traits {
     pub(crate) keyless: bool,
     /// It was HTTP/1 before another mesh proxy made it HTTP/2, and so shall be its response.
     pub(crate) marked: bool,
+    /// It waits for its turn …
+    pub(crate) gated: bool,
+    /// … or had it, at the gate of a port and not of its service.
+    pub(crate) at_port: bool,
 }
 
 /// What a request goes on as.
@@ -147,6 +147,8 @@ impl Traits {
         sensitive: false,
         keyless: false,
         marked: false,
+        gated: false,
+        at_port: false,
     };
 }
 
@@ -215,8 +217,6 @@ impl Exchanges {
             up: None,
             up_stream: None,
             service,
-            gated: false,
-            at_port: false,
             endpoint: None,
             request: OutQueue::default(),
             pending: None,

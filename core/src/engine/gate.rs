@@ -162,8 +162,8 @@ impl Engine {
     /// An exchange waits for its turn.
     pub(super) fn wait_at_gate(&mut self, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        exchange.gated = true;
-        let (service, at_port) = (exchange.service, exchange.at_port);
+        exchange.traits.gated = true;
+        let (service, at_port) = (exchange.service, exchange.traits.at_port);
         let Some(of) = self.gate_of(service, at_port) else { return };
         let gate = match of {
             GateOf::Service(index) => {
@@ -218,7 +218,7 @@ impl Engine {
                     return self.opened.push(of);
                 }
                 let Some(exchange) = self.exchanges.get_mut(id) else { continue };
-                exchange.gated = false;
+                exchange.traits.gated = false;
                 exchange.attempt = self.now;
                 if let Some(gate) = self.gate(of) {
                     gate.queued -= 1;

@@ -172,7 +172,7 @@ impl Engine {
             );
             let queued = || service.is_some_and(|service| service.queue.contains(&id));
             let rests = exchange.is_resting();
-            let gated = exchange.gated;
+            let gated = exchange.traits.gated;
             ensure!(placed || queued() || rests || gated, "exchange {index} waits for nothing");
         }
         let mirrors = self.exchanges.iter().filter(|(_, exchange)| exchange.is_mirror()).count();
@@ -180,7 +180,7 @@ impl Engine {
         for (index, service) in &self.mesh.services {
             let refers = self.exchanges.iter().filter(|(_, e)| e.service as usize == index).count();
             ensure!(refers == service.exchanges as usize, "service {index} miscounts exchanges");
-            let here = |e: &Exchange| e.service as usize == index && !e.at_port;
+            let here = |e: &Exchange| e.service as usize == index && !e.traits.at_port;
             self.check_gate(&service.gate, here)?;
             let waiting = service.queue.iter().filter(|&&id| self.exchanges.get(id).is_some());
             ensure!(waiting.count() == service.queued, "service {index} miscounts its queue");
@@ -192,7 +192,7 @@ impl Engine {
     fn check_gate(&self, gate: &Gate, here: impl Fn(&Exchange) -> bool) -> Result<(), String> {
         let at = |gated| {
             let all = self.exchanges.iter();
-            all.filter(|(_, e)| here(e) && e.gated == gated).count()
+            all.filter(|(_, e)| here(e) && e.traits.gated == gated).count()
         };
         let (through, waiting) = (gate.in_flight() as usize, gate.queued());
         ensure!(at(false) == through, "{} through a gate, counted {through}", at(false));

@@ -150,7 +150,7 @@ impl Engine {
                 )
             }
         };
-        let response = if exchange.gated { self.gate_deadline(exchange) } else { response };
+        let response = if exchange.traits.gated { self.gate_deadline(exchange) } else { response };
         [
             after(
                 if canary!(MovingDeadline) { exchange.last } else { exchange.started },
@@ -165,7 +165,7 @@ impl Engine {
 
     /// When an exchange has waited too long for its turn.
     fn gate_deadline(&self, exchange: &Exchange) -> (Time, Reason) {
-        if exchange.at_port {
+        if exchange.traits.at_port {
             let of = self.gate_of(exchange.service, true);
             let port = self.ports.iter().find(|port| of == Some(GateOf::Port(port.number)));
             let timeout = port.map_or(Duration::MAX, |port| port.gate.timeout());

@@ -57,6 +57,8 @@ impl Engine {
                 None => self.speaks(selected.service, Speaks::Http2),
             },
             marked: origin.is_some(),
+            gated: false,
+            at_port: false,
             sensitive: is_sensitive(request),
             keyless: false,
         };
