@@ -81,13 +81,18 @@ impl Gate {
         self.timeout
     }
 
+    /// Would one more pass at once? Nobody overtakes those that wait.
+    pub(super) fn is_open(&self) -> bool {
+        self.has_room() && self.queued == 0
+    }
+
     fn has_room(&self) -> bool {
         self.in_flight < self.limit
     }
 
-    /// One more comes. Nobody overtakes those that wait.
+    /// One more comes.
     fn enter(&mut self) -> Result<Entry, Reason> {
-        if self.has_room() && self.queued == 0 {
+        if self.is_open() {
             self.in_flight += 1;
             return Ok(Entry::Passes);
         }
@@ -99,7 +104,7 @@ impl Gate {
 
     /// The same, of one that does not wait.
     pub(super) fn try_enter(&mut self) -> bool {
-        let enters = self.has_room() && self.queued == 0;
+        let enters = self.is_open();
         self.in_flight += u32::from(enters);
         enters
     }

@@ -112,7 +112,9 @@ impl Engine {
         if target.balancer.ready_len() == 0 {
             return Err(Decision::MirrorUnready);
         }
-        if self.mirrors.live >= self.config.limits.mirrors || self.is_half_full() {
+        // A copy waits for nobody.
+        let full = self.mirrors.live >= self.config.limits.mirrors || !target.gate.is_open();
+        if full || self.is_half_full() {
             return Err(Decision::MirrorCap);
         }
         let Some(exchange) = self.exchanges.get(id) else { return Ok(()) };

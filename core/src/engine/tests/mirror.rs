@@ -11,7 +11,7 @@ use super::rig::*;
 use crate::config::{Config, Protocol, Service};
 use crate::engine::{CloseKind, Command, ConnId, Event};
 use crate::http2::ErrorCode;
-use crate::policy::{Failure, Fixed, Mirror, Retry, Route, RouteTable};
+use crate::policy::{Concurrency, Failure, Fixed, Mirror, Retry, Route, RouteTable};
 use crate::stats::Decision;
 use crate::time::Duration;
 
@@ -279,6 +279,27 @@ fn no_more_than_the_cap_are_copied_at_once_and_none_where_nobody_is_ready() {
     rig.receive(up, OK.as_bytes());
     assert_eq!(rig.written(down), OK);
     ends(&rig);
+}
+
+#[test]
+fn a_copy_waits_for_no_turn_at_its_service() {
+    let mut config = with("next.example:80", |_| ());
+    let next = config.services.iter_mut().find(|service| &*service.name == "next.example:80");
+    next.expect("the service").concurrency =
+        Concurrency { max_in_flight: Some(1), max_queue: 9, queue_timeout: millis(900) };
+    let mut rig = Rig::with(config);
+    let (_, _, mirror) = mirrored(&mut rig, &request("GET", ""));
+    let (down, up) = rig.exchange(&request("GET", ""));
+    assert!(rig.connects.is_empty());
+    assert_eq!(resets(&rig), [(Decision::MirrorCap, 1)]);
+    rig.receive(up, OK.as_bytes());
+    assert_eq!(rig.written(down), OK);
+    // And there is one again when the first is over.
+    rig.receive(mirror, OK.as_bytes());
+    rig.written(mirror);
+    rig.receive(down, request("GET", "").as_bytes());
+    assert_eq!(rig.written(mirror), request("GET", ""));
+    assert_eq!(decided(&rig, Decision::Mirrored), 2);
 }
 
 #[test]
