@@ -37,6 +37,7 @@ fn nobody_notices_a_mirror() {
     for decision in [
         Decision::Mirrored,
         Decision::MirrorUnready,
+        Decision::MirrorCap,
         Decision::MirrorBehind,
         Decision::MirrorCancelled,
         Decision::MirrorTimeout,

@@ -7,6 +7,7 @@ use selvedge_core::config::ServiceTimeouts;
 use selvedge_core::config::{
     Config, Endpoint, Listener, ListenerKind, Protocol, Service, Target, Timeouts,
 };
+use selvedge_core::limits::Limits;
 use selvedge_core::policy::{Mirror, Retry, Route, RouteTable};
 
 use super::{APP, MIRROR, OUTBOUND};
@@ -88,6 +89,8 @@ pub(super) struct Plan {
     protocol: Protocol,
     timeout: Duration,
     retries: bool,
+    /// So many copies at once.
+    mirrors: usize,
 }
 
 fn millis(choose: &mut dyn Choose, most: usize) -> Duration {
@@ -126,6 +129,7 @@ impl Plan {
             protocol: pick(choose, &[Protocol::Auto, Protocol::Http1, Protocol::Http2]),
             timeout: Duration::from_millis(pick(choose, &[3_000, 150, 30])),
             retries: choose.one_in(3),
+            mirrors: pick(choose, &[1_000, 1_000, 1]),
         }
     }
 
@@ -161,6 +165,7 @@ impl Plan {
                 service("next.example:80", MIRROR, speaks, None),
             ],
             routes: RouteTable::new(vec![route]),
+            limits: Limits { mirrors: self.mirrors, ..Limits::default() },
             // A mirror that fails has a backoff, too, whose jitter may leave another to others: below a
             // millisecond nobody sees that.
             timeouts: Timeouts {
