@@ -8,10 +8,11 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::error::Violation;
+use super::grammar::{is_field_name, is_field_value, is_path, is_protocol, is_scheme};
 use crate::error::Reason;
 use crate::hpack::FieldLine;
 use crate::http::facts::{Expect, Facts};
-use crate::http::grammar::{is_tchar, is_token, is_value};
+use crate::http::grammar::is_token;
 use crate::http::hop::is_hop_by_hop;
 use crate::http::{
     self, Fate, Fields, Framing, Known, Request, RequestHead, Response, ResponseHead, Span,
@@ -590,42 +591,4 @@ fn gather(scratch: &Scratch) -> Result<Facts<'_>, Refusal> {
             .map_err(|_| Refusal::Malformed(Violation::ContentLength))?;
     }
     Ok(facts)
-}
-
-/// RFC 9113 §8.2.1: a token without upper case.
-fn is_field_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|&byte| is_tchar(byte) && !byte.is_ascii_uppercase())
-}
-
-/// RFC 9113 §8.2.1: no NUL, CR, LF (nor any other control character, RFC 9110 §5.5), no whitespace
-/// at either end.
-fn is_field_value(value: &[u8]) -> bool {
-    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    !blank(value.first()) && !blank(value.last()) && is_value(value)
-}
-
-/// RFC 9110 §7.8: a name, and a version perhaps.
-fn is_protocol(protocol: &[u8]) -> bool {
-    let mut parts = protocol.splitn(2, |&byte| byte == b'/');
-    parts.all(is_token)
-}
-
-/// RFC 3986 §3.1.
-fn is_scheme(scheme: &[u8]) -> bool {
-    matches!(scheme.first(), Some(first) if first.is_ascii_alphabetic())
-        && scheme.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-}
-
-/// The target in origin-form, or `*` of OPTIONS, as HTTP/1 readers take it: visible ASCII but `#`,
-/// and UTF-8.
-fn is_path(method: &[u8], path: &[u8]) -> bool {
-    match path {
-        b"*" => method == b"OPTIONS",
-        [b'/', ..] => {
-            is_value(path)
-                && !path.iter().any(|&byte| matches!(byte, b' ' | b'\t' | b'#'))
-                && (path.is_ascii() || core::str::from_utf8(path).is_ok())
-        }
-        _ => false,
-    }
 }

@@ -12,6 +12,7 @@ mod connection;
 mod encode;
 mod error;
 pub mod frame;
+mod grammar;
 mod message;
 mod past;
 mod settings;

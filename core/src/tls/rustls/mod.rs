@@ -1,10 +1,12 @@
 //! Sessions by rustls and aws-lc-rs: TLS 1.3 with the suites, groups and signatures of
-//! linkerd2-proxy. The one file of the core that uses std.
+//! linkerd2-proxy. The one module of the core that uses std.
 //!
 //! The unbuffered API is used: records are opened in the buffer that they came in, and sealed right
 //! into the connection's output.
 
 extern crate std;
+
+mod names;
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -29,11 +31,12 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
 use rustls::{
-    AlertDescription, CertificateError, CipherSuite, ClientConfig, CommonState,
-    DigitallySignedStruct, Error, InvalidMessage, KeyLog, NamedGroup, PeerIncompatible,
+    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, Error, KeyLog,
     RootCertStore, ServerConfig, SignatureScheme,
 };
 use webpki::aws_lc_rs as algorithms;
+
+use names::{failure_of, name_of, suite_name};
 
 use super::SERVER_PROTOCOLS;
 use super::san;
@@ -577,61 +580,4 @@ fn is_alert(record: &[u8]) -> bool {
 
 fn problem(failure: Failure, detail: &dyn fmt::Display) -> Problem {
     Problem { failure, detail: detail.to_string() }
-}
-
-/// What kind of thing went wrong.
-fn failure_of(error: &Error) -> Failure {
-    use CertificateError as Bad;
-    match error {
-        Error::InvalidCertificate(certificate) => match certificate {
-            Bad::UnknownIssuer => Failure::UnknownIssuer,
-            Bad::Expired | Bad::ExpiredContext { .. } => Failure::Expired,
-            Bad::NotValidYet | Bad::NotValidYetContext { .. } => Failure::NotYetValid,
-            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Failure::WrongIdentity,
-            _ => Failure::BadCertificate,
-        },
-        Error::NoCertificatesPresented => Failure::BadCertificate,
-        Error::NoApplicationProtocol => Failure::Protocol,
-        Error::AlertReceived(AlertDescription::NoApplicationProtocol) => Failure::Protocol,
-        Error::AlertReceived(AlertDescription::ProtocolVersion) => Failure::Version,
-        Error::AlertReceived(_) => Failure::Alert,
-        Error::PeerIncompatible(
-            PeerIncompatible::ServerDoesNotSupportTls12Or13
-            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-            | PeerIncompatible::SupportedVersionsExtensionRequired
-            | PeerIncompatible::Tls12NotOffered
-            | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::Tls13RequiredForQuic,
-        ) => Failure::Version,
-        Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => Failure::Version,
-        Error::PeerIncompatible(_) => Failure::Parameters,
-        Error::DecryptError => Failure::BadRecord,
-        Error::PeerMisbehaved(_)
-        | Error::InvalidMessage(_)
-        | Error::InappropriateMessage { .. }
-        | Error::InappropriateHandshakeMessage { .. }
-        | Error::PeerSentOversizedRecord => Failure::Malformed,
-        _ => Failure::Internal,
-    }
-}
-
-/// A group's name in the IANA registry.
-fn name_of(group: NamedGroup) -> &'static str {
-    match group {
-        NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
-        NamedGroup::X25519 => "x25519",
-        NamedGroup::secp256r1 => "secp256r1",
-        NamedGroup::secp384r1 => "secp384r1",
-        _ => "",
-    }
-}
-
-/// A suite's name in the IANA registry.
-fn suite_name(suite: CipherSuite) -> &'static str {
-    match suite {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
-        _ => "",
-    }
 }
