@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use selvedge_core::engine::Event;
 use selvedge_core::error::Reason;
 use selvedge_core::identity::Name;
+use selvedge_core::stats::Decision;
 use selvedge_core::tls;
 use tracing::{Subscriber, debug, error, info, warn};
 use tracing_subscriber::filter::Targets;
@@ -271,6 +272,20 @@ impl Limiter {
     }
 }
 
+/// Logs what became of an attempt that failed.
+fn retry_line(event: &Event) {
+    let Event::Retry { service, addr, failed, took, decision, nth, limit, wait } = event else {
+        return;
+    };
+    let from = addr.map_or_else(|| "no endpoint".into(), |addr| addr.to_string());
+    if *decision == Decision::Retried {
+        debug!(%service, ?wait, "retry {nth} of {limit}, {from} failed: {failed} after {took:?}");
+    } else {
+        let reason = decision.label();
+        debug!(%service, reason, "no retry, {from} failed: {failed} after {took:?}");
+    }
+}
+
 /// Logs one event.
 fn line(event: &Event) {
     match event {
@@ -322,10 +337,7 @@ fn line(event: &Event) {
         Event::FailfastEntered { service, failed } => {
             warn!(%service, failed, "no endpoint ready: requests fail at once");
         }
-        Event::Retry { service, addr, failed, nth, limit, wait } => {
-            let endpoint = addr.map(tracing::field::display);
-            debug!(%service, endpoint, ?wait, "retry {nth} of {limit}: {failed}");
-        }
+        Event::Retry { .. } => retry_line(event),
         Event::Mirror { service, addr, decision, reason } => {
             let endpoint = addr.map(tracing::field::display);
             let label = decision.label();

@@ -93,7 +93,7 @@ impl Engine {
         if !matches!(verdict, Some(Verdict::Failure | Verdict::Throttled)) {
             return;
         }
-        if let Again::After(wait) = pushback(response.head.fields)
+        if let Again::After(wait) = pushback(response.head.fields, self.wall())
             && let Some(endpoint) = exchange.endpoint
             && let Some((_, endpoint)) = self.mesh.service_of(endpoint)
             && let Some(standing) = &mut endpoint.standing

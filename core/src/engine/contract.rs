@@ -317,7 +317,7 @@ pub enum Event {
         /// Which.
         service: Arc<str>,
     },
-    /// A request is sent again.
+    /// An attempt failed in a way that its route tries again: the request is sent again, or was not.
     Retry {
         /// The service of its route.
         service: Arc<str>,
@@ -325,6 +325,10 @@ pub enum Event {
         addr: Option<SocketAddr>,
         /// How.
         failed: Failed,
+        /// How long it took.
+        took: Duration,
+        /// [`Decision::Retried`], or why not.
+        decision: Decision,
         /// Which retry of this request it is, from 1 …
         nth: u32,
         /// … of so many.

@@ -62,6 +62,11 @@ impl Engine {
         Some((Arc::clone(provider), self.identity.wall(self.now)?))
     }
 
+    /// What the wall clock shows, if anybody told.
+    pub(super) fn wall(&self) -> Option<UnixTime> {
+        self.identity.wall(self.now)
+    }
+
     /// The wall clock was read.
     pub(super) fn wall_clock(&mut self, wall: UnixTime) {
         self.identity.clock = Some((self.now, wall));

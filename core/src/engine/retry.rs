@@ -13,7 +13,7 @@ use crate::balance::Outcome;
 use crate::error::Reason;
 use crate::http::{Fields, Framing, Response, ResponseHead, Span, Version, status};
 use crate::http2::{Body, ErrorCode};
-use crate::policy::retry::{Again, Failed, Retry, pushback};
+use crate::policy::retry::{Again, Failed, Retry, pushback, trailer_pushback};
 use crate::stats::Decision;
 use crate::time::{Duration, Time};
 
@@ -110,7 +110,8 @@ impl Engine {
             }
             return false;
         }
-        self.try_again(id, failed, pushback(response.head.fields))
+        let again = pushback(response.head.fields, self.wall());
+        self.try_again(id, failed, again)
     }
 
     /// An attempt ended without an answer: is it tried again?
@@ -165,13 +166,16 @@ impl Engine {
             Decision::Retried
         };
         self.decided(&route.service, decision);
+        let exchange = self.exchanges.get(id);
+        let endpoint = exchange.and_then(|exchange| exchange.endpoint);
+        let took = exchange.map_or(Duration::ZERO, |exchange| self.now - exchange.attempt);
+        let addr = endpoint.and_then(|e| Some(self.mesh.endpoints.get(e as usize)?.addr));
+        let service = Arc::clone(&route.service);
+        let (limit, nth) = (retry.limit, nth);
+        self.emit(Event::Retry { service, addr, failed, took, decision, nth, limit, wait });
         if decision != Decision::Retried {
             return false;
         }
-        let endpoint = self.exchanges.get(id).and_then(|exchange| exchange.endpoint);
-        let addr = endpoint.and_then(|e| Some(self.mesh.endpoints.get(e as usize)?.addr));
-        let service = Arc::clone(&route.service);
-        self.emit(Event::Retry { service, addr, failed, nth, limit: retry.limit, wait });
         self.take_back(id, failed);
         if let Some(exchange) = self.exchanges.get_mut(id)
             && let Some(policy) = &mut exchange.policy
@@ -391,7 +395,7 @@ impl Engine {
         if policy.tries.held.is_none() || status == 0 || !covered {
             return false;
         }
-        self.try_again(id, Failed::Grpc(status), Again::Whenever)
+        self.try_again(id, Failed::Grpc(status), trailer_pushback(section))
     }
 
     /// Passes a head on that was held, if one was. False: the exchange is over.

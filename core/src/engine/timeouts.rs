@@ -133,14 +133,21 @@ impl Engine {
         let progress = &exchange.progress;
         let awaits_head = progress.request_done && !progress.response_started;
         let headers = times.response_headers.filter(|_| awaits_head);
-        let headers = after(exchange.sent, headers, Reason::ResponseTimeout);
+        // What is sent again has as long again.
+        let again = exchange.policy.as_ref().is_some_and(|policy| policy.tries.used > 0);
+        let asked = if again { exchange.sent.max(exchange.attempt) } else { exchange.sent };
+        let headers = after(asked, headers, Reason::ResponseTimeout);
         let (request, response, idle) = match &exchange.policy {
             None => (times.request, headers, times.idle),
             Some(policy) => {
                 let own = &policy.route.timeouts;
                 let all = own.response.filter(|_| progress.request_done);
                 let all = after(exchange.sent, all, Reason::ResponseStreamTimeout);
-                let headers = if exchange.is_resting() { never } else { headers };
+                let headers = if exchange.is_resting() || again && exchange.endpoint.is_none() {
+                    never
+                } else {
+                    headers
+                };
                 let attempt = (exchange.try_deadline(), Reason::TryTimeout);
                 let headers = if attempt.0 < headers.0 { attempt } else { headers };
                 (

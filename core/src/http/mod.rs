@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod authority;
+pub(crate) mod date;
 pub(crate) mod facts;
 mod field;
 pub(crate) mod grammar;

@@ -46,6 +46,6 @@ pub use request::{parse_request, receive_request};
 pub use response::{ResponseTo, parse_response, receive_response};
 pub use scan::{HeadKind, HeadScanner};
 pub(crate) use trailer::trailer_count;
-pub use trailer::{encode_last_chunk, trailer_grpc_status};
+pub use trailer::{encode_last_chunk, trailer, trailer_grpc_status};
 
 pub use crate::http::{Framing, Request, Response, TargetForm};

@@ -45,11 +45,15 @@ pub(crate) fn trailer_count(trailers: &[u8]) -> usize {
 
 /// gRPC's status in a trailer section; `None` if it has none or it is no number.
 pub fn trailer_grpc_status(trailers: &[u8]) -> Option<u16> {
-    const NAME: &[u8] = b"grpc-status";
+    trailer(trailers, b"grpc-status").and_then(facts::grpc_status)
+}
+
+/// The value of the first field of this name, in lower case, in a trailer section.
+pub fn trailer<'a>(trailers: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     lines(trailers)
-        .filter(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
+        .filter(|line| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name))
         .find_map(|line| match field_line(line) {
-            Ok((name, value)) if name.len() == NAME.len() => facts::grpc_status(value),
+            Ok((found, value)) if found.len() == name.len() => Some(value),
             _ => None,
         })
 }

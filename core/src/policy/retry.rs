@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::error::Reason;
-use crate::http::{Fields, grammar, grpc};
+use crate::http::{Fields, date, grammar, grpc};
+use crate::http1;
 use crate::rng::Rng;
-use crate::time::Duration;
+use crate::time::{Duration, UnixTime};
 
 /// What is tried again on a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub struct Retry {
     /// A stream that the endpoint refused, or that it said goodbye to unprocessed. Beyond the one
     /// time that every request may meet that.
     pub refused: bool,
-    /// No response head within [`Retry::per_try_timeout`].
+    /// No response head within [`Retry::per_try_timeout`], or within the response-headers timeout.
     pub timeout: bool,
     /// gRPC statuses that are tried again.
     pub grpc: Vec<u8>,
@@ -110,7 +111,9 @@ impl Retry {
                 method && self.statuses.iter().any(|&(low, high)| (low..=high).contains(&status))
             }
             Failed::Without(reason) => match reason {
-                Reason::TryTimeout => self.timeout && method || told(reason),
+                Reason::TryTimeout | Reason::ResponseTimeout => {
+                    self.timeout && method || told(reason)
+                }
                 Reason::UpstreamReset | Reason::UpstreamClosed | Reason::BadResponse => {
                     self.reset && method || told(reason)
                 }
@@ -139,23 +142,37 @@ pub enum Again {
     Never,
 }
 
-/// What `Retry-After` in seconds or `grpc-retry-pushback-ms` say. A date means nothing to a core that
-/// knows none.
-pub fn pushback(fields: Fields<'_>) -> Again {
+/// What `Retry-After` or `grpc-retry-pushback-ms` say. `wall`: the wall-clock time, without which a date
+/// means nothing.
+pub fn pushback(fields: Fields<'_>, wall: Option<UnixTime>) -> Again {
     let value = |name: &[u8]| {
         let mut fields = fields.iter();
         fields.find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     };
     if let Some(millis) = value(b"grpc-retry-pushback-ms") {
         // Whatever is no number is as a negative one (gRFC A6).
-        return match grammar::number(millis) {
-            Some(millis) => Again::After(Duration::from_millis(millis)),
-            None => Again::Never,
-        };
+        return pushback_millis(millis);
     }
-    match value(b"retry-after").and_then(grammar::number) {
-        Some(seconds) => Again::After(Duration::from_secs(seconds)),
+    let Some(value) = value(b"retry-after") else { return Again::Whenever };
+    match (grammar::number(value), date::parse(value), wall) {
+        (Some(seconds), ..) => Again::After(Duration::from_secs(seconds)),
+        (None, Some(date), Some(wall)) => Again::After(date.saturating_since(wall)),
+        _ => Again::Whenever,
+    }
+}
+
+/// What a trailer section says in `grpc-retry-pushback-ms`.
+pub fn trailer_pushback(section: &[u8]) -> Again {
+    match http1::trailer(section, b"grpc-retry-pushback-ms") {
+        Some(millis) => pushback_millis(millis),
         None => Again::Whenever,
+    }
+}
+
+fn pushback_millis(value: &[u8]) -> Again {
+    match grammar::number(value) {
+        Some(millis) => Again::After(Duration::from_millis(millis)),
+        None => Again::Never,
     }
 }
 
@@ -180,6 +197,7 @@ mod tests {
         assert!(retry.allows_method(b"PUT") && !retry.allows_method(b"POST"));
         let closed = Failed::Without(Reason::UpstreamClosed);
         let slow = Failed::Without(Reason::TryTimeout);
+        let slower = Failed::Without(Reason::ResponseTimeout);
         for (failed, plain, post, call) in [
             (Failed::Status(503), true, false, false),
             (Failed::Status(429), true, false, false),
@@ -190,6 +208,7 @@ mod tests {
             (closed, true, false, true),
             // A client would be told DEADLINE_EXCEEDED, which is not named.
             (slow, true, false, false),
+            (slower, true, false, false),
             (Failed::Without(Reason::ClientGone), false, false, false),
             (Failed::Without(Reason::RequestTimeout), false, false, false),
         ] {
@@ -221,7 +240,12 @@ mod tests {
         for (fields, again) in [
             ("", Again::Whenever),
             ("Retry-After: 3\r\n", Again::After(Duration::from_secs(3))),
-            ("Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n", Again::Whenever),
+            (
+                "Retry-After: Thu, 01 Jan 1970 00:01:05 GMT\r\n",
+                Again::After(Duration::from_secs(5)),
+            ),
+            ("Retry-After: Thu, 01 Jan 1970 00:00:05 GMT\r\n", Again::After(Duration::ZERO)),
+            ("Retry-After: soon\r\n", Again::Whenever),
             ("grpc-retry-pushback-ms: 50\r\n", Again::After(Duration::from_millis(50))),
             ("grpc-retry-pushback-ms: -1\r\n", Again::Never),
             ("grpc-retry-pushback-ms: x\r\n", Again::Never),
@@ -233,7 +257,8 @@ mod tests {
             let to = ResponseTo::default();
             let response = parse_response(head.as_bytes(), &mut scratch, &limits, to);
             let response = response.expect("a response");
-            assert_eq!(pushback(response.head.fields), again, "{fields}");
+            let wall = Some(UnixTime::from_secs(60));
+            assert_eq!(pushback(response.head.fields, wall), again, "{fields}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod limits;
 mod mirror;
+mod outage;
 
 use crate::common::{App, Mesh, Need, Peer, Proxy, have, script};
 

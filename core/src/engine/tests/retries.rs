@@ -8,11 +8,11 @@ use core::net::SocketAddr;
 use super::http2_rig::{Peer, http2_config};
 use super::rig::*;
 use crate::config::Config;
-use crate::engine::{ConnId, Event};
+use crate::engine::{ConnId, Event, Input};
 use crate::http2::ErrorCode;
 use crate::policy::{BudgetConfig, Retry, Route, RouteTable, RouteTimeouts};
 use crate::stats::Decision;
-use crate::time::Duration;
+use crate::time::{Duration, UnixTime};
 
 const BUSY: &str = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
@@ -197,10 +197,14 @@ fn a_wait_that_is_too_long_is_no_wait() {
         ("Retry-After: 0", Some(0)),
         ("grpc-retry-pushback-ms: 400", Some(400)),
         ("grpc-retry-pushback-ms: -1", None),
+        // The clock shows 12:00:00.
+        ("Retry-After: Thu, 29 Feb 2024 12:00:01 GMT", None),
+        ("Retry-After: Thu, 29 Feb 2024 11:59:59 GMT", Some(0)),
     ] {
         let mut config = with(&all());
         config.services[0].timeouts.request = Some(millis(900));
         let mut rig = Rig::with(config);
+        rig.input(Input::WallClock(UnixTime::from_secs(1_709_208_000)));
         let (down, up) = rig.exchange(&request("GET", "web.example", ""));
         let answer = format!("HTTP/1.1 503 Busy\r\n{field}\r\nContent-Length: 0\r\n\r\n");
         rig.receive(up, answer.as_bytes());
@@ -411,6 +415,49 @@ fn trailers_without_a_message_are_judged_before_the_head_is_passed_on() {
         assert_eq!(decided(&rig, Decision::Retried), u64::from(again), "{status}");
         ends(&rig);
     }
+}
+
+#[test]
+fn trailers_may_forbid_or_put_off_the_next_try() {
+    for (pushback, after) in [("-1", None), ("400", Some(400)), ("x", None)] {
+        let mut rig = rig();
+        let mut client = Peer::client(&mut rig);
+        client.ask(&mut rig, &call(false), true);
+        let mut app = Peer::endpoint(&mut rig);
+        app.answer(&mut rig, 1, GRPC, false);
+        let section = format!("grpc-status: 14\r\ngrpc-retry-pushback-ms: {pushback}\r\n");
+        app.trailers(&mut rig, 1, &section);
+        client.run(&mut rig);
+        assert_eq!(decided(&rig, Decision::Retried), u64::from(after.is_some()), "{pushback}");
+        match after {
+            None => assert_eq!((client.on(1).heads.len(), client.on(1).end), (1, true)),
+            Some(after) => {
+                rig.pass(millis(after - 1));
+                assert!(rig.connects.is_empty(), "not yet");
+                rig.pass(millis(30));
+                assert_eq!(rig.connects.len(), 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_response_head_in_time_is_tried_again_and_each_try_has_as_long() {
+    let mut config = with(&all());
+    config.timeouts.response_headers = Some(millis(300));
+    let mut rig = Rig::with(config);
+    let (down, _) = rig.exchange(&request("GET", "web.example", ""));
+    rig.pass(millis(300));
+    // It is sent again within 25 ms, and connected 225 ms later.
+    next(&mut rig);
+    rig.pass(millis(40));
+    assert_eq!((rig.written(down), decided(&rig, Decision::Retried)), (String::new(), 1));
+    rig.pass(millis(40));
+    assert_eq!(decided(&rig, Decision::Retried), 2);
+    let (up, _) = next(&mut rig);
+    rig.receive(up, OK.as_bytes());
+    assert_eq!(rig.written(down), OK);
+    ends(&rig);
 }
 
 #[test]
