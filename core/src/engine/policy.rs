@@ -12,6 +12,7 @@ use super::retry::Tries;
 use crate::error::Reason;
 use crate::http::{Answer, Request, authority, grpc};
 use crate::http2::StreamKey;
+use crate::policy::wishes;
 use crate::policy::{Backend, Failure, Fixed, Route};
 use crate::stats::Decision;
 
@@ -131,6 +132,13 @@ impl Engine {
         let parent = self.mesh.by_name.get(&route.service).copied();
         let parent = parent.ok_or(Reason::UnknownAuthority)?;
         let service = self.draw(&route).unwrap_or(parent);
+        let route = if route.allow_l5d_request_headers {
+            let inherited = self.mesh.services.get(service as usize);
+            let inherited = inherited.and_then(|service| service.times.request);
+            wishes::apply(route, request.head.fields, inherited)
+        } else {
+            route
+        };
         let mut policy = Policy::new(route);
         if let Some(retry) = &policy.route.retry {
             policy.tries.method = retry.allows_method(request.head.method);

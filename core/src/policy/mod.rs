@@ -15,6 +15,7 @@ pub mod rate;
 pub mod retry;
 pub mod route;
 pub mod split;
+pub(crate) mod wishes;
 
 pub use breaker::BreakerConfig;
 pub use budget::BudgetConfig;

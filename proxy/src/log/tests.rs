@@ -78,6 +78,33 @@ fn a_refusal_says_why() {
 }
 
 #[test]
+fn a_failed_attempt_is_one_line_that_says_what_became_of_it() {
+    let wait = Duration::from_millis(100);
+    for (decision, expected) in [
+        (
+            Decision::Retried,
+            "DEBUG selvedge::log: retry 1 of 2, 10.0.0.1:80 failed: status 503 after 100ms service=web:80 wait=100ms",
+        ),
+        (
+            Decision::RetryBudget,
+            r#"DEBUG selvedge::log: no retry, 10.0.0.1:80 failed: status 503 after 100ms service=web:80 reason="retry_budget""#,
+        ),
+    ] {
+        let event = Event::Retry {
+            service: "web:80".into(),
+            addr: Some(([10, 0, 0, 1], 80).into()),
+            failed: Failed::Status(503),
+            took: wait,
+            decision,
+            nth: 1,
+            limit: 2,
+            wait,
+        };
+        assert_eq!(lines(Format::Plain, |log| log.event(&event)), [expected]);
+    }
+}
+
+#[test]
 fn every_other_event_is_one_line() {
     let service: Arc<str> = "web:80".into();
     let addr = ([10, 0, 0, 1], 80).into();
@@ -106,19 +133,6 @@ fn every_other_event_is_one_line() {
         (
             Event::FailfastLeft { service },
             "INFO selvedge::log: an endpoint is ready again service=web:80",
-        ),
-        (
-            Event::Retry {
-                service: "web:80".into(),
-                addr: Some(addr),
-                failed: Failed::Status(503),
-                took: retry_in,
-                decision: Decision::Retried,
-                nth: 1,
-                limit: 2,
-                wait: retry_in,
-            },
-            "DEBUG selvedge::log: retry 1 of 2, 10.0.0.1:80 failed: status 503 after 100ms service=web:80 wait=100ms",
         ),
         (
             Event::ResolveFailed { name: "web.local".into(), error: DnsError::NotFound, retry_in },

@@ -30,6 +30,8 @@ pub(super) fn read(reader: &mut Reader<'_>, mut table: Table<'_>, sites: &mut Si
     if let Some(table) = table.table(reader, "match") {
         route.matches = read_match(reader, table);
     }
+    let allow = &mut route.allow_l5d_request_headers;
+    table.set(reader, "allow_l5d_request_headers", allow, value::boolean);
     if let Some(table) = table.table(reader, "timeouts") {
         route.timeouts = read_timeouts(reader, table);
     }

@@ -540,3 +540,34 @@ fn a_refused_stream_of_any_method_is_tried_again_as_often_as_the_limit_says() {
     assert_eq!((refused, client.on(3).reset), (4, Some(ErrorCode::REFUSED_STREAM)));
     ends(&rig);
 }
+
+#[test]
+fn a_request_may_ask_for_less_time_where_its_route_lets_it() {
+    for allowed in [true, false] {
+        let route = Route {
+            service: "one.example:80".into(),
+            allow_l5d_request_headers: allowed,
+            ..Route::default()
+        };
+        let mut rig =
+            Rig::with(Config { routes: RouteTable::new([route].into()), ..http2_config() });
+        let wish = "l5d-timeout: 300ms\r\nL5D-Retry-Http: 5xx\r\nl5d-retry-limit: 1\r\n";
+        let plain = request("GET", "one.example", "");
+        let (down, up) = rig.exchange(&plain.replace("\r\n\r\n", &format!("\r\n{wish}\r\n")));
+        let sent = rig.written(up);
+        assert_eq!(sent.to_lowercase().contains("l5d-"), !allowed, "{sent}");
+        if allowed {
+            assert_eq!(sent, plain);
+        }
+        rig.receive(up, BUSY.as_bytes());
+        assert_eq!(decided(&rig, Decision::Retried), u64::from(allowed));
+        if !allowed {
+            assert_eq!(rig.written(down), BUSY);
+            continue;
+        }
+        rig.pass(millis(299));
+        assert_eq!(rig.written(down), "");
+        rig.pass(millis(1));
+        assert!(rig.written(down).starts_with("HTTP/1.1 504 "));
+    }
+}

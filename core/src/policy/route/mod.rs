@@ -43,6 +43,9 @@ pub struct Route {
     pub retry: Option<Retry>,
     /// Where copies of them go.
     pub mirror: Option<Mirror>,
+    /// A request may ask for shorter timeouts, and for retries, in linkerd2-proxy's `l5d-*` headers;
+    /// they do not go on. If not, they are nothing special.
+    pub allow_l5d_request_headers: bool,
 }
 
 /// The times of a route's requests. They beat those of its service; `None`: the service's.

@@ -119,3 +119,19 @@ fn a_crowd_waits_for_its_turn_and_a_larger_one_is_turned_away() {
         assert_eq!(inbound(&proxy, reason), refused as u64);
     }
 }
+
+/// curl asks for 100 ms of an app that takes 400.
+#[test]
+fn curl_asks_for_less_time_where_the_route_lets_it() {
+    if !have(&[Need::Program("curl"), Need::Program("python3")]) {
+        return;
+    }
+    let app = Peer::start(script("busy_app.py").args(["200", "0.4"]));
+    for (allowed, status) in [(true, "504"), (false, "200")] {
+        let route = format!("service = \"web.test\"\nallow_l5d_request_headers = {allowed}");
+        let proxy = Mesh::new().service("web.test", &[app.addr]).route(&route).start();
+        let args = ["-o", "/dev/null", "-w", "%{http_code}", "-H", "l5d-timeout: 100ms"];
+        let told = proxy.curl(&[&args[..], &["http://web.test/"]].concat()).ok().text();
+        assert_eq!(told, status, "{allowed}");
+    }
+}
