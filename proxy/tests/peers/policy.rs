@@ -1,5 +1,6 @@
 //! Policy of the mesh file, seen by curl and by grpcio.
 
+mod breaker;
 mod limits;
 mod mirror;
 mod outage;
