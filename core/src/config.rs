@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::identity::{self, NameError};
 use crate::limits::Limits;
-use crate::policy::{BreakerConfig, BudgetConfig, Concurrency, RateLimit, RouteTable};
+use crate::policy::{BreakerConfig, BudgetConfig, Concurrency, HealthCheck, RateLimit, RouteTable};
 use crate::tls::Nameless;
 
 /// The configuration of an engine. Replaced as a whole by [`Command::Reload`]
@@ -182,6 +182,8 @@ pub struct Service {
     /// The share of its endpoints, from 0 to 1, that has to be available; if less is, those that fail
     /// are asked, too. `None`: [`Service::PANIC`].
     pub panic: Option<f64>,
+    /// How its endpoints are checked; `None`: they are not.
+    pub health_check: Option<HealthCheck>,
 }
 
 impl Service {

@@ -310,7 +310,11 @@ decisions! {
     EjectionSpared = "ejection_spared";
     /// An endpoint that was ejected is asked again.
     Readmitted = "readmitted";
-    /// A request was sent although too few endpoints are available, ejected ones included.
+    /// An endpoint does not pass its checks, and is not asked.
+    Unhealthy = "unhealthy";
+    /// An endpoint passes its checks, for the first time or again.
+    Healthy = "healthy";
+    /// A request was sent although too few endpoints are available, those that fail included.
     Panic = "panic";
 }
 
@@ -420,6 +424,8 @@ pub struct EndpointSnapshot {
     pub ready: bool,
     /// Has it failed too much to be asked?
     pub ejected: bool,
+    /// Does it not pass its checks, or was it not checked yet?
+    pub unhealthy: bool,
     /// Attempts in flight.
     pub pending: u32,
     /// Connections, busy and idle.

@@ -316,24 +316,14 @@ fn line(event: &Event) {
             warn!(%service, %addr, reason = reason.label(), ?retry_in, "endpoint down: {reason}");
         }
         Event::EndpointUp { service, addr } => info!(%service, %addr, "endpoint up"),
-        Event::EndpointEjected { service, addr, trip, retry_in } => {
-            warn!(%service, %addr, ?retry_in, "endpoint ejected: {trip}");
-        }
-        Event::EjectionSpared { service, addr, trip, ejected, endpoints } => {
-            debug!(%service, %addr, "not ejected, {ejected} of {endpoints} are: {trip}");
-        }
-        Event::EndpointProbed { service, addr } => {
-            debug!(%service, %addr, "ejected endpoint is asked once");
-        }
-        Event::EndpointReadmitted { service, addr } => {
-            info!(%service, %addr, "endpoint readmitted");
-        }
-        Event::PanicEntered { service, available, endpoints } => {
-            warn!(%service, available, endpoints, "too few available: failing endpoints are asked, too");
-        }
-        Event::PanicLeft { service, available, endpoints } => {
-            info!(%service, available, endpoints, "failing endpoints are left out again");
-        }
+        Event::EndpointEjected { .. }
+        | Event::EjectionSpared { .. }
+        | Event::EndpointProbed { .. }
+        | Event::EndpointReadmitted { .. }
+        | Event::CheckFailed { .. }
+        | Event::CheckPassed { .. }
+        | Event::PanicEntered { .. }
+        | Event::PanicLeft { .. } => availability(event),
         Event::FailfastEntered { service, failed } => {
             warn!(%service, failed, "no endpoint ready: requests fail at once");
         }
@@ -374,6 +364,35 @@ fn line(event: &Event) {
         Event::Reloaded { services } => debug!(services, "worker: new configuration in effect"),
         Event::Draining => debug!("worker: draining"),
         Event::Drained => debug!("worker: drained"),
+    }
+}
+
+/// Logs who is asked and who is not.
+fn availability(event: &Event) {
+    match event {
+        Event::EndpointEjected { service, addr, trip, retry_in } => {
+            warn!(%service, %addr, ?retry_in, "endpoint ejected: {trip}");
+        }
+        Event::EjectionSpared { service, addr, trip, ejected, endpoints } => {
+            debug!(%service, %addr, "not ejected, {ejected} of {endpoints} are: {trip}");
+        }
+        Event::EndpointProbed { service, addr } => {
+            debug!(%service, %addr, "ejected endpoint is asked once");
+        }
+        Event::EndpointReadmitted { service, addr } => {
+            info!(%service, %addr, "endpoint readmitted");
+        }
+        Event::CheckFailed { service, addr, failure } => {
+            warn!(%service, %addr, "endpoint unhealthy: {failure}");
+        }
+        Event::CheckPassed { service, addr } => info!(%service, %addr, "endpoint healthy"),
+        Event::PanicEntered { service, available, endpoints } => {
+            warn!(%service, available, endpoints, "too few available: failing endpoints are asked, too");
+        }
+        Event::PanicLeft { service, available, endpoints } => {
+            info!(%service, available, endpoints, "failing endpoints are left out again");
+        }
+        _ => {}
     }
 }
 

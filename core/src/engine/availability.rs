@@ -1,21 +1,23 @@
-//! Which endpoints may be chosen: those that are connected and not ejected; and when that has to be
-//! all that are connected.
+//! Which endpoints may be chosen: those that are connected, not ejected, and pass their checks; and
+//! when that has to be all that are connected.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Engine;
-use super::contract::Event;
+use super::contract::{ConnId, Event};
 use super::exchange::ExchangeId;
 use super::mesh::{Endpoint, Health, Service};
 use crate::config;
 use crate::policy::breaker::{Breaker, BreakerConfig};
+use crate::policy::check::{Checks, HealthCheck};
 
 /// What a service keeps of its endpoints, if it has them judged.
 #[derive(Debug)]
 pub(crate) struct Guard {
     pub(super) breaker: Option<BreakerConfig>,
+    pub(super) check: Option<HealthCheck>,
     /// The share of endpoints that has to be available.
     panic: f64,
     /// Endpoints that may be asked at all: members that are no sockets of ours.
@@ -37,6 +39,9 @@ pub(crate) struct Standing {
     pub(super) breaker: Breaker,
     /// Its probe.
     pub(super) probe: Option<ExchangeId>,
+    pub(super) checks: Checks,
+    /// The connection of the check that is under way.
+    pub(super) asking: Option<ConnId>,
     counted: Counted,
 }
 
@@ -45,6 +50,7 @@ pub(crate) struct Standing {
 struct Counted {
     connected: bool,
     available: bool,
+    healthy: bool,
     ejected: bool,
     awaiting: bool,
 }
@@ -73,6 +79,11 @@ impl Endpoint {
         self.standing.as_ref().is_some_and(|standing| standing.counted.ejected)
     }
 
+    /// Does it not pass its checks, or was it not checked yet?
+    pub(super) fn is_unhealthy(&self) -> bool {
+        self.standing.as_ref().is_some_and(|standing| !standing.counted.healthy)
+    }
+
     fn is_connected(&self, certified: bool) -> bool {
         let up = matches!(self.health, Health::Up { .. });
         up && !self.is_self && !self.removed && (self.mesh.is_none() || certified)
@@ -80,10 +91,11 @@ impl Endpoint {
 }
 
 impl Guard {
-    fn new(breaker: BreakerConfig, panic: Option<f64>) -> Self {
+    fn new(new: &config::Service, workers: u32) -> Self {
         Guard {
-            breaker: Some(breaker),
-            panic: panic.unwrap_or(config::Service::PANIC),
+            breaker: new.breaker.clone().map(|breaker| breaker.share(workers)),
+            check: new.health_check.clone(),
+            panic: new.panic.unwrap_or(config::Service::PANIC),
             members: 0,
             connected: 0,
             available: 0,
@@ -102,11 +114,13 @@ impl Guard {
     /// Counts an endpoint as what it is now. Returns whether it may be chosen.
     fn count(&mut self, index: u32, standing: &mut Standing, connected: bool) -> bool {
         let ejected = standing.breaker.is_ejected();
+        let healthy = self.check.is_none() || standing.checks.passes();
         let now = Counted {
             connected,
-            available: connected && !ejected,
+            available: connected && healthy && !ejected,
+            healthy,
             ejected,
-            awaiting: connected && standing.breaker.awaits_probe(),
+            awaiting: connected && healthy && standing.breaker.awaits_probe(),
         };
         let was = core::mem::replace(&mut standing.counted, now);
         for (count, was, is) in [
@@ -143,12 +157,17 @@ impl Engine {
         let members = self.members_of(index);
         let Some(service) = self.mesh.services.get_mut(index as usize) else { return };
         let was = service.guard.take();
-        if was.is_none() && new.breaker.is_none() {
+        let judges = new.breaker.is_some() || new.health_check.is_some();
+        if was.is_none() && !judges {
             return;
         }
-        let breaker = new.breaker.clone().map(|breaker| breaker.share(workers));
-        let mut guard = breaker.map(|breaker| Box::new(Guard::new(breaker, new.panic)));
+        let mut guard = judges.then(|| Box::new(Guard::new(new, workers)));
+        let checked = was.as_ref().is_some_and(|was| was.check.is_some());
+        let mut begin = Vec::new();
         for index in members {
+            if new.health_check.is_none() {
+                self.stop_check(index);
+            }
             let Some(endpoint) = self.mesh.endpoints.get_mut(index as usize) else { continue };
             let Some(guard) = guard.as_mut().filter(|_| !endpoint.is_self) else {
                 endpoint.standing = None;
@@ -161,13 +180,28 @@ impl Engine {
             if was.as_ref().is_some_and(|was| !was.counts_like(guard)) {
                 standing.breaker.forget();
             }
+            if guard.breaker.is_none() {
+                standing.breaker.readmit();
+                standing.probe = None;
+                self.timers.breakers.clear(index);
+            }
+            if guard.check.is_some() && !checked {
+                // It was good enough until now.
+                standing.checks = Checks::passing();
+                begin.push(index);
+            }
             guard.members += 1;
             guard.count(index, standing, connected);
         }
         if let Some(guard) = &mut guard {
             guard.panicking = was.is_some_and(|was| was.panicking);
         }
-        service.guard = guard;
+        if let Some(service) = self.mesh.services.get_mut(index as usize) {
+            service.guard = guard;
+        }
+        for endpoint in begin {
+            self.plan_check(endpoint);
+        }
         self.hold_floor(index);
         self.weigh(index);
         self.tell(index);
@@ -181,6 +215,7 @@ impl Engine {
         {
             guard.members += 1;
             endpoint.standing.get_or_insert_default();
+            self.plan_check(index);
         }
         self.stand(index);
     }
@@ -188,6 +223,7 @@ impl Engine {
     /// An endpoint is no longer a member of its service.
     pub(super) fn dismiss(&mut self, index: u32) {
         self.timers.breakers.clear(index);
+        self.stop_check(index);
         let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
         if let (Some(guard), Some(mut standing)) = (&mut service.guard, endpoint.standing.take()) {
             standing.breaker.readmit();

@@ -188,7 +188,7 @@ impl Engine {
 
     /// There may be an endpoint for those that wait now, or none any more for those that come. They
     /// are looked at in a turn of their own: an exchange is about to end.
-    fn wake(&mut self, index: u32) {
+    pub(super) fn wake(&mut self, index: u32) {
         let Some(service) = self.mesh.services.get(index as usize) else { return };
         if service.balancer.ready_len() == 0 {
             self.arm_failfast(index);

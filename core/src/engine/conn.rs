@@ -8,6 +8,7 @@ use alloc::collections::VecDeque;
 use bytes::BytesMut;
 use slab::Slab;
 
+use super::check::Asking;
 use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
 use super::tls::Tls;
@@ -65,6 +66,8 @@ pub(crate) struct Flags {
     pub(crate) starved: bool,
     /// `rx` is memory of its own, not a slice of a read buffer.
     pub(crate) rx_owned: bool,
+    /// It is that of a health check.
+    pub(crate) check: bool,
     /// HTTP/2 will be spoken on it once it is connected.
     pub(crate) http2: bool,
 }
@@ -101,6 +104,8 @@ pub(crate) enum State {
     Client(Client),
     /// Either side, with HTTP/2.
     Http2(Box<Http2>),
+    /// An endpoint whose health is checked.
+    Check(Asking),
     /// One end of a byte tunnel.
     Tunnel(Tunnel),
     /// One end of a byte tunnel whose other end is a stream.

@@ -14,6 +14,7 @@ use crate::error::{ConnectError, DnsError, IoError, Reason};
 use crate::http2::Violation;
 use crate::identity;
 use crate::policy::breaker::Trip;
+use crate::policy::check::CheckFailure;
 use crate::policy::retry::Failed;
 use crate::stats::Decision;
 use crate::time::UnixTime;
@@ -287,6 +288,22 @@ pub enum Event {
         /// Its address.
         addr: SocketAddr,
     },
+    /// An endpoint does not pass its health checks: it is not asked, and checked on.
+    CheckFailed {
+        /// Its service.
+        service: Arc<str>,
+        /// Its address.
+        addr: SocketAddr,
+        /// What the last check came to.
+        failure: CheckFailure,
+    },
+    /// An endpoint passes its health checks, for the first time or again.
+    CheckPassed {
+        /// Its service.
+        service: Arc<str>,
+        /// Its address.
+        addr: SocketAddr,
+    },
     /// Too few endpoints of a service are available: those that fail are asked, too.
     PanicEntered {
         /// Which.
@@ -440,4 +457,6 @@ pub enum TimerKind {
     Turn,
     /// An ejected endpoint's backoff, or its probe.
     Breaker,
+    /// The next health check of an endpoint.
+    Check,
 }

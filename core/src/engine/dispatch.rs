@@ -218,6 +218,9 @@ impl Engine {
             return;
         };
         let (waiting, http2) = (*waiting, conn.flags.http2);
+        if conn.flags.check {
+            return self.begin_check(id);
+        }
         if let Some(conn) = self.conns.get_mut(id.index) {
             conn.last = self.now;
             conn.state =
@@ -249,6 +252,10 @@ impl Engine {
             _ => Reason::ConnectFailed,
         };
         let ours = error == ConnectError::Local;
+        if conn.flags.check {
+            self.check_unconnected(endpoint, id, reason, ours);
+            return self.release_endpoint(endpoint);
+        }
         self.after_failed_connect(waiting, endpoint, reason, ours);
         if conn.flags.http2 {
             self.http2_unconnected(endpoint, id.index, reason, ours);
@@ -267,6 +274,10 @@ impl Engine {
         let Some(conn) = self.forget(index) else { return };
         self.outputs.push_back(Output::Close { conn: id, how: CloseKind::Abort });
         if let Some(endpoint) = conn.endpoint {
+            if conn.flags.check {
+                self.check_unconnected(endpoint, id, reason, false);
+                return self.release_endpoint(endpoint);
+            }
             self.after_failed_connect(waiting, endpoint, reason, false);
             if conn.flags.http2 {
                 self.http2_unconnected(endpoint, index, reason, false);

@@ -143,7 +143,10 @@ impl Engine {
                 let mut tls = Tls::new(session, Side::Client, name, self.now);
                 tls.header = mesh.port;
                 conn.tls = Some(Box::new(tls));
-                self.timers.conns.set(index, self.now + self.config.timeouts.handshake);
+                if !conn.flags.check {
+                    // A check has a time for everything.
+                    self.timers.conns.set(index, self.now + self.config.timeouts.handshake);
+                }
                 self.drive_handshake(index);
                 self.touch(index);
             }
@@ -324,6 +327,7 @@ impl Engine {
             return;
         };
         let (waiting, http2) = (*waiting, conn.flags.http2);
+        let check = conn.flags.check.then(|| self.conns.id(index)).flatten();
         let (reason, ours) = match failure {
             Failure::NotCertified => (Reason::NotCertified, true),
             Failure::Timeout => (Reason::ConnectTimeout, false),
@@ -331,6 +335,9 @@ impl Engine {
         };
         self.count_tcp(Direction::Outbound, Some(endpoint), |tcp| tcp.opens += 1);
         self.close_when_flushed(index);
+        if let Some(check) = check {
+            return self.check_unconnected(endpoint, check, reason, ours);
+        }
         self.after_failed_connect(waiting, endpoint, reason, ours);
         if http2 {
             self.http2_unconnected(endpoint, index, reason, ours);

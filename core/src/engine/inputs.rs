@@ -12,6 +12,7 @@ use super::{Drain, Engine};
 use crate::config::ListenerKind;
 use crate::error::{IoError, Reason};
 use crate::http2::{Connection, ErrorCode};
+use crate::policy::check::CheckFailure;
 use crate::stats::TcpStats;
 use crate::time::Time;
 use crate::tls::Failure;
@@ -217,6 +218,7 @@ impl Engine {
                 self.count_tls_failure(id.index, Failure::Reset.into());
                 self.end_conn(id.index, CloseKind::Abort);
             }
+            State::Check(_) => self.answered(id.index, Err(CheckFailure::NoAnswer)),
             _ => self.server_lost(id.index),
         }
     }

@@ -5,6 +5,7 @@ mod availability;
 mod body;
 mod breaker;
 mod bridge;
+mod check;
 mod conn;
 mod contract;
 mod deadlines;
@@ -121,6 +122,7 @@ struct Timers {
     exchanges: Deadlines,
     endpoints: Deadlines,
     breakers: Deadlines,
+    checks: Deadlines,
     services: Deadlines,
     names: Deadlines,
 }
@@ -212,6 +214,7 @@ impl Engine {
             (timers.exchanges.next(), TimerKind::Exchange),
             (timers.endpoints.next(), TimerKind::Endpoint),
             (timers.breakers.next(), TimerKind::Breaker),
+            (timers.checks.next(), TimerKind::Check),
             (timers.services.next(), TimerKind::Service),
             (timers.names.next(), TimerKind::Resolve),
             (self.identity.due(), TimerKind::Identity),

@@ -70,6 +70,7 @@ impl Engine {
                     addr: endpoint.addr,
                     ready: service.balancer.is_ready(endpoint.member),
                     ejected: endpoint.is_ejected(),
+                    unhealthy: endpoint.is_unhealthy(),
                     pending: service.balancer.pending(endpoint.member),
                     connections: endpoint.conns,
                     stats: endpoint.stats.clone(),

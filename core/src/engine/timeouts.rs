@@ -6,6 +6,7 @@ use super::exchange::{Exchange, ExchangeId};
 use super::gate::GateOf;
 use super::{Drain, Engine};
 use crate::error::Reason;
+use crate::policy::check::CheckFailure;
 use crate::time::{Duration, Time};
 use crate::tls::Failure;
 
@@ -28,6 +29,9 @@ impl Engine {
         }
         while let Some(index) = self.timers.breakers.pop(self.now) {
             self.breaker_due(index);
+        }
+        while let Some(index) = self.timers.checks.pop(self.now) {
+            self.check_due(index);
         }
         // One batch each: a long queue sets the deadline to now, for the next turn.
         let mut batch = self.mesh.services.len();
@@ -104,6 +108,7 @@ impl Engine {
                     self.end_conn(index, CloseKind::Abort);
                 }
             }
+            State::Check(_) => self.answered(index, Err(CheckFailure::Timeout)),
             State::Waiting(_) | State::Bridge(_) => {}
         }
     }

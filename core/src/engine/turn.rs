@@ -59,6 +59,7 @@ impl Engine {
             }
             State::Http2(_) => self.drive_http2(index),
             State::Bridge(_) => self.drive_bridge(index),
+            State::Check(_) => self.drive_check(index),
             State::Linger { .. } => self.drive_linger(index),
             State::Waiting(_) | State::Connecting(_) | State::Closing | State::Handshake => {}
         }
@@ -242,6 +243,7 @@ impl Engine {
                 self.sink_budget(index, upto(limits.stream_buffer))
             }
             State::Linger { .. } => Limits::READ_BLOCK,
+            State::Check(_) => upto(limits.header_bytes + DEFAULT_MAX_FRAME),
             State::Handshake | State::Connecting(_) | State::Closing => 0,
         }
     }

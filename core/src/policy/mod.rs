@@ -7,6 +7,7 @@
 
 pub mod breaker;
 pub mod budget;
+pub mod check;
 pub mod concurrency;
 pub mod filter;
 pub mod mirror;
@@ -19,6 +20,7 @@ pub(crate) mod wishes;
 
 pub use breaker::BreakerConfig;
 pub use budget::BudgetConfig;
+pub use check::{CheckKind, HealthCheck};
 pub use concurrency::Concurrency;
 pub use filter::{Changes, Failure, Fixed, HeaderChanges, NewPath, Redirect};
 pub use mirror::Mirror;

@@ -186,6 +186,8 @@ impl Coverage {
             | Event::EjectionSpared { .. }
             | Event::EndpointProbed { .. }
             | Event::EndpointReadmitted { .. }
+            | Event::CheckFailed { .. }
+            | Event::CheckPassed { .. }
             | Event::PanicEntered { .. }
             | Event::PanicLeft { .. }
             | Event::TlsEstablished { .. } => return,
@@ -219,7 +221,7 @@ impl Coverage {
             TimerKind::Identity => 6,
             TimerKind::Handshake => 7,
             // No endpoint is ejected here yet.
-            TimerKind::Breaker | TimerKind::Turn => return,
+            TimerKind::Breaker | TimerKind::Check | TimerKind::Turn => return,
         };
         self.timers[index] += 1;
     }

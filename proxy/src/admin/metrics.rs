@@ -328,10 +328,13 @@ impl Page {
                 })
             })
         };
-        let gauges: [Family<EndpointSnapshot>; 4] = [
+        let gauges: [Family<EndpointSnapshot>; 5] = [
             ("endpoint_ready", "1 if the endpoint may be chosen.", |e| u64::from(e.ready)),
             ("endpoint_ejected", "1 if the endpoint failed too much to be asked.", |e| {
                 u64::from(e.ejected)
+            }),
+            ("endpoint_unhealthy", "1 if the endpoint does not pass its health checks.", |e| {
+                u64::from(e.unhealthy)
             }),
             ("endpoint_pending", "Requests in flight to the endpoint.", |e| u64::from(e.pending)),
             ("endpoint_connections", "Connections to the endpoint, busy and idle.", |e| {

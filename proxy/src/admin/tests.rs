@@ -40,6 +40,7 @@ fn snapshot() -> Snapshot {
                 addr: "10.0.0.1:80".parse().unwrap(),
                 ready: true,
                 ejected: false,
+                unhealthy: false,
                 pending: 2,
                 connections: 3,
                 stats: RequestStats::default(),
@@ -48,6 +49,7 @@ fn snapshot() -> Snapshot {
                 addr: "[::1]:80".parse().unwrap(),
                 ready: false,
                 ejected: true,
+                unhealthy: true,
                 pending: 0,
                 connections: 0,
                 stats: RequestStats::default(),
@@ -186,6 +188,8 @@ endpoint_ready{WEB,target_addr="10.0.0.1:80"} 1
 endpoint_ready{WEB,target_addr="[::1]:80"} 0
 endpoint_ejected{WEB,target_addr="10.0.0.1:80"} 0
 endpoint_ejected{WEB,target_addr="[::1]:80"} 1
+endpoint_unhealthy{WEB,target_addr="10.0.0.1:80"} 0
+endpoint_unhealthy{WEB,target_addr="[::1]:80"} 1
 endpoint_pending{WEB,target_addr="10.0.0.1:80"} 2
 endpoint_connections{WEB,target_addr="10.0.0.1:80"} 3
 endpoint_request_total{WEB,target_addr="10.0.0.1:80"} 8
@@ -287,7 +291,7 @@ fn workers_are_summed_up() {
                 same
             }
             same if series.starts_with("balancer_failfast") => same,
-            same if series.contains("_ejected") => same,
+            same if series.contains("_ejected") || series.contains("_unhealthy") => same,
             _ if series.starts_with("endpoint_ready") => 0.0,
             _ if series.contains("endpoint_state=\"ready\"") => 0.0,
             _ if series.contains("endpoint_state=\"pending\"") => 2.0,

@@ -104,6 +104,7 @@ fn unite_endpoints(endpoints: &mut Vec<EndpointSnapshot>) {
         // One that a worker holds to be down should be visible.
         sum.ready &= part.ready;
         sum.ejected |= part.ejected;
+        sum.unhealthy |= part.unhealthy;
         sum.pending += part.pending;
         sum.connections += part.connections;
         sum.stats.merge(&part.stats);

@@ -6,6 +6,7 @@
 
 mod breaker;
 mod check;
+mod health_check;
 mod identity;
 mod inbound;
 mod read;
@@ -384,6 +385,8 @@ fn read_service(
     let breaker = breaker.map(|table| breaker::read(reader, table));
     let mut panic = None;
     table.set(reader, "panic", &mut panic, |v| breaker::share(v).map(Some));
+    let health_check = table.table(reader, "health_check");
+    let health_check = health_check.and_then(|table| health_check::read(reader, table));
     table.finish(reader);
     Service {
         name,
@@ -395,6 +398,7 @@ fn read_service(
         concurrency,
         breaker,
         panic,
+        health_check,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Policy of the mesh file, seen by curl and by grpcio.
 
 mod breaker;
+mod check;
 mod limits;
 mod mirror;
 mod outage;

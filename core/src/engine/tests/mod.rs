@@ -2,6 +2,7 @@
 
 mod balancing;
 mod breaker;
+mod check;
 mod drain;
 mod hello;
 mod http;

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 use super::rig::{INBOUND, Rig, addr, config};
-use crate::config::{Allow, Identity, InboundPort, Meshed};
+use crate::config::{Allow, Config, Identity, InboundPort, Meshed};
 use crate::engine::{ConnId, Input};
 use crate::identity::{Name, Update};
 use crate::time::UnixTime;
@@ -50,6 +50,14 @@ pub(super) fn server(allow: &[&str]) -> Rig {
 /// The proxy of a client, `app.ns`, whose services are meshed at `10.0.0.*`. `port`: the app's, behind
 /// a transport header.
 pub(super) fn client(port: Option<u16>) -> Rig {
+    let mut rig = Rig::with(client_config(port));
+    rig.input(Input::WallClock(NOW));
+    rig.input(Input::Identity(Ok(update("app.ns"))));
+    rig
+}
+
+/// What it is told.
+pub(super) fn client_config(port: Option<u16>) -> Config {
     let mut config = config();
     config.identity = Some(Identity::new(name("app.ns")));
     for service in &mut config.services {
@@ -57,10 +65,7 @@ pub(super) fn client(port: Option<u16>) -> Rig {
             endpoint.mesh = Some(Meshed::new(name("web.ns"), port));
         }
     }
-    let mut rig = Rig::with(config);
-    rig.input(Input::WallClock(NOW));
-    rig.input(Input::Identity(Ok(update("app.ns"))));
-    rig
+    config
 }
 
 /// A connection from the outbound proxy to the inbound one.

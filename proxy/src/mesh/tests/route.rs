@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use selvedge_core::policy::breaker::SuccessRate;
 use selvedge_core::policy::{
-    Backend, BreakerConfig, BudgetConfig, Fixed, HostMatch, Mirror, NewPath, PathMatch, Retry,
-    Route, Split, ValueMatch,
+    Backend, BreakerConfig, BudgetConfig, CheckKind, Fixed, HealthCheck, HostMatch, Mirror,
+    NewPath, PathMatch, Retry, Route, Split, ValueMatch,
 };
 
 use super::{bad, good};
@@ -282,6 +282,54 @@ fn a_service_has_a_breaker_if_it_wants_one() {
         ("panic = 1.5", "panic = 1.5: expected a number from 0 to 1"),
     ] {
         assert_eq!(bad(&service(line)), [format!("4: service[0].{said}")]);
+    }
+}
+
+#[test]
+fn a_service_has_its_endpoints_checked_if_it_wants_to() {
+    let service = |line: &str| {
+        format!("[[service]]\nauthority = \"a\"\nendpoints = [\"10.0.0.1:80\"]\n{line}")
+    };
+    let check = |line: &str| good(&service(line)).config.services[0].health_check.clone();
+    assert_eq!(check(""), None);
+    for (line, kind) in [
+        (r#"http = "/healthz?a""#, CheckKind::Http("/healthz?a".into())),
+        (r#"grpc = "a.B""#, CheckKind::Grpc("a.B".into())),
+        (r#"grpc = """#, CheckKind::Grpc("".into())),
+        ("tcp = true", CheckKind::Tcp),
+    ] {
+        let expected = HealthCheck { kind, ..HealthCheck::default() };
+        assert_eq!(check(&format!("health_check = {{ {line} }}")), Some(expected));
+    }
+    let all = check(
+        r#"health_check = { tcp = true, interval = "1m", timeout = "2s", healthy_threshold = 1, unhealthy_threshold = 9 }"#,
+    );
+    let all = all.expect("a check");
+    let times = (all.interval.as_secs(), all.timeout.as_secs(), all.healthy, all.unhealthy);
+    assert_eq!(times, (60, 2, 1, 9));
+    let one = r#"expected one of http = "/path", grpc = "service" and tcp = true"#;
+    for (line, said) in [
+        ("{}", format!("health_check = {{}}: {one}")),
+        (
+            r#"{ tcp = true, http = "/" }"#,
+            format!(r#"health_check = {{ tcp = true, http = "/" }}: {one}"#),
+        ),
+        (
+            r#"{ http = "healthz" }"#,
+            r#"health_check.http = "healthz": expected a path like "/healthz", without spaces"#
+                .into(),
+        ),
+        (
+            "{ tcp = false }",
+            "health_check.tcp = false: expected true, or another kind of check".into(),
+        ),
+        (
+            "{ tcp = true, healthy_threshold = 0 }",
+            "health_check.healthy_threshold = 0: expected an integer from 1 to 1000".into(),
+        ),
+    ] {
+        let line = format!("health_check = {line}");
+        assert_eq!(bad(&service(&line)), [format!("4: service[0].{said}")]);
     }
 }
 
