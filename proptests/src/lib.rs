@@ -15,6 +15,7 @@ pub mod route;
 pub mod script;
 pub mod sim;
 pub mod streams;
+pub mod svg;
 pub mod table;
 pub mod tls;
 pub mod traffic;

@@ -1,8 +1,7 @@
 //! The experiment as a picture: latencies by percentile on the left, failures on the right.
 
-use std::fmt::Write;
-
 use super::{Policy, Report, Row};
+use crate::svg::{Stroke, Svg};
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 400.0;
@@ -19,73 +18,55 @@ const NINES: f64 = 4.0;
 
 /// The picture, as SVG.
 pub fn plot(report: &Report) -> String {
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         font-family=\"sans-serif\" font-size=\"13\" fill=\"#222\">\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n"
-    );
+    let mut svg = Svg::new(WIDTH, HEIGHT);
     latencies(&mut svg, report);
     failures(&mut svg, report);
-    svg.push_str("</svg>\n");
-    svg
+    svg.finish()
 }
 
-fn latencies(svg: &mut String, report: &Report) {
-    text(svg, LEFT.0, 28.0, "start", "Latency by percentile, no timeout; colours as on the right");
+fn latencies(svg: &mut Svg, report: &Report) {
+    svg.text(LEFT.0, 28.0, "start", "Latency by percentile, no timeout; colours as on the right");
     for millis in [0.0, 500.0, 1000.0, 1500.0, 2000.0] {
         let y = latency_y(millis);
-        line(svg, (LEFT.0, y), (LEFT.1, y), "#ddd");
-        text(svg, LEFT.0 - 8.0, y + 4.0, "end", &format!("{:.1} s", millis / 1000.0));
+        svg.line((LEFT.0, y), (LEFT.1, y), "#ddd");
+        svg.text(LEFT.0 - 8.0, y + 4.0, "end", &format!("{:.1} s", millis / 1000.0));
     }
     for (share, label) in
         [(0.0, "0"), (0.9, "90"), (0.95, "95"), (0.99, "99"), (0.999, "99.9"), (0.9999, "99.99")]
     {
         let x = share_x(share);
-        line(svg, (x, BOTTOM), (x, BOTTOM + 5.0), "#222");
-        text(svg, x, BOTTOM + 20.0, "middle", label);
+        svg.line((x, BOTTOM), (x, BOTTOM + 5.0), "#222");
+        svg.text(x, BOTTOM + 20.0, "middle", label);
     }
-    text(svg, LEFT.0.midpoint(LEFT.1), BOTTOM + 40.0, "middle", "percentile");
+    svg.text(LEFT.0.midpoint(LEFT.1), BOTTOM + 40.0, "middle", "percentile");
     for row in &report.rows {
         curve(svg, row);
     }
 }
 
-fn curve(svg: &mut String, row: &Row) {
-    let mut points = String::new();
-    for step in 0..=200 {
+fn curve(svg: &mut Svg, row: &Row) {
+    let points = (0..=200).map(|step| {
         let share = 1.0 - 10_f64.powf(-NINES * f64::from(step) / 200.0);
-        let y = latency_y(row.latencies.percentile(share).min(MOST));
-        let _ = write!(points, "{:.1},{y:.1} ", share_x(share));
-    }
-    let (dash, colour) = (dash(row.policy), colour(row.policy));
-    let _ = writeln!(
-        svg,
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>",
-        points.trim_end()
-    );
+        (share_x(share), latency_y(row.latencies.percentile(share).min(MOST)))
+    });
+    svg.curve(points, stroke(row.policy));
 }
 
-fn failures(svg: &mut String, report: &Report) {
-    text(svg, RIGHT.0 - 70.0, 28.0, "start", "Failed requests, timeout 1 s");
+fn failures(svg: &mut Svg, report: &Report) {
+    svg.text(RIGHT.0 - 70.0, 28.0, "start", "Failed requests, timeout 1 s");
     for (share, label) in [(0.0001, "0.01 %"), (0.001, "0.1 %"), (0.01, "1 %"), (0.05, "5 %")] {
         let x = failed_x(share);
-        line(svg, (x, TOP), (x, BOTTOM), "#ddd");
-        text(svg, x, BOTTOM + 20.0, "middle", label);
+        svg.line((x, TOP), (x, BOTTOM), "#ddd");
+        svg.text(x, BOTTOM + 20.0, "middle", label);
     }
     let height = (BOTTOM - TOP) / report.rows.len() as f64;
     for (index, row) in report.rows.iter().enumerate() {
         let y = TOP + height * index as f64;
         let (start, end) = (RIGHT.0 - 70.0, failed_x(1.0 - row.mean));
-        let _ = writeln!(
-            svg,
-            "<rect x=\"{start}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\"/>",
-            y + 24.0,
-            end - start,
-            height - 34.0,
-            colour(row.policy)
-        );
+        let colour = stroke(row.policy).colour;
+        svg.rect((start, y + 24.0), end - start, height - 34.0, colour);
         let label = format!("{}: {:.2} % succeed", row.policy.name(), 100.0 * row.mean);
-        text(svg, start, y + 18.0, "start", &label);
+        svg.text(start, y + 18.0, "start", &label);
     }
 }
 
@@ -103,34 +84,13 @@ fn failed_x(share: f64) -> f64 {
     RIGHT.0 + (RIGHT.1 - RIGHT.0) * (share.max(0.0001) / 0.0001).log10() / 500_f64.log10()
 }
 
-fn colour(policy: Policy) -> &'static str {
-    match policy {
-        Policy::RoundRobin => "#d55e00",
-        Policy::LeastLoaded => "#e69f00",
-        Policy::LinkerdPeakEwma => "#56b4e9",
-        Policy::Selvedge => "#0072b2",
-        Policy::Informed => "#999999",
-    }
-}
-
 /// Where curves lie on each other, the one below shows in the gaps.
-fn dash(policy: Policy) -> &'static str {
+fn stroke(policy: Policy) -> Stroke {
     match policy {
-        Policy::Selvedge => " stroke-dasharray=\"9 6\"",
-        Policy::Informed => " stroke-dasharray=\"3 5\"",
-        _ => "",
+        Policy::RoundRobin => Stroke::solid("#d55e00"),
+        Policy::LeastLoaded => Stroke::solid("#e69f00"),
+        Policy::LinkerdPeakEwma => Stroke::solid("#56b4e9"),
+        Policy::Selvedge => Stroke::dashed("#0072b2"),
+        Policy::Informed => Stroke { colour: "#999999", dash: "3 5" },
     }
-}
-
-fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str) {
-    let _ = writeln!(
-        svg,
-        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\" \
-         stroke-width=\"1.5\"/>",
-        from.0, from.1, to.0, to.1
-    );
-}
-
-fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>");
 }
