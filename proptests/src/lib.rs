@@ -1,6 +1,7 @@
 //! Property tests.
 
 pub mod breaker;
+pub mod cases;
 pub mod choose;
 pub mod codec;
 pub mod differential;

@@ -8,6 +8,7 @@
 //! [`Policy::Selvedge`] is the [`Balancer`] of the core, not a model of it. All policies see the
 //! same latencies, request by request.
 
+mod guard;
 mod histogram;
 mod plot;
 mod policy;
@@ -47,6 +48,10 @@ pub struct Setup {
     pub slow: Duration,
     /// When a request fails and is cancelled; `None`: it never does.
     pub timeout: Option<Duration>,
+    /// Whether backends that fail are ejected, as the default [`BreakerConfig`] says.
+    ///
+    /// [`BreakerConfig`]: selvedge_core::policy::BreakerConfig
+    pub breaker: bool,
 }
 
 impl Default for Setup {
@@ -61,6 +66,7 @@ impl Default for Setup {
             slow_until: Time::ZERO + Duration::from_secs(45),
             slow: Duration::from_secs(2),
             timeout: None,
+            breaker: false,
         }
     }
 }
@@ -74,6 +80,8 @@ pub struct Run {
     pub sent: u64,
     /// Requests that ran into the timeout.
     pub failed: u64,
+    /// Of them, those that were sent in each second.
+    pub failed_in: Vec<u64>,
     /// Requests that the first backend got, slow or not.
     pub first: u64,
     /// Requests that it got while it was slow.
@@ -98,21 +106,24 @@ struct Flight {
     backend: usize,
     begin: Time,
     timed_out: bool,
+    /// It finds out whether an ejected backend is well again.
+    probe: bool,
 }
 
 /// Runs the experiment once.
 pub fn run(setup: &Setup, policy: Policy, seed: u64) -> Run {
     let seed = Seed::from_number(seed);
     let mut latency = Rng::fork(seed, 0);
-    let mut state = State::new(policy, setup, Rng::fork(seed, 1));
+    let mut state = State::new(policy, setup, seed);
     let mut under_way: BinaryHeap<Reverse<Flight>> = BinaryHeap::new();
-    let mut run = Run::default();
+    let seconds = setup.length.as_secs() as usize + 1;
+    let mut run = Run { failed_in: vec![0; seconds], ..Run::default() };
     let mut begin = Time::ZERO;
     while begin < Time::ZERO + setup.length {
         while let Some(flight) = ended(&mut under_way, begin) {
             finish(&mut state, &mut run, flight);
         }
-        let backend = state.pick(begin);
+        let (backend, probe) = state.pick(begin);
         let is_slow = backend == 0 && (setup.slow_from..setup.slow_until).contains(&begin);
         let healthy = normal(&mut latency, setup.median, setup.deviation);
         let takes = if is_slow { setup.slow } else { healthy };
@@ -120,7 +131,7 @@ pub fn run(setup: &Setup, policy: Policy, seed: u64) -> Run {
         let end = begin + timeout.unwrap_or(takes);
         let number = run.sent;
         let timed_out = timeout.is_some();
-        under_way.push(Reverse(Flight { end, number, backend, begin, timed_out }));
+        under_way.push(Reverse(Flight { end, number, backend, begin, timed_out, probe }));
         run.sent += 1;
         run.first += u64::from(backend == 0);
         run.slowed += u64::from(is_slow);
@@ -141,18 +152,18 @@ fn ended(under_way: &mut BinaryHeap<Reverse<Flight>>, now: Time) -> Option<Fligh
 }
 
 fn finish(state: &mut State, run: &mut Run, flight: Flight) {
-    let took = flight.end - flight.begin;
-    state.end(flight.backend, took, flight.timed_out, flight.end);
+    state.end(&flight);
     if flight.timed_out {
         run.failed += 1;
+        run.failed_in[(flight.begin - Time::ZERO).as_secs() as usize] += 1;
     } else {
-        run.latencies.add(took);
+        run.latencies.add(flight.end - flight.begin);
     }
 }
 
 /// A normally distributed duration, as the sum of twelve uniform ones: the same on every machine,
 /// and never more than six deviations away.
-fn normal(rng: &mut Rng, mean: Duration, deviation: Duration) -> Duration {
+pub(crate) fn normal(rng: &mut Rng, mean: Duration, deviation: Duration) -> Duration {
     let sum: f64 = (0..12).map(|_| rng.unit()).sum();
     let micros = mean.as_micros() as f64 + (sum - 6.0) * deviation.as_micros() as f64;
     Duration::from_micros(micros.max(0.0) as u64)

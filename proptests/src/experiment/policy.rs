@@ -1,10 +1,11 @@
 //! The ways to balance that are compared.
 
 use selvedge_core::balance::{Balancer, MemberId, Outcome, Params};
-use selvedge_core::rng::Rng;
-use selvedge_core::time::{Duration, Time};
+use selvedge_core::rng::{Rng, Seed};
+use selvedge_core::time::Time;
 
-use super::{Setup, choose};
+use super::guard::Guard;
+use super::{Flight, Setup, choose};
 
 /// A way to choose the backend of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,31 +52,42 @@ pub(super) struct State {
     policy: Policy,
     rng: Rng,
     next: usize,
-    /// Keeps the counts of what is in flight for every policy.
+    /// Keeps the counts of what is in flight, and who is ejected, for every policy.
     balancer: Balancer,
     ids: Vec<MemberId>,
+    guard: Option<Guard>,
     told_from: Time,
     told_until: Time,
 }
 
 impl State {
-    pub(super) fn new(policy: Policy, setup: &Setup, rng: Rng) -> Self {
+    pub(super) fn new(policy: Policy, setup: &Setup, seed: Seed) -> Self {
         let mut balancer = Balancer::new(Params::default());
-        let ids = (0..setup.backends).map(|_| balancer.insert(1, Time::ZERO)).collect();
+        let ids: Vec<MemberId> =
+            (0..setup.backends).map(|_| balancer.insert(1, Time::ZERO)).collect();
         State {
             policy,
-            rng,
+            rng: Rng::fork(seed, 1),
             next: 0,
             balancer,
+            guard: setup.breaker.then(|| Guard::new(&ids, Rng::fork(seed, 2))),
             ids,
             told_from: setup.slow_from + setup.median,
             told_until: setup.slow_until,
         }
     }
 
-    /// The backend of the next request, which is on its way from now on.
-    pub(super) fn pick(&mut self, now: Time) -> usize {
-        let backend = match self.policy {
+    /// The backend of the next request, which is on its way from now on, and whether the request is
+    /// to find out if it is well again.
+    pub(super) fn pick(&mut self, now: Time) -> (usize, bool) {
+        let probed = self.guard.as_mut().and_then(|guard| guard.next_probe(now));
+        let backend = probed.unwrap_or_else(|| self.balance(now));
+        self.balancer.begin(self.ids[backend]);
+        (backend, probed.is_some())
+    }
+
+    fn balance(&mut self, now: Time) -> usize {
+        match self.policy {
             Policy::RoundRobin => self.round_robin(),
             Policy::LeastLoaded => self.least_loaded(),
             Policy::LinkerdPeakEwma | Policy::Selvedge => {
@@ -86,18 +98,19 @@ impl State {
                 let avoid = first == 0 && (self.told_from..self.told_until).contains(&now);
                 if avoid { self.round_robin() } else { first }
             }
-        };
-        self.balancer.begin(self.ids[backend]);
-        backend
+        }
     }
 
     /// A request is over; a timeout cancelled it or it was answered.
-    pub(super) fn end(&mut self, backend: usize, took: Duration, timed_out: bool, now: Time) {
+    pub(super) fn end(&mut self, flight: &Flight) {
         let outcome = match self.policy {
-            Policy::Selvedge if timed_out => Outcome::Failure,
-            _ => Outcome::Success(took),
+            Policy::Selvedge if flight.timed_out => Outcome::Failure,
+            _ => Outcome::Success(flight.end - flight.begin),
         };
-        self.balancer.end(self.ids[backend], outcome, now);
+        self.balancer.end(self.ids[flight.backend], outcome, flight.end);
+        if let Some(guard) = &mut self.guard {
+            guard.judge(flight, &mut self.balancer);
+        }
     }
 
     fn in_flight(&self, backend: usize) -> u32 {
@@ -105,15 +118,22 @@ impl State {
     }
 
     fn round_robin(&mut self) -> usize {
-        let backend = self.next;
-        self.next = (self.next + 1) % self.ids.len();
-        backend
+        loop {
+            let backend = self.next;
+            self.next = (self.next + 1) % self.ids.len();
+            if self.balancer.is_ready(self.ids[backend]) {
+                return backend;
+            }
+        }
     }
 
     fn least_loaded(&mut self) -> usize {
-        let count = self.ids.len();
+        let is_ready = |&backend: &usize| self.balancer.is_ready(self.ids[backend]);
+        let ready: Vec<usize> = (0..self.ids.len()).filter(is_ready).collect();
+        let count = ready.len();
         let first = self.rng.below(count as u64) as usize;
         let second = (first + 1 + self.rng.below(count as u64 - 1) as usize) % count;
+        let (first, second) = (ready[first], ready[second]);
         if self.in_flight(second) < self.in_flight(first) { second } else { first }
     }
 }
