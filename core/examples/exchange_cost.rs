@@ -84,6 +84,7 @@ fn main() {
         target: Target::Addr(([10, 0, 0, last], 80).into()),
         weight: 1,
         mesh: None,
+        zone: None,
     };
     let config = Config {
         listeners: vec![Listener {

@@ -149,8 +149,12 @@ struct Hop {
 
 impl Hop {
     fn new(to_http2: bool, is_replay: bool) -> Hop {
-        let endpoint =
-            Endpoint { target: Target::Addr(([10, 0, 0, 1], 80).into()), weight: 1, mesh: None };
+        let endpoint = Endpoint {
+            target: Target::Addr(([10, 0, 0, 1], 80).into()),
+            weight: 1,
+            mesh: None,
+            zone: None,
+        };
         let config = Config {
             listeners: vec![Listener {
                 addr: ([127, 0, 0, 1], 4140).into(),

@@ -86,6 +86,7 @@ fn main() {
                 target: Target::Addr(([10, 0, 0, 1], 8080).into()),
                 weight: 1,
                 mesh: None,
+                zone: None,
             }],
             ..Service::default()
         }],

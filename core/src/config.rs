@@ -7,7 +7,9 @@ use core::time::Duration;
 
 use crate::identity::{self, NameError};
 use crate::limits::Limits;
-use crate::policy::{BreakerConfig, BudgetConfig, Concurrency, HealthCheck, RateLimit, RouteTable};
+use crate::policy::{
+    Balancing, BreakerConfig, BudgetConfig, Concurrency, HealthCheck, RateLimit, RouteTable,
+};
 use crate::tls::Nameless;
 
 /// The configuration of an engine. Replaced as a whole by [`Command::Reload`]
@@ -32,6 +34,8 @@ pub struct Config {
     pub inbound: Vec<InboundPort>,
     /// What becomes of TLS that names no server.
     pub nameless_tls: Nameless,
+    /// The zone that this proxy is in: endpoints there come first. `None`: zones mean nothing.
+    pub zone: Option<Arc<str>>,
     /// Services, by distinct [`Service::name`].
     pub services: Vec<Service>,
     /// What is done with which requests to services.
@@ -184,6 +188,8 @@ pub struct Service {
     pub panic: Option<f64>,
     /// How its endpoints are checked; `None`: they are not.
     pub health_check: Option<HealthCheck>,
+    /// How its requests are shared out.
+    pub balancing: Balancing,
 }
 
 impl Service {
@@ -216,6 +222,15 @@ pub struct Endpoint {
     pub weight: u32,
     /// It is a mesh proxy: spoken to in mutual TLS only.
     pub mesh: Option<Meshed>,
+    /// The zone that it is in, if that is known.
+    pub zone: Option<Arc<str>>,
+}
+
+impl Endpoint {
+    /// One of weight 1, that is no mesh proxy.
+    pub fn new(target: Target) -> Self {
+        Endpoint { target, weight: 1, mesh: None, zone: None }
+    }
 }
 
 /// An endpoint that is a mesh proxy.

@@ -290,6 +290,18 @@ decisions! {
     RetryBody = "retry_body";
     /// It would have been sent again, but its time would have been up, or the endpoint forbade it.
     RetryTooLate = "retry_too_late";
+    /// A request went to an endpoint of another zone: too few of the proxy's own are ready.
+    OtherZone = "other_zone";
+    /// A request had no key to go by: where it goes is not what its like will.
+    KeyMissing = "key_missing";
+    /// The endpoint that a key belongs to was not ready: the next one got the request.
+    KeyUnready = "key_unready";
+    /// The endpoint that a key belongs to had too much under way: the next one got the request.
+    KeyOverload = "key_overload";
+    /// No endpoint of the service of a split that a key belongs to was ready: another one got it.
+    SplitUnready = "split_unready";
+    /// The service of a split that a key belongs to had too much under way: another one got it.
+    SplitOverload = "split_overload";
     /// A request was copied to this service.
     Mirrored = "mirrored";
     /// It was not: no endpoint was ready, or the one that was chosen could not be connected to.

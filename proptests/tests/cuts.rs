@@ -60,6 +60,7 @@ fn config() -> Config {
         target: Target::Addr(([10, 0, 0, octet], 80).into()),
         weight: 1,
         mesh: None,
+        zone: None,
     };
     let service = |name: &str, octet| Service {
         name: name.into(),

@@ -198,7 +198,7 @@ impl Unreachable {
 }
 
 fn service(name: String, app: SocketAddr, protocol: Protocol) -> Service {
-    let endpoints = vec![Endpoint { target: Target::Addr(app), weight: 1, mesh: None }];
+    let endpoints = vec![Endpoint { target: Target::Addr(app), weight: 1, mesh: None, zone: None }];
     Service { name: name.into(), endpoints, protocol, ..Service::default() }
 }
 

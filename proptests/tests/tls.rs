@@ -190,6 +190,7 @@ fn proxies(port: Option<u16>, allow: &str, own: Rustls, theirs: Rustls) -> [Harn
         target: Target::Addr(([10, 0, 0, 1], 4143).into()),
         weight: 1,
         mesh: Some(Meshed::new(name(SERVER), port)),
+        zone: None,
     };
     let service =
         Service { name: "web.example:80".into(), endpoints: vec![endpoint], ..Service::default() };

@@ -7,6 +7,7 @@
 
 use std::backtrace::Backtrace;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -286,6 +287,16 @@ fn retry_line(event: &Event) {
     }
 }
 
+/// Logs what became of a mirror.
+fn mirror(service: &str, addr: Option<SocketAddr>, decision: &str, reason: Option<Reason>) {
+    let endpoint = addr.map(tracing::field::display);
+    if let Some(reason) = reason {
+        debug!(decision, %service, endpoint, "mirror reset: {reason}");
+    } else {
+        debug!(decision, %service, endpoint, "request not mirrored");
+    }
+}
+
 /// Logs one event.
 fn line(event: &Event) {
     match event {
@@ -329,13 +340,12 @@ fn line(event: &Event) {
         }
         Event::Retry { .. } => retry_line(event),
         Event::Mirror { service, addr, decision, reason } => {
+            mirror(service, *addr, decision.label(), *reason);
+        }
+        Event::Placed { service, addr, to, decision } => {
             let endpoint = addr.map(tracing::field::display);
-            let label = decision.label();
-            if let Some(reason) = reason {
-                debug!(decision = label, %service, endpoint, "mirror reset: {reason}");
-            } else {
-                debug!(decision = label, %service, endpoint, "request not mirrored");
-            }
+            let (to, decision) = (to.as_deref(), decision.label());
+            debug!(decision, %service, endpoint, to, "request placed elsewhere");
         }
         Event::FailfastLeft { service } => info!(%service, "an endpoint is ready again"),
         Event::ResolveFailed { name, error, retry_in } => {

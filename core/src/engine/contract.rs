@@ -365,6 +365,17 @@ pub enum Event {
         /// … and what happened to it, if it was made.
         reason: Option<Reason>,
     },
+    /// A request went elsewhere than those like it, or to another zone.
+    Placed {
+        /// The service that it asked, or of its route.
+        service: Arc<str>,
+        /// The endpoint that it went to …
+        addr: Option<SocketAddr>,
+        /// … or the service of a split.
+        to: Option<Arc<str>>,
+        /// Why.
+        decision: Decision,
+    },
     /// A name could not be resolved; the last good answer stays.
     ResolveFailed {
         /// Which name.

@@ -1,6 +1,7 @@
 //! From an exchange to a connection: endpoints and the queue.
 
 use alloc::sync::Arc;
+use core::num::NonZeroU64;
 
 use super::Engine;
 use super::conn::{Client, ClientPhase, Conn, State};
@@ -78,15 +79,13 @@ impl Engine {
         {
             return self.assign(id, endpoint, request);
         }
-        let picked = if tried.is_empty() {
-            service.balancer.pick(&mut self.rng, self.now)
-        } else {
-            let members = &service.members;
-            let is_new = |member: MemberId| !tried.contains(&members[member.index()]);
-            service.balancer.pick_other(&mut self.rng, self.now, is_new)
-        };
-        if let Some(member) = picked {
-            let endpoint = service.members[member.index()];
+        let key = exchange.key.map(NonZeroU64::get);
+        let members = &service.members;
+        let is_new =
+            |member: MemberId| tried.is_empty() || !tried.contains(&members[member.index()]);
+        if let Some(picked) = service.balancer.pick_by(key, &mut self.rng, self.now, is_new) {
+            let endpoint = service.members[picked.member.index()];
+            self.count_pick(service_index, endpoint, picked);
             return self.assign(id, endpoint, request);
         }
         if service.removed {

@@ -261,7 +261,7 @@ impl Engine {
         traits: Traits,
     ) {
         let is_mirrored = selected.is_mirrored();
-        let Selected { service, policy } = selected;
+        let Selected { service, policy, key } = selected;
         let Some(down) = self.conns.id(index) else { return };
         let time = request.grpc.then(|| grpc::timeout(request.head.fields)).flatten();
         let id = match self.begin_exchange(Kind::Http, down, service, traits, time) {
@@ -271,6 +271,7 @@ impl Engine {
                 return self.answer_unserved(index, reason, &traits);
             }
         };
+        self.set_key(id, key);
         self.set_policy(id, policy);
         let redirected = self.conns.get(index).is_some_and(|conn| conn.original_dst.is_some());
         self.encode(id, request, redirected);

@@ -1,6 +1,7 @@
 //! Exchanges: one request and its response, or one tunnel, on its way through the proxy.
 
 use alloc::boxed::Box;
+use core::num::NonZeroU64;
 
 use slab::Slab;
 
@@ -74,6 +75,8 @@ pub(crate) struct Exchange {
     pub(crate) switch: Option<Box<Switch>>,
     /// What a route says about it.
     pub(crate) policy: Option<Box<Policy>>,
+    /// What its endpoint is chosen by, if not by load.
+    pub(crate) key: Option<NonZeroU64>,
 }
 
 /// See [`Exchange::switch`].
@@ -232,6 +235,7 @@ impl Exchanges {
             judged: false,
             switch: None,
             policy: None,
+            key: None,
         });
         ExchangeId { index: index as u32, generation }
     }

@@ -272,6 +272,8 @@ impl Engine {
             conn.state = State::Waiting(exchange);
             self.timers.conns.clear(index);
         }
+        let key = self.endpoint_key(index, service, None, None);
+        self.set_key(exchange, key);
         self.dispatch(exchange);
         self.touch(index);
     }

@@ -15,8 +15,9 @@ use super::availability::{Guard, Standing};
 use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
 use super::gate::Gate;
-use crate::balance::{Balancer, MemberId, Params};
+use crate::balance::{Balancer, Member, MemberId, Params};
 use crate::config::{self, Meshed, Protocol, Timeouts};
+use crate::policy::affinity::Balancing;
 use crate::policy::budget::{Budget, BudgetConfig};
 use crate::rng::{KeyedState, Rng};
 use crate::stats::RequestStats;
@@ -54,6 +55,8 @@ pub(crate) struct Service {
     pub(crate) meshed: bool,
     pub(crate) times: Times,
     pub(crate) balancer: Balancer,
+    /// What that is told, and what keys are.
+    pub(crate) balancing: Balancing,
     /// Endpoints by [`MemberId::index`].
     pub(crate) members: Vec<u32>,
     pub(crate) targets: Vec<TargetState>,
@@ -239,6 +242,7 @@ impl Mesh {
             meshed: false,
             times,
             balancer: Balancer::new(Params::default()),
+            balancing: Balancing::default(),
             members: Vec::new(),
             targets: Vec::new(),
             queue: VecDeque::new(),
@@ -263,12 +267,12 @@ impl Mesh {
         &mut self,
         service: u32,
         addr: SocketAddr,
-        weight: u32,
+        member: &Member,
         is_self: bool,
         now: Time,
     ) -> u32 {
         let owner = &mut self.services[service as usize];
-        let member = owner.balancer.insert(weight, now);
+        let member = owner.balancer.add(member, now);
         owner.endpoints += 1;
         if owner.kind.is_fixed() {
             owner.port = addr.port();

@@ -1,5 +1,6 @@
 //! The engine: every connection of one worker, driven by inputs and time.
 
+mod affinity;
 mod authorize;
 mod availability;
 mod body;

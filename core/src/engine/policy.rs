@@ -3,12 +3,14 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::num::NonZeroU64;
 
 use super::Engine;
 use super::contract::Direction;
 use super::exchange::{ExchangeId, Traits};
 use super::mesh::Service;
 use super::retry::Tries;
+use crate::balance::{LoadBound, Why};
 use crate::error::Reason;
 use crate::http::{Answer, Request, authority, grpc};
 use crate::http2::StreamKey;
@@ -37,11 +39,12 @@ impl Policy {
 pub(super) struct Selected {
     pub(super) service: u32,
     pub(super) policy: Option<Box<Policy>>,
+    pub(super) key: Option<NonZeroU64>,
 }
 
 impl From<u32> for Selected {
     fn from(service: u32) -> Self {
-        Selected { service, policy: None }
+        Selected { service, policy: None, key: None }
     }
 }
 
@@ -105,9 +108,11 @@ impl Engine {
         if !self.config.routes.is_empty()
             && let Some(route) = self.find_route(index, request, authority)
         {
-            return self.follow(route, request);
+            return self.follow(index, route, request);
         }
-        self.route(index, authority).map(Selected::from)
+        let service = self.route(index, authority)?;
+        let key = self.endpoint_key(index, service, None, Some(request));
+        Ok(Selected { service, policy: None, key })
     }
 
     fn find_route(
@@ -128,10 +133,17 @@ impl Engine {
         self.config.routes.find(name, request).map(Arc::clone)
     }
 
-    fn follow(&mut self, route: Arc<Route>, request: &Request<'_>) -> Result<Selected, Reason> {
+    fn follow(
+        &mut self,
+        index: u32,
+        route: Arc<Route>,
+        request: &Request<'_>,
+    ) -> Result<Selected, Reason> {
         let parent = self.mesh.by_name.get(&route.service).copied();
         let parent = parent.ok_or(Reason::UnknownAuthority)?;
-        let service = self.draw(&route).unwrap_or(parent);
+        let split_key = self.split_key(index, parent, &route, request);
+        let service = self.draw(&route, split_key).unwrap_or(parent);
+        let key = self.endpoint_key(index, service, Some(parent), Some(request));
         let route = if route.allow_l5d_request_headers {
             let inherited = self.mesh.services.get(service as usize);
             let inherited = inherited.and_then(|service| service.times.request);
@@ -140,31 +152,48 @@ impl Engine {
             route
         };
         let mut policy = Policy::new(route);
+        policy.tries.split_key = split_key;
         if let Some(retry) = &policy.route.retry {
             policy.tries.method = retry.allows_method(request.head.method);
         }
-        Ok(Selected { service, policy: Some(Box::new(policy)) })
+        Ok(Selected { service, policy: Some(Box::new(policy)), key })
     }
 
-    /// Draws one of the services that a route's requests are shared out to.
-    pub(super) fn draw(&mut self, route: &Route) -> Option<u32> {
+    /// Draws one of the services that a route's requests are shared out to: the one that a key belongs
+    /// to, if there is one.
+    pub(super) fn draw(&mut self, route: &Route, key: Option<u64>) -> Option<u32> {
         let mesh = &self.mesh;
         let service = |name: &str| -> Option<&Service> {
             mesh.services.get(*mesh.by_name.get(name)? as usize)
         };
         let is_available =
             |backend: &Backend| service(&backend.service).is_some_and(Service::is_available);
-        let mut drawn = route.split.draw(&mut self.rng, is_available)?;
+        // If none is: one that can be asked at all.
+        let is_ready = |backend: &Backend| {
+            service(&backend.service).is_some_and(|service| service.balancer.ready_len() > 0)
+        };
         let judges = |backend: &Backend| {
             service(&backend.service).is_some_and(|service| service.guard.is_some())
         };
-        if !is_available(drawn) && route.split.backends().iter().any(judges) {
-            // None is. Then one that can be asked at all.
-            drawn = route.split.draw(&mut self.rng, |backend| {
-                service(&backend.service).is_some_and(|service| service.balancer.ready_len() > 0)
-            })?;
-        }
-        mesh.by_name.get(&drawn.service).copied()
+        let (drawn, why) = if let Some(key) = key {
+            let bound = service(&route.service)
+                .and_then(|parent| parent.balancing.sticky.as_ref())
+                .map_or(LoadBound::NONE, |sticky| sticky.load_bound);
+            let none = !route.split.backends().iter().any(is_available);
+            let counts = |backend: &Backend| is_available(backend) || (none && is_ready(backend));
+            route.split.draw_by(key, bound, counts, |backend| {
+                service(&backend.service).map_or(0, |service| service.exchanges)
+            })?
+        } else {
+            let mut drawn = route.split.draw(&mut self.rng, is_available)?;
+            if !is_available(drawn) && route.split.backends().iter().any(judges) {
+                drawn = route.split.draw(&mut self.rng, is_ready)?;
+            }
+            (drawn, Why::Balanced)
+        };
+        let index = mesh.by_name.get(&drawn.service).copied();
+        self.count_draw(route, &drawn.service, why);
+        index
     }
 
     /// What a route answers this request with, if it does not let it go on.

@@ -9,6 +9,7 @@ use super::contract::{Direction, Event};
 use super::exchange::ExchangeId;
 use super::gate::GateOf;
 use super::mesh::{ServiceKind, TargetState, Times};
+use crate::balance::{Member, hash};
 use crate::config::{self, Config, ServiceTimeouts, Target};
 use crate::error::Reason;
 use crate::http2;
@@ -75,7 +76,7 @@ impl Engine {
         let name = alloc::format!("{addr}").into();
         let index = self.mesh.add_service(name, Direction::Inbound, ServiceKind::App, times);
         self.mesh.app = Some(index);
-        let endpoint = config::Endpoint { target: Target::Addr(addr), weight: 1, mesh: None };
+        let endpoint = config::Endpoint::new(Target::Addr(addr));
         self.add_target(index, endpoint);
     }
 
@@ -103,6 +104,8 @@ impl Engine {
             service.budget = Budget::new(&budget.0, budget.1);
             service.budget_config = budget;
         }
+        service.balancer.configure(new.balancing.settings());
+        service.balancing.clone_from(&new.balancing);
         service.meshed = new.endpoints.iter().any(|endpoint| endpoint.mesh.is_some());
         self.set_guard(index, new);
         self.opens(GateOf::Service(index));
@@ -121,11 +124,13 @@ impl Engine {
             match old.iter().position(same) {
                 Some(at) => {
                     let mut target = old.swap_remove(at);
-                    target.config.weight = endpoint.weight;
+                    target.config = endpoint.clone();
+                    let local = self.is_local(endpoint);
                     for &e in &target.endpoints {
                         let member = self.mesh.endpoints[e as usize].member;
                         if let Some(service) = self.mesh.services.get_mut(index as usize) {
                             service.balancer.set_weight(member, endpoint.weight);
+                            service.balancer.set_local(member, local);
                         }
                     }
                     if let Some(service) = self.mesh.services.get_mut(index as usize) {
@@ -159,12 +164,22 @@ impl Engine {
         config: &config::Endpoint,
     ) -> u32 {
         let is_self = self.is_self(addr);
-        let index = self.mesh.add_endpoint(service, addr, config.weight, is_self, self.now);
+        let member = Member {
+            weight: config.weight,
+            name: hash::member_name(addr, config.mesh.as_ref().and_then(|mesh| mesh.port)),
+            local: self.is_local(config),
+        };
+        let index = self.mesh.add_endpoint(service, addr, &member, is_self, self.now);
         if let Some(endpoint) = self.mesh.endpoints.get_mut(index as usize) {
             endpoint.mesh.clone_from(&config.mesh);
         }
         self.admit(index);
         index
+    }
+
+    /// Is it in our zone?
+    fn is_local(&self, endpoint: &config::Endpoint) -> bool {
+        endpoint.zone.is_some() && endpoint.zone == self.config.zone
     }
 
     fn remove_target(&mut self, target: TargetState) {

@@ -26,6 +26,8 @@ const HOLD: Duration = Duration::from_millis(10);
 pub(crate) struct Tries {
     /// Its method may be repeated.
     pub(super) method: bool,
+    /// What chooses one of the services of a split.
+    pub(super) split_key: Option<u64>,
     /// Retries so far.
     pub(super) used: u32,
     /// Endpoints that were asked. An index may have been given to another since: it is a preference.
@@ -337,9 +339,9 @@ impl Engine {
         let (old, speaks) = (exchange.service, exchange.traits.speaks);
         let Some(policy) = &mut exchange.policy else { return };
         policy.tries.resumes = None;
-        let route = Arc::clone(&policy.route);
+        let (route, key) = (Arc::clone(&policy.route), policy.tries.split_key);
         // What is kept is in the form of the first attempt.
-        if let Some(service) = self.draw(&route)
+        if let Some(service) = self.draw(&route, key)
             && service != old
             && self.speaks(service, speaks) == speaks
             && self.gate(GateOf::Service(service)).is_some_and(Gate::try_enter)

@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use super::Engine;
 use super::contract::Direction;
 use super::mesh::{ServiceKind, Times};
+use crate::balance::{Member, hash};
 use crate::config::{ListenerKind, ServiceTimeouts};
 use crate::error::Reason;
 use crate::http::authority;
@@ -85,7 +86,8 @@ impl Engine {
         let times = Times::new(&self.config.timeouts, &ServiceTimeouts::default());
         let name: Arc<str> = format!("{dst}").into();
         let service = self.mesh.add_service(name, direction, ServiceKind::Original, times);
-        self.mesh.add_endpoint(service, dst, 1, false, self.now);
+        let member = Member { weight: 1, name: hash::member_name(dst, None), local: false };
+        self.mesh.add_endpoint(service, dst, &member, false, self.now);
         self.mesh.originals.insert((direction, dst), service);
         service
     }

@@ -1,10 +1,10 @@
-//! What is decided about a request apart from which endpoint it goes to: routes, the filters they
-//! apply, traffic splits, retries and their budget; and which endpoints are not asked because they
-//! fail.
+//! What is decided about a request: routes, the filters they apply, traffic splits, affinity, retries
+//! and their budget; and which endpoints are not asked because they fail.
 //!
 //! All of it is data that an embedder makes and checks, and decisions without I/O. `proxy/POLICY.md`
 //! lists every policy: its keys in a mesh file, defaults, behaviour, counters and tests.
 
+pub mod affinity;
 pub mod breaker;
 pub mod budget;
 pub mod check;
@@ -18,6 +18,7 @@ pub mod route;
 pub mod split;
 pub(crate) mod wishes;
 
+pub use affinity::{Affinity, Balancing, Key};
 pub use breaker::BreakerConfig;
 pub use budget::BudgetConfig;
 pub use check::{CheckKind, HealthCheck};

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::balance::{LoadBound, Why, hash};
 use crate::rng::Rng;
 
 /// How the requests of a route are shared out.
@@ -35,6 +36,36 @@ impl Split {
         }
     }
 
+    /// The backend that a key belongs to: by weight, the same on every proxy, and another one only if
+    /// that one is not available or has too much under way (`pending`). `None` if there is none with a
+    /// share.
+    pub fn draw_by(
+        &self,
+        key: u64,
+        bound: LoadBound,
+        is_available: impl Fn(&Backend) -> bool,
+        pending: impl Fn(&Backend) -> u32,
+    ) -> Option<(&Backend, Why)> {
+        let Split::Weighted(backends) = self else { return None };
+        let with_share = || backends.iter().filter(|backend| backend.weight > 0);
+        let first = |left: &dyn Fn(&Backend) -> bool| {
+            let of = |backend: &&Backend| distance(key, backend);
+            with_share().filter(|b| left(b)).min_by(|a, b| of(a).total_cmp(&of(b)))
+        };
+        let owner = first(&|_| true)?;
+        let available = || with_share().filter(|backend| is_available(backend));
+        let total: u64 = available().map(|backend| u64::from(backend.weight)).sum();
+        let all: u64 = available().map(|backend| u64::from(pending(backend))).sum();
+        let is_full =
+            |backend: &Backend| bound.is_full(pending(backend), backend.weight.into(), all, total);
+        match first(&|backend| is_available(backend) && !is_full(backend)) {
+            Some(drawn) if drawn == owner => Some((owner, Why::Key)),
+            Some(drawn) if is_available(owner) => Some((drawn, Why::Full)),
+            Some(drawn) => Some((drawn, Why::NotReady)),
+            None => Some((owner, Why::Key)),
+        }
+    }
+
     /// Draws a backend; `None` if there is none with a share.
     pub fn draw(
         &self,
@@ -61,6 +92,15 @@ impl Split {
             }
         }
     }
+}
+
+/// How far a key is from a backend: it belongs to the nearest (weighted rendezvous hashing). Without
+/// one of them, or with another weight of it, no key moves between the others.
+fn distance(key: u64, backend: &Backend) -> f64 {
+    let number = hash::point(hash::service_name(&backend.service), key) >> 11;
+    // Above 0, and at most 1.
+    let unit = (number + 1) as f64 / (1_u64 << 53) as f64;
+    -libm::log(unit) / f64::from(backend.weight)
 }
 
 /// The backend that owns this point of those that count.
@@ -135,5 +175,59 @@ mod tests {
         let mut rng = Rng::fork(Seed::from_number(1), 1);
         let drawn = split.draw(&mut rng, |_| false);
         assert_eq!(drawn.map(|backend| &*backend.service), Some("a"));
+    }
+
+    /// Where each of 4,000 keys goes, if `pending` are under way at each backend.
+    fn owners(split: &Split, down: &str, pending: u32) -> Vec<usize> {
+        let place = |key: u64| {
+            let key = hash::service_key(&key.to_le_bytes());
+            let is_up = |backend: &Backend| !down.contains(&*backend.service);
+            let bound = LoadBound::default();
+            let (drawn, _) = split.draw_by(key, bound, is_up, |_| pending).expect("a backend");
+            split.backends().iter().position(|backend| backend == drawn).expect("one of them")
+        };
+        (0..4_000).map(place).collect()
+    }
+
+    #[test]
+    fn keys_are_shared_by_weight_and_move_only_when_they_have_to() {
+        let split = Split::Weighted(backends(&[("a", 1), ("b", 3), ("none", 0), ("c", 4)]));
+        let all = owners(&split, "", 0);
+        let share = |owner: usize| all.iter().filter(|&&other| other == owner).count();
+        for (owner, expected) in [(0, 500), (1, 1_500), (2, 0), (3, 2_000)] {
+            assert!(
+                share(owner).abs_diff(expected) < 150,
+                "{} instead of {expected}",
+                share(owner)
+            );
+        }
+        for (was, is) in all.iter().zip(owners(&split, "b", 0)) {
+            assert_eq!(*was != is, *was == 1, "only those of the one that is down");
+        }
+        assert_eq!(owners(&split, "abc", 0), all, "as if all were up");
+        let without = Split::Weighted(backends(&[("a", 1), ("c", 4)]));
+        let names = [Some(0), None, None, Some(1)];
+        for (was, is) in all.iter().zip(owners(&without, "", 0)) {
+            assert!(
+                names[*was].is_none_or(|same| same == is),
+                "only those of the one that is gone"
+            );
+        }
+    }
+
+    #[test]
+    fn a_service_that_has_too_much_leaves_keys_to_others() {
+        let split = Split::Weighted(backends(&[("a", 1), ("b", 1)]));
+        let draw = |key: u64, bound: LoadBound, a: u32, b: u32| {
+            let pending = |backend: &Backend| if &*backend.service == "a" { a } else { b };
+            let (drawn, why) = split.draw_by(key, bound, |_| true, pending).expect("one");
+            (alloc::string::String::from(&*drawn.service), why)
+        };
+        let key = (0..100).find(|&key| draw(key, LoadBound::NONE, 0, 0).0 == "a").expect("a key");
+        let bound = LoadBound::default();
+        // 1.25 times a half of 20.
+        assert_eq!(draw(key, bound, 12, 7), ("a".into(), Why::Key));
+        assert_eq!(draw(key, bound, 13, 6), ("b".into(), Why::Full));
+        assert_eq!(draw(key, LoadBound::NONE, 13, 6), ("a".into(), Why::Key));
     }
 }

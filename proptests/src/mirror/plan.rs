@@ -137,7 +137,12 @@ impl Plan {
     pub(super) fn config(&self, mirror: Option<(Protocol, f64)>) -> Config {
         let service = |name: &str, addr, protocol, request| Service {
             name: name.into(),
-            endpoints: vec![Endpoint { target: Target::Addr(addr), weight: 1, mesh: None }],
+            endpoints: vec![Endpoint {
+                target: Target::Addr(addr),
+                weight: 1,
+                mesh: None,
+                zone: None,
+            }],
             protocol,
             timeouts: ServiceTimeouts { request, ..ServiceTimeouts::default() },
             ..Service::default()

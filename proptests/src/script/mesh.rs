@@ -102,6 +102,7 @@ impl Mesh {
         let listener = |addr, kind| Listener { addr: self::addr(addr), kind };
         let config = Config {
             identity: None,
+            zone: None,
             inbound: Vec::new(),
             listeners: vec![
                 listener("127.0.0.1:4140", ListenerKind::Outbound),
@@ -255,7 +256,12 @@ fn service(name: &str, endpoints: Vec<Endpoint>) -> Service {
 }
 
 fn name(host: &str) -> Endpoint {
-    Endpoint { target: Target::Name { host: host.into(), port: NAME_PORT }, weight: 1, mesh: None }
+    Endpoint {
+        target: Target::Name { host: host.into(), port: NAME_PORT },
+        weight: 1,
+        mesh: None,
+        zone: None,
+    }
 }
 
 /// At least one of the addresses that end in 1 to `count`.
@@ -266,6 +272,7 @@ fn subset(choose: &mut dyn Choose, net: &str, port: u16, count: usize) -> Vec<En
         target: Target::Addr(addr(&format!("{net}{}:{port}", n + 1))),
         weight: choose.within(1, 3) as u32,
         mesh: None,
+        zone: None,
     };
     chosen.into_iter().map(endpoint).collect()
 }

@@ -190,6 +190,7 @@ impl Coverage {
             | Event::CheckPassed { .. }
             | Event::PanicEntered { .. }
             | Event::PanicLeft { .. }
+            | Event::Placed { .. }
             | Event::TlsEstablished { .. } => return,
             Event::Draining => 8,
             Event::Drained => 9,

@@ -103,6 +103,7 @@ impl Topology {
         let timeouts = timeouts(choose, mix);
         let config = |listeners, services, app| Config {
             identity: None,
+            zone: None,
             inbound: Vec::new(),
             listeners,
             own: Vec::new(),
@@ -317,6 +318,7 @@ fn services(
         target: Target::Name { host: "app.test".into(), port: DIRECT },
         weight: 1,
         mesh: None,
+        zone: None,
     };
     let mut mixed = web.clone();
     mixed.push(apps[0].clone());
@@ -387,7 +389,7 @@ pub(super) fn service(name: &str, endpoints: Vec<Endpoint>) -> Service {
 }
 
 pub(super) fn endpoint(addr: SocketAddr) -> Endpoint {
-    Endpoint { target: Target::Addr(addr), weight: 1, mesh: None }
+    Endpoint { target: Target::Addr(addr), weight: 1, mesh: None, zone: None }
 }
 
 fn limits(choose: &mut dyn Choose, mix: &Mix) -> Limits {

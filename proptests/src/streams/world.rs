@@ -467,6 +467,7 @@ fn config(choose: &mut dyn Choose, faults: bool) -> Config {
             target: Target::Addr(([10, net, 0, n], 80).into()),
             weight: 1,
             mesh: None,
+            zone: None,
         };
         Service {
             name: name.into(),

@@ -38,8 +38,12 @@ pub(crate) fn forwarded(input: &Input<'_>) -> Option<[Vec<u8>; 2]> {
 /// Every authority that tables and corpora know has an endpoint.
 fn config() -> Arc<Config> {
     let service = |name: &str| {
-        let endpoint =
-            Endpoint { target: Target::Addr(([10, 0, 0, 1], 80).into()), weight: 1, mesh: None };
+        let endpoint = Endpoint {
+            target: Target::Addr(([10, 0, 0, 1], 80).into()),
+            weight: 1,
+            mesh: None,
+            zone: None,
+        };
         Service { name: name.into(), endpoints: vec![endpoint], ..Service::default() }
     };
     let others = ["a:80", "b:80", "b.example:81"];

@@ -30,6 +30,7 @@ static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| {
             target: Target::Addr(SocketAddr::from(([198, 51, 100, number as u8], 80))),
             weight: 1,
             mesh: None,
+            zone: None,
         }],
         ..Service::default()
     };

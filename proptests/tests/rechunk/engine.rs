@@ -62,8 +62,12 @@ impl Display for Outcome {
 fn config() -> Arc<Config> {
     static CONFIG: OnceLock<Arc<Config>> = OnceLock::new();
     let service = |name: &str| {
-        let endpoint =
-            Endpoint { target: Target::Addr(([10, 0, 0, 1], 80).into()), weight: 1, mesh: None };
+        let endpoint = Endpoint {
+            target: Target::Addr(([10, 0, 0, 1], 80).into()),
+            weight: 1,
+            mesh: None,
+            zone: None,
+        };
         Service { name: name.into(), endpoints: vec![endpoint], ..Service::default() }
     };
     // Of the grammar, the tables and the corpora.

@@ -101,5 +101,5 @@ pub(crate) fn config(apps: &[SocketAddr], setup: Setup) -> Config {
 }
 
 pub(crate) fn endpoint(addr: SocketAddr) -> Endpoint {
-    Endpoint { target: Target::Addr(addr), weight: 1, mesh: None }
+    Endpoint { target: Target::Addr(addr), weight: 1, mesh: None, zone: None }
 }

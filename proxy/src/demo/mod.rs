@@ -243,6 +243,7 @@ impl Outbound {
             target: Target::Addr(addr),
             weight: 1,
             mesh: mesh.map(Mesh::meshed),
+            zone: None,
         };
         let (identity, update) = mesh.map(Mesh::client).unzip();
         let mut config = Config {

@@ -373,3 +373,19 @@ fn a_panic_is_one_line_and_the_end() {
         assert!(line.contains(part), "{part} in {line}");
     }
 }
+
+#[test]
+fn a_request_that_goes_elsewhere_says_why() {
+    let event = Event::Placed {
+        service: "web:80".into(),
+        addr: Some(([10, 0, 0, 1], 80).into()),
+        to: None,
+        decision: Decision::KeyUnready,
+    };
+    assert_eq!(
+        lines(Format::Plain, |log| log.event(&event)),
+        [
+            r#"DEBUG selvedge::log: request placed elsewhere decision="key_unready" service=web:80 endpoint=10.0.0.1:80"#
+        ]
+    );
+}

@@ -4,6 +4,7 @@
 //! everything that is wrong with it is reported at once, each with its line, key path, value and
 //! what was expected. Unknown keys are errors.
 
+mod balance;
 mod breaker;
 mod check;
 mod health_check;
@@ -224,6 +225,7 @@ fn read_proxy(
             sites.meshed(item.site);
         }
     }
+    table.set(reader, "zone", &mut mesh.config.zone, value::zone);
     table.set(reader, "workers", &mut mesh.workers, |v| {
         value::integer(v, 1, MAX_WORKERS).map(|n| Some(n as usize))
     });
@@ -387,6 +389,8 @@ fn read_service(
     table.set(reader, "panic", &mut panic, |v| breaker::share(v).map(Some));
     let health_check = table.table(reader, "health_check");
     let health_check = health_check.and_then(|table| health_check::read(reader, table));
+    let mut balancing = balance::read(reader, &mut table);
+    balancing.sticky = balance::read_sticky(reader, &mut table);
     table.finish(reader);
     Service {
         name,
@@ -399,6 +403,7 @@ fn read_service(
         breaker,
         panic,
         health_check,
+        balancing,
     }
 }
 
@@ -417,10 +422,12 @@ fn read_forward(
     }
     let endpoints = read_endpoints(reader, &mut table, "to", sites);
     let timeouts = read_service_timeouts(reader, &mut table);
+    let balancing = balance::read(reader, &mut table);
     table.finish(reader);
     let name: Arc<str> = format!("tcp/{addr}").into();
     let listener = Listener { addr, kind: ListenerKind::Forward(name.clone()) };
-    let service = Service { name, endpoints, opaque: true, timeouts, ..Service::default() };
+    let service =
+        Service { name, endpoints, opaque: true, timeouts, balancing, ..Service::default() };
     (listener, service)
 }
 
@@ -478,15 +485,17 @@ fn read_endpoint(
 ) -> Option<(read::Site, Endpoint)> {
     let Some(mut table) = item.as_table() else {
         let target = item.read(reader, value::target)?;
-        return Some((item.site.clone(), Endpoint { target, weight: 1, mesh: None }));
+        return Some((item.site.clone(), Endpoint::new(target)));
     };
     let mut weight = 1;
     // A bound that keeps the sum of any mesh's weights in 32 bits.
     table.set(reader, "weight", &mut weight, |v| value::integer(v, 1, 1_000_000).map(|n| n as u32));
+    let mut zone = None;
+    table.set(reader, "zone", &mut zone, value::zone);
     let addr = table.require(reader, "addr", "expected host:port to connect to");
     let mesh = identity::read_meshed(reader, &mut table, sites);
     table.finish(reader);
     let addr = addr?;
     let target = addr.read(reader, value::target)?;
-    Some((addr.site, Endpoint { target, weight, mesh }))
+    Some((addr.site, Endpoint { target, weight, mesh, zone }))
 }

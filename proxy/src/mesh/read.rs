@@ -186,6 +186,11 @@ impl<'a> Table<'a> {
         Some(Item::new(reader, self.path_of(key), spanned))
     }
 
+    /// Does the file give a key?
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// The value of a key that must be there.
     pub(super) fn require(
         &mut self,

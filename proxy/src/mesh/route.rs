@@ -410,7 +410,7 @@ pub(super) fn range(value: &DeValue<'_>, min: u16, max: u16) -> Result<(u16, u16
     range.filter(|(low, high)| low <= high).ok_or_else(expected)
 }
 
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(is_tchar)
 }

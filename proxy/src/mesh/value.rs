@@ -207,6 +207,12 @@ pub(super) fn allow(value: &DeValue<'_>) -> Read<Allow> {
     })
 }
 
+/// Where something is.
+pub(super) fn zone(value: &DeValue<'_>) -> Read<Option<Arc<str>>> {
+    let zone = value.as_str().filter(|zone| !zone.is_empty());
+    zone.map(|zone| Some(zone.into())).ok_or_else(|| r#"expected a name, like "eu-1a""#.into())
+}
+
 /// One port.
 pub(super) fn port(value: &DeValue<'_>) -> Read<u16> {
     integer(value, 1, 65_535).map(|port| port as u16)

@@ -27,7 +27,10 @@ impl Engine {
         // Apps do not mark what they send: only another proxy's mark means anything.
         let origin = request.origin.filter(|_| direction == Direction::Inbound && !to_us);
         let selected = if to_us {
-            self.tunnel_service(index, request.authority).map(Selected::from)
+            self.tunnel_service(index, request.authority).map(|service| {
+                let key = self.endpoint_key(index, service, None, Some(request));
+                Selected { key, ..Selected::from(service) }
+            })
         } else {
             // A CONNECT that was redirected to us is meant for the proxy that it was sent to.
             self.select(index, request, request.authority.filter(|_| !request.is_connect))
@@ -83,7 +86,7 @@ impl Engine {
         end: bool,
     ) {
         let is_mirrored = selected.is_mirrored();
-        let Selected { service, policy } = selected;
+        let Selected { service, policy, key } = selected;
         let Some(conn) = self.conns.get(index) else { return };
         let redirected = conn.original_dst.is_some();
         let Some(down) = self.conns.id(index) else { return };
@@ -97,6 +100,7 @@ impl Engine {
                 return self.answer_stream(index, stream, reason, request.grpc);
             }
         };
+        self.set_key(id, key);
         self.set_policy(id, policy);
         if let Some(exchange) = self.exchanges.get_mut(id) {
             exchange.down_stream = Some(stream);

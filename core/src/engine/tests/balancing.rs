@@ -100,6 +100,7 @@ fn names_are_resolved_again_and_the_last_good_answer_stays() {
         target: Target::Name { host: "app.test".into(), port: 81 },
         weight: 1,
         mesh: None,
+        zone: None,
     }]
     .into();
     let mut rig = Rig::with(config);

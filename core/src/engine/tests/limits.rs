@@ -21,7 +21,7 @@ fn refused(rig: &Rig, reason: Reason) -> u64 {
 #[test]
 fn sizes() {
     assert!(size_of::<Option<Conn>>() <= 336, "{}", size_of::<Option<Conn>>());
-    assert!(size_of::<Exchange>() <= 288, "{}", size_of::<Exchange>());
+    assert!(size_of::<Exchange>() <= 296, "{}", size_of::<Exchange>());
 }
 
 #[test]

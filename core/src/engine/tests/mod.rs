@@ -1,5 +1,6 @@
 //! The engine, driven by hand: what each input makes it do.
 
+mod affinity;
 mod balancing;
 mod breaker;
 mod check;

@@ -120,6 +120,7 @@ fn requests_that_wait_are_charged() {
         target: Target::Name { host: "app.test".into(), port: 81 },
         weight: 1,
         mesh: None,
+        zone: None,
     }]
     .into();
     let mut rig = Rig::with(config);
@@ -290,6 +291,7 @@ fn a_query_without_an_answer_is_repeated() {
         target: Target::Name { host: "app.test".into(), port: 81 },
         weight: 1,
         mesh: None,
+        zone: None,
     }]
     .into();
     let mut rig = Rig::with(config);

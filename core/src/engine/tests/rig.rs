@@ -29,7 +29,12 @@ pub(super) fn service(name: &str, endpoints: &[&str]) -> Service {
         name: name.into(),
         endpoints: endpoints
             .iter()
-            .map(|text| Endpoint { target: Target::Addr(addr(text)), weight: 1, mesh: None })
+            .map(|text| Endpoint {
+                target: Target::Addr(addr(text)),
+                weight: 1,
+                mesh: None,
+                zone: None,
+            })
             .collect(),
         ..Service::default()
     }

@@ -140,7 +140,7 @@ fn endpoints() {
         (
             r#"{ addr = "a:1", w = 2 }"#,
             "[0].w = 2",
-            "unknown key, expected one of addr, identity, port, server_name, weight",
+            "unknown key, expected one of addr, identity, port, server_name, weight, zone",
         ),
         (
             r#""a:1", { addr = "A:1", weight = 2 }"#,
@@ -212,8 +212,8 @@ fn services_and_forwards() {
         ),
         (
             "[[tcp]]\nlisten = \"127.0.0.1:1\"\nto = [\"a:1\"]\nopaque = true",
-            "4: tcp[0].opaque = true: unknown key, expected one of connect_timeout, failfast, \
-             idle_timeout, listen, timeout, to"
+            "4: tcp[0].opaque = true: unknown key, expected one of balancer, connect_timeout, failfast, \
+             idle_timeout, listen, slow_start, timeout, to"
                 .into(),
         ),
     ] {

@@ -82,7 +82,7 @@ pub(crate) fn forward(target: Target) -> Config {
 pub(crate) fn service(name: Arc<str>, target: Target, opaque: bool) -> Service {
     Service {
         name,
-        endpoints: vec![Endpoint { target, weight: 1, mesh: None }],
+        endpoints: vec![Endpoint { target, weight: 1, mesh: None, zone: None }],
         opaque,
         ..Service::default()
     }
