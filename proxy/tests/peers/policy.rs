@@ -1,5 +1,6 @@
 //! Policy of the mesh file, seen by curl and by grpcio.
 
+mod balance;
 mod breaker;
 mod check;
 mod limits;
