@@ -70,6 +70,18 @@ canaries! {
     RepeatedAfterGoAway = "a request repeated that a GOAWAY counts";
     /// When the copy of a request is too far behind, it is the request that is reset.
     SharedFate = "a request that shares the fate of its mirror";
+    /// A budget that is spent allows retries all the same.
+    NoBudget = "a retry budget ignored";
+    /// A route tries again as often as it can.
+    NoLimit = "a retry limit ignored";
+    /// A method that a route does not list is tried again.
+    RetriedPost = "a retry of a method that no route lists";
+    /// A retry has all the time of the request again.
+    LateRetry = "a retry that starts the deadline again";
+    /// All requests go to the first service of a split.
+    OneShare = "a split that ignores its weights";
+    /// All requests that a failure may be injected into fail.
+    AlwaysInjected = "a failure injected whatever its ratio";
 }
 
 /// 0: none.

@@ -154,7 +154,8 @@ impl Engine {
         let mut policy = Policy::new(route);
         policy.tries.split_key = split_key;
         if let Some(retry) = &policy.route.retry {
-            policy.tries.method = retry.allows_method(request.head.method);
+            let listed = retry.allows_method(request.head.method);
+            policy.tries.method = listed || canary!(RetriedPost);
         }
         Ok(Selected { service, policy: Some(Box::new(policy)), key })
     }

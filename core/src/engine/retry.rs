@@ -155,8 +155,8 @@ impl Engine {
         if let Again::After(least) = again {
             wait = wait.max(least);
         }
-        let too_late = self.now + wait >= self.last_moment(id);
-        let decision = if nth > retry.limit {
+        let too_late = !canary!(LateRetry) && self.now + wait >= self.last_moment(id);
+        let decision = if nth > retry.limit && !canary!(NoLimit) {
             Decision::RetryLimit
         } else if too_late || again == Again::Never {
             Decision::RetryTooLate
@@ -208,6 +208,9 @@ impl Engine {
     }
 
     fn spend_budget(&mut self, service: &str) -> bool {
+        if canary!(NoBudget) {
+            return true;
+        }
         let now = self.now;
         let Some(&index) = self.mesh.by_name.get(service) else { return false };
         let service = self.mesh.services.get_mut(index as usize);
@@ -335,7 +338,11 @@ impl Engine {
 
     /// The wait is over: the request is sent again, to a service that is drawn anew.
     pub(super) fn resume_retry(&mut self, id: ExchangeId) {
+        let now = self.now;
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        if canary!(LateRetry) {
+            exchange.started = now;
+        }
         let (old, speaks) = (exchange.service, exchange.traits.speaks);
         let Some(policy) = &mut exchange.policy else { return };
         policy.tries.resumes = None;

@@ -192,7 +192,7 @@ pub struct Failure {
 impl Failure {
     /// Does this request fail?
     pub(crate) fn strikes(&self, rng: &mut Rng) -> bool {
-        self.ratio >= 1.0 || rng.unit() < self.ratio
+        canary!(AlwaysInjected) || self.ratio >= 1.0 || rng.unit() < self.ratio
     }
 }
 

@@ -29,9 +29,9 @@ mod planted {
             // The second answer arrives in the middle of the first one's body.
             Canary::SentAfterHead => &[Invariant::EndsOnce, Invariant::Bodies],
             // Where there is a mirror, nothing that it does excuses how a request ends.
-            Canary::RepeatedPost | Canary::RepeatedAfterGoAway | Canary::SharedFate => {
-                &[Invariant::EndsOnce]
-            }
+            Canary::RepeatedPost | Canary::SharedFate => &[Invariant::EndsOnce],
+            // The first answer comes on a stream that the proxy has given up.
+            Canary::RepeatedAfterGoAway => &[Invariant::EndsOnce, Invariant::Bodies],
             Canary::ShortBody | Canary::FlippedByte => &[Invariant::Bodies],
             Canary::UnboundedBuffer => &[Invariant::Caps],
             Canary::LeakedCredit | Canary::LostResume | Canary::LeakedWindow => {
@@ -41,11 +41,17 @@ mod planted {
             Canary::StuckTimer => &[Invariant::Progress],
             // Who waits for it either waits for ever, or is given up.
             Canary::LostWakeup => &[Invariant::Drains, Invariant::EndsOnce],
-            Canary::LeakedExchange | Canary::LostReset | Canary::OpenStream => &[Invariant::Drains],
+            // What is left is also counted.
+            Canary::LeakedExchange => &[Invariant::Drains, Invariant::Load],
+            Canary::LostReset | Canary::OpenStream => &[Invariant::Drains],
             Canary::RemovedPicked | Canary::LostLoad => &[Invariant::Load],
             Canary::OtherDice => &[Invariant::Determinism],
             Canary::Panic => &[Invariant::Hostile],
             Canary::ForgottenEndpoints => &[Invariant::LastKnown],
+            Canary::NoBudget | Canary::NoLimit => &[Invariant::Budget],
+            Canary::RetriedPost => &[Invariant::EndsOnce],
+            Canary::LateRetry => &[Invariant::Deadlines],
+            Canary::OneShare | Canary::AlwaysInjected => &[Invariant::Routed],
             // Bytes of one connection are counted, or read, as another's.
             // A late report of a write may be the first to be acted upon: it must do no harm.
             Canary::StaleId => {

@@ -409,6 +409,7 @@ impl World<'_> {
             request.upgrade = false;
         }
         let answer = Answer {
+            status: None,
             id: self.responses.len() as u32,
             to: &request,
             largest: self.largest,
@@ -512,6 +513,7 @@ impl World<'_> {
         match asked {
             Some(id) if self.choose.flip() => {
                 let answer = Answer {
+                    status: None,
                     id: self.responses.len() as u32,
                     to: &self.requests[id as usize].request,
                     largest: self.largest,

@@ -29,11 +29,15 @@ pub enum Invariant {
     Hostile,
     /// The last known endpoints survive the loss of discovery.
     LastKnown,
+    /// Retries stay within their limit and their budget.
+    Budget,
+    /// Requests go, and are answered, as their routes say.
+    Routed,
 }
 
 impl Invariant {
     /// Every invariant, in order: `ALL[invariant as usize] == invariant`.
-    pub const ALL: [Invariant; 11] = [
+    pub const ALL: [Invariant; 13] = [
         Invariant::EndsOnce,
         Invariant::Bodies,
         Invariant::Caps,
@@ -45,6 +49,8 @@ impl Invariant {
         Invariant::Determinism,
         Invariant::Hostile,
         Invariant::LastKnown,
+        Invariant::Budget,
+        Invariant::Routed,
     ];
 
     /// A short name for tables.
@@ -61,6 +67,8 @@ impl Invariant {
             Invariant::Determinism => "same choices, same trace",
             Invariant::Hostile => "hostile input is harmless",
             Invariant::LastKnown => "last known endpoints stay",
+            Invariant::Budget => "retries within budgets",
+            Invariant::Routed => "as routes say",
         }
     }
 }

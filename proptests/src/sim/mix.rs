@@ -152,6 +152,16 @@ faults! {
     Denied = "clients that are not allowed";
     /// Sessions end without a close_notify.
     NoGoodbye = "sessions without close_notify";
+    /// An app answers with errors: all the time, some of it, or from when it has slowed down.
+    AppFails = "apps that fail";
+    /// A route tries again.
+    Retries = "routes that retry";
+    /// A route gives up attempts that take long.
+    TryTimeouts = "attempts given up";
+    /// A route shares its requests out.
+    Splits = "routes that split";
+    /// A route answers itself: it redirects, or fails.
+    Injected = "routes that answer";
 }
 
 /// How often each fault happens in one run, and other things that the run is about.
@@ -238,6 +248,11 @@ impl Mix {
     /// Can any of them happen in this run?
     pub fn has_any(&self, faults: &[Fault]) -> bool {
         faults.iter().any(|&fault| self.has(fault))
+    }
+
+    /// Can nothing else happen in this run?
+    pub(super) fn has_only(&self, faults: &[Fault]) -> bool {
+        Fault::ALL.iter().all(|fault| !self.has(*fault) || faults.contains(fault))
     }
 
     /// Does it happen now?

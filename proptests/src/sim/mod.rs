@@ -18,6 +18,7 @@ mod mesh;
 mod mix;
 mod model;
 mod net;
+mod policy;
 mod recut;
 mod report;
 mod shrink;

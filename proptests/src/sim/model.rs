@@ -10,6 +10,7 @@ use selvedge_core::time::Time;
 use super::invariant::{Check, Checks, Invariant};
 use super::link::Stamp;
 use super::mix::{Fault, IDENTITIES, Mix};
+use super::policy::{Failing, RouteModel};
 use crate::traffic::arrival::{Crossed, Way};
 use crate::traffic::content::Stream;
 use crate::traffic::request::{Body, Request, is_idempotent};
@@ -22,6 +23,11 @@ pub(super) struct Model {
     pub(super) responses: Vec<Told>,
     pub(super) streams: Vec<StreamSent>,
     pub(super) services: Vec<ServiceModel>,
+    pub(super) routes: Vec<RouteModel>,
+    /// How apps fail.
+    pub(super) failing: Vec<Failing>,
+    /// How many outbound engines there are.
+    pub(super) outbound: u32,
     /// Apps that said what no HTTP server would, as bits.
     pub(super) tainted: u64,
     /// An engine gave up a peer of HTTP/2 that did not answer in time: another engine, perhaps.
@@ -62,6 +68,8 @@ pub(super) struct Sent {
     pub(super) crossed: Crossed,
     /// The apps that it may reach, as bits.
     pub(super) apps: u64,
+    /// Its route, if it has one.
+    pub(super) route: Option<usize>,
     /// How long it may take.
     pub(super) deadline: Option<Duration>,
     /// It was damaged, or follows something that was.
@@ -134,16 +142,34 @@ impl Model {
     ) {
         let route = self.route(request.authority.as_deref());
         let protocol = route.map(|service| (service.protocol, service.meshed));
-        let (reaches, deadline) = match route {
+        let (mut reaches, mut deadline) = match route {
             Some(service) => (service.apps | apps, service.deadline),
             None => (apps, self.deadline),
         };
+        let mut crossed = Self::crosses(stream, protocol, apps != 0);
+        let route = self.routes.iter().position(|route| route.is_for(&request));
+        if let Some(route) = route.map(|index| &mut self.routes[index]) {
+            route.ask();
+            let to: Vec<_> = route.route.split.backends().iter().map(|to| &*to.service).collect();
+            let backends = self.services.iter().filter(|it| to.contains(&it.name.as_str()));
+            let mut longest = deadline;
+            for backend in backends {
+                let protocol = Some((backend.protocol, backend.meshed));
+                if Self::crosses(stream, protocol, apps != 0) != crossed {
+                    crossed = Crossed::Maybe;
+                }
+                longest = longest.zip(backend.deadline).map(|(one, other)| one.max(other));
+            }
+            reaches = route.apps() | apps;
+            deadline = route.route.timeouts.request.or(longest);
+        }
         self.requests.push(Sent {
             request,
             client,
             stream,
-            crossed: Self::crosses(stream, protocol, apps != 0),
+            crossed,
             apps: reaches,
+            route,
             deadline,
             wild,
             fed: None,
@@ -194,8 +220,13 @@ impl Model {
             return Ok(());
         }
         let (attempts, method) = (sent.attempts, sent.request.method);
+        let route = sent.route.map(|index| &mut self.routes[index]);
         // Each engine may send a request again once, if it met a connection that was dead.
-        let most = if is_idempotent(method) { 1 << hops } else { 1 };
+        let most = match &route {
+            Some(route) => route.most_attempts(method, hops),
+            None if is_idempotent(method) => 1 << hops,
+            None => 1,
+        };
         checks.that(Invariant::EndsOnce, attempts <= most, || {
             format!("request {id}, a {method}, reaches apps {attempts} times")
         })?;
@@ -211,7 +242,21 @@ impl Model {
         let known = sent.fed.is_some() || mix.has(Fault::BlackHole);
         checks.that(Invariant::Bodies, known, || {
             format!("request {id} reaches an app before the proxy had it")
-        })
+        })?;
+        // On a connection of its own it began when it came. On the way it may wait for a connect.
+        if let (true, Some(limit), Some(fed)) = (sent.stream, sent.deadline, sent.fed)
+            && !mix.has_any(DELAYS)
+            && !mix.has_any(WAITS)
+        {
+            let due = fed + limit + mix.slack() + Duration::from_nanos(10 * mix.latency);
+            checks.that(Invariant::Deadlines, stamp.at <= due, || {
+                format!("request {id} is sent at {:?}, and was due at {due:?}", stamp.at)
+            })?;
+        }
+        match route {
+            Some(route) => route.came(checks, mix, app, attempts, stamp.at, self.outbound),
+            None => Ok(()),
+        }
     }
 
     /// The head of an answer came that was written at `stamp`: not after the deadline, if the proxy
@@ -231,8 +276,16 @@ impl Model {
         // Without a body it is complete, and nothing of it moves any more.
         let alone = sent.request.body == Body::Nothing;
         let quiet = alone && !sent.hinted;
-        let limits =
-            [sent.deadline, self.response_headers.filter(|_| alone), self.idle.filter(|_| quiet)];
+        let route = sent.route.map(|index| &self.routes[index].route);
+        // A retry has a time of its own for its head, and something moves.
+        let once = route.is_none_or(|route| route.retry.is_none());
+        let idle = route.and_then(|route| route.timeouts.idle).or(self.idle);
+        let limits = [
+            sent.deadline,
+            self.response_headers.filter(|_| alone && once),
+            route.and_then(|route| route.timeouts.response).filter(|_| alone),
+            idle.filter(|_| quiet && once),
+        ];
         let limit = limits.into_iter().flatten().min();
         let (Some(limit), Some(fed), false) = (limit, sent.fed, sent.wild) else {
             return Ok(());
@@ -256,7 +309,9 @@ impl Model {
     ) -> Check {
         let sent = &self.requests[id as usize];
         let alone = sent.request.body == Body::Nothing && !sent.wild;
-        let Some(idle) = self.idle.filter(|_| alone && before.at > blocked) else {
+        let route = sent.route.map(|index| &self.routes[index].route);
+        let idle = route.and_then(|route| route.timeouts.idle).or(self.idle);
+        let Some(idle) = idle.filter(|_| alone && before.at > blocked) else {
             return Ok(());
         };
         let due = before.at + idle + mix.slack();
@@ -335,7 +390,11 @@ pub(super) fn may_refuse(reason: Reason, mix: &Mix, impatient: bool) -> bool {
             GoAway,
         ],
         Reason::BadResponse | Reason::ResponseTruncated => &[AppMalformed, ClientMalformed],
-        Reason::ResponseTimeout | Reason::RequestTimeout | Reason::IdleTimeout => &[ShortTimeouts],
+        Reason::ResponseTimeout
+        | Reason::RequestTimeout
+        | Reason::IdleTimeout
+        | Reason::ResponseStreamTimeout => &[ShortTimeouts],
+        Reason::TryTimeout => &[TryTimeouts],
         Reason::Drained => &[Drain],
         _ => &[],
     };
@@ -388,6 +447,19 @@ const HANDSHAKES: &[Fault] = &[
     Fault::Drain,
 ];
 
+/// Faults that let a request wait between the engines.
+const WAITS: &[Fault] = &[
+    Fault::ConnectLate,
+    Fault::ConnectHangs,
+    Fault::ConnectFails,
+    Fault::AcceptLate,
+    Fault::FewStreams,
+    Fault::SmallLimits,
+    Fault::SmallWindows,
+    Fault::LateCredit,
+    Fault::CertifyLate,
+];
+
 /// Faults that let a peer of HTTP/2 say what it should not.
 const HOSTILE: &[Fault] = &[Fault::ClientMalformed, Fault::AppMalformed];
 
@@ -428,6 +500,8 @@ pub(super) const BREAKS: &[Fault] = &[
     Fault::EngineStalls,
     Fault::Denied,
     Fault::NoGoodbye,
+    Fault::TryTimeouts,
+    Fault::Injected,
 ];
 
 /// Faults that may end a tunnel before both its ends have said everything.

@@ -23,7 +23,7 @@ pub const OUTPUTS: [&str; 8] = [
 ];
 
 /// Kinds of [`Event`], by place in [`Coverage::events`].
-pub const EVENTS: [&str; 15] = [
+pub const EVENTS: [&str; 16] = [
     "refused",
     "closed",
     "endpoint down",
@@ -39,6 +39,7 @@ pub const EVENTS: [&str; 15] = [
     "certified",
     "certify failed",
     "uncertified",
+    "retry",
 ];
 
 /// Kinds of timers, by place in [`Coverage::timers`].
@@ -177,10 +178,9 @@ impl Coverage {
             Event::FailfastLeft { .. } => 5,
             Event::ResolveFailed { .. } => 6,
             Event::Reloaded { .. } => 7,
-            // Nobody retries or is ejected here yet, and TLS of clients only goes where it wanted to. Sessions are
+            // Nobody is ejected here yet, and TLS of clients only goes where it wanted to. Sessions are
             // counted by their engines.
             Event::UnknownServerName { .. }
-            | Event::Retry { .. }
             | Event::Mirror { .. }
             | Event::EndpointEjected { .. }
             | Event::EjectionSpared { .. }
@@ -199,6 +199,7 @@ impl Coverage {
             Event::Certified { .. } => 12,
             Event::CertifyFailed { .. } => 13,
             Event::Uncertified { .. } => 14,
+            Event::Retry { .. } => 15,
         };
         self.events[index] += 1;
     }

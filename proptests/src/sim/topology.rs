@@ -15,6 +15,7 @@ use super::host::client::{Place, Speaks};
 use super::mesh::{inbound_name, other_name, outbound_name};
 use super::mix::{Fault, Mix};
 use super::model::{Model, ServiceModel};
+use super::policy::{self, RouteModel};
 use crate::choose::{Choose, pick};
 
 /// Ports of the engines.
@@ -98,7 +99,10 @@ impl Topology {
         apps.push(app(direct_ip(0), SNIFFED, true));
         let mut faults = Vec::new();
         let mut services = services(choose, mix, [inbound, direct], &mut faults);
-        let routes = if mix.mirrored { mirrors(choose, &mut services) } else { Vec::new() };
+        let mut routes = policy::routes(choose, mix, &mut services, &mut faults);
+        if mix.mirrored {
+            mirrors(choose, &mut services, &mut routes);
+        }
         let limits = limits(choose, mix);
         let timeouts = timeouts(choose, mix);
         let config = |listeners, services, app| Config {
@@ -165,8 +169,25 @@ impl Topology {
             protocol: service.protocol,
             meshed: service.endpoints.iter().any(|endpoint| endpoint.mesh.is_some()),
         };
+        let reach = |service: &Service| {
+            service.endpoints.iter().fold(0, |apps, endpoint| apps | self.reach(endpoint))
+        };
+        let named = |name: &str| config.services.iter().find(|service| *service.name == *name);
+        let routes = config.routes.iter().filter_map(|route| {
+            let parent = named(&route.service)?;
+            let backends = route.split.backends().iter();
+            let split = backends.filter_map(|to| Some((reach(named(&to.service)?), to.weight)));
+            let mut backends: Vec<_> = split.collect();
+            if backends.is_empty() {
+                backends.push((reach(parent), 1));
+            }
+            Some(RouteModel::new((**route).clone(), backends, parent.retry_budget))
+        });
         Model {
             services: config.services.iter().map(service).collect(),
+            routes: routes.collect(),
+            failing: vec![policy::Failing::No; self.apps.len()],
+            outbound: self.outbound.len() as u32,
             deadline: config.timeouts.request,
             response_headers: config.timeouts.response_headers,
             idle: config.timeouts.idle,
@@ -351,21 +372,25 @@ fn services(
     services
 }
 
-/// Adds a service that gets copies of the requests to all others; their routes.
-fn mirrors(choose: &mut dyn Choose, services: &mut Vec<Service>) -> Vec<Route> {
+/// Adds a service that gets copies of the requests to all others, by the routes that they have or
+/// by others.
+fn mirrors(choose: &mut dyn Choose, services: &mut Vec<Service>, routes: &mut Vec<Route>) {
     let name = "mirror.example:80";
     let fraction = pick(choose, &[1.0, 0.3]);
     let timeout = pick(choose, &[Mirror::TIMEOUT, Duration::from_millis(300)]);
-    let route = |service: &Service| Route {
-        service: service.name.clone(),
-        mirror: Some(Mirror::new(name.into(), fraction, timeout)),
-        ..Route::default()
-    };
-    let routes = services.iter().map(route).collect();
+    for service in services.iter() {
+        let has_all =
+            |route: &Route| route.service == service.name && route.matches.methods.is_empty();
+        if !routes.iter().any(has_all) {
+            routes.push(Route { service: service.name.clone(), ..Route::default() });
+        }
+    }
+    for route in routes {
+        route.mirror = Some(Mirror::new(name.into(), fraction, timeout));
+    }
     let mut mirror = service(name, vec![endpoint(MIRROR)]);
     mirror.protocol = pick(choose, &PROTOCOLS);
     services.push(mirror);
-    routes
 }
 
 /// What a service is spoken to.

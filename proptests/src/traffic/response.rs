@@ -39,6 +39,8 @@ pub struct Answer<'a> {
     pub to: &'a Request,
     /// The largest body.
     pub largest: usize,
+    /// The status, if it is not to be chosen.
+    pub status: Option<u16>,
     /// Switch protocols, if the request asks for that.
     pub tunnel: bool,
 }
@@ -51,7 +53,10 @@ pub fn response(choose: &mut dyn Choose, answer: Answer<'_>) -> Response {
         (true, true) => (101, "Switching Protocols"),
         (true, false) => (200, "Connection established"),
         (false, _) if request.method == "CONNECT" => (405, ""),
-        (false, _) => pick(choose, &STATUSES),
+        (false, _) => match answer.status {
+            Some(status) => (status, "No"),
+            None => pick(choose, &STATUSES),
+        },
     };
     let http10 = !tunnel && choose.one_in(6);
     let bodiless = tunnel || request.method == "HEAD" || matches!(status, 204 | 304);

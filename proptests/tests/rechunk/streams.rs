@@ -75,7 +75,8 @@ pub(crate) fn responses() -> impl Strategy<Value = Stream> {
         let ask =
             Ask { id: 1, authorities: &authorities, redirected: false, largest: 1, tunnels: false };
         let asked = request(choose, ask);
-        response(choose, Answer { id: 1, to: &asked, largest: 100, tunnel: false }).bytes
+        response(choose, Answer { id: 1, to: &asked, largest: 100, status: None, tunnel: false })
+            .bytes
     })
 }
 

@@ -131,6 +131,8 @@ impl Http1 {
         if net.hits(Fault::AppSlow) {
             let wait = net.some(Duration::from_secs(4));
             net.wake(wait, HostId::App(app), slot, ANSWER);
+        } else if let Some(wait) = served::thinks(net, app) {
+            net.wake(wait, HostId::App(app), slot, ANSWER);
         } else if net.choose.one_in(4) {
             let wait = net.some(Duration::from_millis(5));
             net.wake(wait, HostId::App(app), slot, ANSWER);
@@ -200,7 +202,7 @@ impl Http1 {
         if complete && net.choose.one_in(12) {
             Self::say_interim(net, wire, id);
         }
-        let mut response = served::answer(net, id);
+        let mut response = served::answer(net, app, id);
         let bytes = std::mem::take(&mut response.bytes);
         let (len, start) = (bytes.len(), wire.queued);
         let me = HostId::App(app);
@@ -243,7 +245,7 @@ impl Http1 {
         net.model.tainted |= 1 << app;
         net.say(HostId::App(app), || format!("answers {id} with noise"));
         if net.choose.flip() {
-            let mut response = served::answer(net, id);
+            let mut response = served::answer(net, app, id);
             let mut bytes = std::mem::take(&mut response.bytes);
             damage(net.choose, &mut bytes);
             net.model.responses.push(Told { response, wild: true, seen: false });

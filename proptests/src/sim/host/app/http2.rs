@@ -158,6 +158,10 @@ impl Http2 {
         if open.served.answered {
             return Ok(());
         }
+        if let Some(wait) = served::thinks(net, self.app) {
+            net.wake(wait, self.me(), self.slot, Streams::token(stream, ANSWER));
+            return Ok(());
+        }
         let slow = net.hits(Fault::AppSlow);
         if slow || net.choose.one_in(4) {
             let most = if slow { Duration::from_secs(4) } else { Duration::from_millis(5) };
@@ -198,7 +202,7 @@ impl Http2 {
         if complete && net.choose.one_in(12) {
             self.say_interim(net, stream, id);
         }
-        let mut response = served::answer(net, id);
+        let mut response = served::answer(net, self.app, id);
         let (rid, len) = (response.id, response.body.len());
         net.say(self.me(), || format!("answers {id}: {} {len}", response.status));
         let bytes = std::mem::take(&mut response.bytes);

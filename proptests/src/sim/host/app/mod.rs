@@ -17,6 +17,7 @@ use crate::sim::invariant::Check;
 use crate::sim::link::{FAR, LinkId};
 use crate::sim::mix::Fault;
 use crate::sim::net::{HostId, Net};
+use crate::sim::policy::Failing;
 use http1::Http1;
 use http2::Http2;
 
@@ -74,6 +75,11 @@ impl App {
     }
 
     pub(in crate::sim) fn start(&mut self, net: &mut Net<'_>) {
+        if !self.streams && net.hits_once(Fault::AppFails) {
+            let failing = Failing::draw(net.choose);
+            net.say(self.id, || format!("will fail: {failing:?}"));
+            net.model.failing[usize::from(self.index)] = failing;
+        }
         if net.hits_once(Fault::AppDown) {
             let wait = net.some(Duration::from_secs(2));
             net.wake(wait, self.id, NOBODY, GO_DOWN);

@@ -1,5 +1,8 @@
 //! A request as an app gets it, and what the app answers, in whichever version.
 
+use std::time::Duration;
+
+use crate::choose::pick;
 use crate::sim::invariant::{Check, Invariant, Violation};
 use crate::sim::link::Stamp;
 use crate::sim::mesh;
@@ -99,9 +102,18 @@ pub(super) fn interim(net: &mut Net<'_>, id: u32) -> Vec<u8> {
     response::interim(net.choose, &sent.request)
 }
 
-/// An answer to a request, which is not told yet.
-pub(super) fn answer(net: &mut Net<'_>, id: u32) -> Response {
+/// How long an app that is dying thinks before it answers.
+pub(super) fn thinks(net: &Net<'_>, app: u16) -> Option<Duration> {
+    net.model.failing[usize::from(app)].takes(net.now).filter(|_| !net.healed)
+}
+
+/// An answer of `app` to a request, which is not told yet.
+pub(super) fn answer(net: &mut Net<'_>, app: u16, id: u32) -> Response {
+    let failing = net.model.failing[usize::from(app)];
+    let fails = !net.healed && failing.strikes(net.choose, net.now);
+    let status = fails.then(|| pick(net.choose, &[503, 500, 429]));
     let answer = Answer {
+        status,
         id: net.model.responses.len() as u32,
         to: &net.model.requests[id as usize].request,
         largest: net.mix.largest,

@@ -5,6 +5,7 @@ use selvedge_core::error::Reason;
 use crate::sim::invariant::{Check, Invariant, Violation, violated};
 use crate::sim::model::{Ended, may_refuse};
 use crate::sim::net::Net;
+use crate::sim::policy::RouteModel;
 use crate::traffic::arrival::{check_response_head, check_trailers};
 use crate::traffic::content::{is_content, number, response_key};
 use crate::traffic::wire::{Field, Head, show};
@@ -46,6 +47,18 @@ impl Answer {
             return check_refusal(net, id, head.status(), error);
         }
         let sent = &net.model.requests[id as usize];
+        if let Some(route) = sent.route.map(|index| &net.model.routes[index])
+            && let Some(good) = route.answers(&sent.request, head.status(), None)
+            && !sent.wild
+            && let Some(to) = head.get("location")
+        {
+            *self = Answer::Proxy;
+            let known = RouteModel::location(&sent.request);
+            let good = good && known.is_none_or(|known| known.as_bytes() == to);
+            return net.checks.that(Invariant::Routed, good, || {
+                format!("request {id} is redirected: {} {}", head.status(), show(to))
+            });
+        }
         let excused = sent.wild || sent.apps & net.model.tainted != 0;
         *self = Answer::Wild;
         net.checks.that(Invariant::Bodies, excused, || {
@@ -146,6 +159,14 @@ fn check_answer(net: &mut Net<'_>, id: u32, rid: u32, head: &Head, stream: bool)
 /// The proxy itself answers.
 fn check_refusal(net: &mut Net<'_>, id: u32, status: u16, error: &[u8]) -> Check {
     let sent = &net.model.requests[id as usize];
+    let route = sent.route.map(|index| &net.model.routes[index]);
+    if let Some(as_routed) =
+        route.and_then(|route| route.answers(&sent.request, status, Some(error)))
+    {
+        return net.checks.that(Invariant::Routed, as_routed || sent.wild, || {
+            format!("request {id} fails as no route says: {status} {}", show(error))
+        });
+    }
     let reason = Reason::ALL.iter().find(|reason| reason.message().as_bytes() == error);
     let allowed = reason.is_some_and(|&reason| {
         let expected = reason == Reason::UnknownAuthority && sent.apps == 0;

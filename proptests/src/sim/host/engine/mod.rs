@@ -65,6 +65,8 @@ pub(in crate::sim) struct EngineHost {
     moved: [u64; 2],
     /// How wrong its wall clock is, in seconds.
     clock_wrong: i64,
+    /// Retries that it said it makes, by service.
+    retries: BTreeMap<String, u32>,
 }
 
 impl EngineHost {
@@ -97,6 +99,7 @@ impl EngineHost {
             originals: BTreeSet::new(),
             moved: [0; 2],
             clock_wrong: 0,
+            retries: BTreeMap::new(),
         }
     }
 

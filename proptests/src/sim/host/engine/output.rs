@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use selvedge_core::config::Target;
 use selvedge_core::engine::{CloseKind, ConnId, Event as Told, Output};
+use selvedge_core::stats::Decision;
 use selvedge_core::time::Time;
 
 use super::{EngineHost, ROUNDS};
@@ -11,6 +12,7 @@ use crate::sim::invariant::{Check, Invariant, violated};
 use crate::sim::link::NEAR;
 use crate::sim::mix::Fault;
 use crate::sim::net::Net;
+use crate::sim::policy::RouteModel;
 use crate::sim::topology::MIRROR;
 
 impl EngineHost {
@@ -85,6 +87,9 @@ impl EngineHost {
                 {
                     net.model.accuse(&mut net.checks, &net.mix, violation)?;
                 }
+                if let Told::Retry { service, nth, decision: Decision::Retried, .. } = &event {
+                    self.check_retry(net, service, *nth)?;
+                }
                 if event == Told::Drained {
                     self.drained += 1;
                     let accepted = self.engine.gauges().accepted;
@@ -97,6 +102,18 @@ impl EngineHost {
             }
         }
         Ok(false)
+    }
+
+    /// It sends a request for this service again, for the `nth` time.
+    fn check_retry(&mut self, net: &mut Net<'_>, service: &str, nth: u32) -> Check {
+        let count = self.retries.entry(service.to_owned()).or_default();
+        *count += 1;
+        let of =
+            |route: &&RouteModel| *route.route.service == *service && route.route.retry.is_some();
+        let Some(route) = net.model.routes.iter().find(of) else {
+            return Err(violated(Invariant::Budget, format!("a retry for {service}")));
+        };
+        route.check_retry(&mut net.checks, *count, nth, net.now)
     }
 
     pub(super) fn connect(&mut self, net: &mut Net<'_>, conn: ConnId, addr: SocketAddr) -> Check {
