@@ -8,7 +8,7 @@
 //!
 //! A run draws its own mix of [faults](Fault), plays until its clients are done, heals, and must then
 //! drain to nothing. A model that shares nothing with the engine says what may happen
-//! to each request; the eleven [invariants](Invariant) are checked while it runs and at the end.
+//! to each request; the [invariants](Invariant) are checked while it runs and at the end.
 
 mod golden;
 mod host;
