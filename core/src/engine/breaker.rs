@@ -79,7 +79,10 @@ impl Engine {
             Failed::Status(status) => self.verdict(exchange, status, None),
             Failed::Grpc(code) => self.verdict(exchange, 200, Some(grpc_code(code))),
             // A client that takes its time with its request is not the endpoint's fault.
-            Failed::Without(_) => exchange.progress.request_done.then_some(Verdict::Failure),
+            Failed::Without(reason) => {
+                let blamed = exchange.progress.request_done && !exchange.is_hurried(reason);
+                blamed.then_some(Verdict::Failure)
+            }
         }
     }
 

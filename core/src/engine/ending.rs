@@ -200,7 +200,7 @@ impl Engine {
             return self.abort_tunnel(id, Some(reason));
         }
         let took = self.now.saturating_since(exchange.attempt);
-        let outcome = if self.waits_for_client(exchange) {
+        let outcome = if self.waits_for_client(exchange) || exchange.is_hurried(reason) {
             Outcome::Cancelled(took)
         } else {
             outcome_of(reason, took)

@@ -24,6 +24,9 @@ use crate::stats::Decision;
 pub(crate) struct Policy {
     pub(crate) route: Arc<Route>,
     pub(super) tries: Tries,
+    /// The request asked for less time than its route gives: when that is up, it says nothing about
+    /// the endpoint.
+    pub(super) hurried: bool,
     /// Its copy, until it is known to be over.
     pub(super) mirror: Option<ExchangeId>,
 }
@@ -31,7 +34,7 @@ pub(crate) struct Policy {
 impl Policy {
     /// At the beginning of an exchange.
     pub(super) fn new(route: Arc<Route>) -> Self {
-        Policy { route, tries: Tries::default(), mirror: None }
+        Policy { route, tries: Tries::default(), hurried: false, mirror: None }
     }
 }
 
@@ -144,15 +147,15 @@ impl Engine {
         let split_key = self.split_key(index, parent, &route, request);
         let service = self.draw(&route, split_key).unwrap_or(parent);
         let key = self.endpoint_key(index, service, Some(parent), Some(request));
-        let route = if route.allow_l5d_request_headers {
-            let inherited = self.mesh.services.get(service as usize);
-            let inherited = inherited.and_then(|service| service.times.request);
-            wishes::apply(route, request.head.fields, inherited)
-        } else {
-            route
-        };
         let mut policy = Policy::new(route);
         policy.tries.split_key = split_key;
+        if policy.route.allow_l5d_request_headers {
+            let inherited = self.mesh.services.get(service as usize);
+            let inherited = inherited.and_then(|service| service.times.request);
+            let wished = wishes::apply(&policy.route, request.head.fields, inherited);
+            policy.hurried = wishes::shorten(&policy.route, &wished, inherited);
+            policy.route = wished;
+        }
         if let Some(retry) = &policy.route.retry {
             let listed = retry.allows_method(request.head.method);
             policy.tries.method = listed || canary!(RetriedPost);

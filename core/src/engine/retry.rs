@@ -83,6 +83,13 @@ impl Exchange {
         held.into_iter().chain(resumes).min().unwrap_or(Time::MAX)
     }
 
+    /// Is this the end of less time than its route gives, because its request asked for less?
+    pub(super) fn is_hurried(&self, reason: Reason) -> bool {
+        use Reason::{RequestTimeout, ResponseStreamTimeout, TryTimeout};
+        self.policy.as_ref().is_some_and(|policy| policy.hurried)
+            && matches!(reason, RequestTimeout | ResponseStreamTimeout | TryTimeout)
+    }
+
     /// Does it wait to be sent again?
     pub(super) fn is_resting(&self) -> bool {
         self.policy.as_ref().is_some_and(|policy| policy.tries.resumes.is_some())

@@ -25,13 +25,13 @@ const ALL: [&str; 7] =
 /// A route as one request wishes it; the same route if it wishes nothing. `request`: the timeout of
 /// requests that the route inherits. A value that cannot be read is no wish.
 pub(crate) fn apply(
-    route: Arc<Route>,
+    route: &Arc<Route>,
     fields: Fields<'_>,
     request: Option<Duration>,
 ) -> Arc<Route> {
     let is_wish = |name: &[u8]| ALL.iter().any(|wish| name.eq_ignore_ascii_case(wish.as_bytes()));
     if !fields.iter().any(|field| is_wish(field.name)) {
-        return route;
+        return Arc::clone(route);
     }
     let value = |name: &str| {
         let mut fields = fields.iter();
@@ -60,6 +60,17 @@ pub(crate) fn apply(
         mirror: route.mirror.clone(),
         allow_l5d_request_headers: true,
     })
+}
+
+/// Does a request wish for less time than it would have?
+pub(crate) fn shorten(own: &Route, wished: &Route, request: Option<Duration>) -> bool {
+    let less = |own: Option<Duration>, wished: Option<Duration>| {
+        wished.is_some_and(|wished| own.is_none_or(|own| wished < own))
+    };
+    let each = |route: &Route| route.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+    less(own.timeouts.request.or(request), wished.timeouts.request.or(request))
+        || less(own.timeouts.response, wished.timeouts.response)
+        || less(each(own), each(wished))
 }
 
 fn shorter(own: Option<Duration>, wish: Option<Duration>) -> Option<Duration> {
@@ -156,7 +167,7 @@ mod tests {
         let mut scratch = Scratch::default();
         let request = http1::parse_request(head.as_bytes(), &mut scratch, &Limits::default());
         let fields = request.expect("a request").head.fields;
-        apply(Arc::new(route), fields, inherited.map(Duration::from_millis))
+        apply(&Arc::new(route), fields, inherited.map(Duration::from_millis))
     }
 
     #[test]
@@ -175,7 +186,11 @@ mod tests {
         ] {
             let timeouts = RouteTimeouts { request: own.map(ms), ..RouteTimeouts::default() };
             let route = Route { timeouts, ..Route::default() };
-            assert_eq!(wished(route, inherited, fields).timeouts.request, request, "{fields}");
+            let had = own.or(inherited).map(ms);
+            let inherited_time = inherited.map(ms);
+            let asked = wished(route.clone(), inherited, fields);
+            assert_eq!(asked.timeouts.request, request, "{fields}");
+            assert_eq!(shorten(&route, &asked, inherited_time), request != had, "{fields}");
         }
         let route = wished(Route::default(), None, "l5d-response-timeout: 1m\r\n");
         assert_eq!(route.timeouts.response, Some(ms(60_000)));

@@ -210,6 +210,19 @@ fn honest_traffic_that_looks_like_failure_ejects_nobody() {
         }
         fleet.rig.pass(millis(60));
     });
+    // Or the time that it asked for, where its route allows that.
+    let mut config = self::fleet(3, breaker());
+    let service = config.services[0].name.clone();
+    let route = Route { service, allow_l5d_request_headers: true, ..Route::default() };
+    config.routes = RouteTable::new([route].into());
+    never(Fleet::with(config), &|fleet| {
+        let hurried = b"GET / HTTP/1.1\r\nHost: web.example\r\nl5d-request-timeout: 50ms\r\n\r\n";
+        fleet.rig.receive(fleet.down, hurried);
+        while !fleet.rig.connects.is_empty() {
+            fleet.rig.connect();
+        }
+        fleet.rig.pass(millis(60));
+    });
 }
 
 #[test]
