@@ -184,6 +184,9 @@ impl Engine {
 
     /// Ends an exchange that gets no complete response.
     pub(super) fn fail(&mut self, id: ExchangeId, reason: Reason) {
+        if matches!(reason, Reason::ResponseTimeout | Reason::TryTimeout) {
+            self.teach_gate(id);
+        }
         let Some(exchange) = self.exchanges.get(id) else { return };
         if exchange.policy.is_some() && self.retries_failure(id, reason) {
             return;

@@ -1,6 +1,7 @@
 //! Gates: requests pass one on their way to a service or a port of the app, as many at once as it
 //! lets through; those beyond wait in a bounded queue, in order.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use super::Engine;
@@ -8,8 +9,9 @@ use super::contract::{ConnId, Direction};
 use super::exchange::{ExchangeId, Kind};
 use crate::error::Reason;
 use crate::policy::Concurrency;
+use crate::policy::gradient::{Adaptive, Gradient};
 use crate::stats::Decision;
-use crate::time::Duration;
+use crate::time::{Duration, Time};
 
 /// How many that wait are let through in one turn: a long queue does not hold up everybody else.
 const BATCH: usize = 128;
@@ -20,6 +22,8 @@ pub(crate) struct Gate {
     /// Exchanges that are through and have not ended.
     in_flight: u32,
     limit: u32,
+    /// A limit that adapts, and what it was made from.
+    adaptive: Option<Box<(Gradient, Adaptive, u32)>>,
     /// Exchanges that wait. Some may have ended meanwhile …
     queue: VecDeque<ExchangeId>,
     /// … this many have not …
@@ -48,17 +52,46 @@ pub(super) enum Entry {
 impl Default for Gate {
     fn default() -> Self {
         let (queue, timeout) = (VecDeque::new(), Duration::MAX);
-        Gate { in_flight: 0, limit: u32::MAX, queue, queued: 0, max_queue: 0, timeout }
+        Gate {
+            in_flight: 0,
+            limit: u32::MAX,
+            adaptive: None,
+            queue,
+            queued: 0,
+            max_queue: 0,
+            timeout,
+        }
     }
 }
 
 impl Gate {
     /// Lets through what `config` says, of one of so many workers that share it.
-    pub(super) fn configure(&mut self, config: &Concurrency, workers: u32) {
+    pub(super) fn configure(&mut self, config: &Concurrency, workers: u32, now: Time) {
         let share = |all: u32| all.div_ceil(workers.max(1));
         self.limit = config.max_in_flight.map_or(u32::MAX, share);
         self.max_queue = share(config.max_queue) as usize;
         self.timeout = config.queue_timeout;
+        // What was learned stays learned, unless the bounds are others.
+        let known = self.adaptive.take();
+        self.adaptive = config.adaptive.clone().map(|bounds| {
+            let same = known.filter(|known| known.1 == bounds && known.2 == workers);
+            same.unwrap_or_else(|| {
+                Box::new((Gradient::new(&bounds, workers, now), bounds, workers))
+            })
+        });
+    }
+
+    /// The limit that adapts, if there is one.
+    pub(super) fn adaptive_limit(&self) -> Option<u32> {
+        self.adaptive.as_ref().map(|adaptive| adaptive.0.limit())
+    }
+
+    /// A request was answered, or given up on, after so long.
+    fn learn(&mut self, took: Duration, now: Time) {
+        let in_flight = self.in_flight;
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.0.sample(took, in_flight, now);
+        }
     }
 
     /// Nobody is through, and nobody waits.
@@ -87,7 +120,7 @@ impl Gate {
     }
 
     fn has_room(&self) -> bool {
-        self.in_flight < self.limit
+        self.in_flight < self.limit.min(self.adaptive_limit().unwrap_or(u32::MAX))
     }
 
     /// One more comes.
@@ -198,6 +231,17 @@ impl Engine {
         gate.in_flight -= 1;
         if gate.queued > 0 && gate.has_room() {
             self.opens(of);
+        }
+    }
+
+    /// An attempt was answered well, or got no answer in time: what its gate learns from that.
+    pub(super) fn teach_gate(&mut self, id: ExchangeId) {
+        let now = self.now;
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        let (took, at_port) = (now.saturating_since(exchange.attempt), exchange.traits.at_port);
+        let Some(of) = self.gate_of(exchange.service, at_port) else { return };
+        if let Some(gate) = self.gate(of) {
+            gate.learn(took, now);
         }
     }
 

@@ -44,13 +44,13 @@ impl Engine {
             let (known, mut gate) =
                 known.map_or_else(Default::default, |port| (port.rate, port.gate));
             let rate = self.apply_rate(inbound, config.workers, known);
-            gate.configure(&inbound.concurrency, config.workers);
+            gate.configure(&inbound.concurrency, config.workers, self.now);
             self.opens(GateOf::Port(inbound.port));
             self.ports.push(Port { number: inbound.port, rate, gate });
         }
         // Those that have no limits any more go with the last request that they counted.
         for Port { number, mut gate, .. } in old.into_iter().filter(|port| !port.gate.is_idle()) {
-            gate.configure(&Concurrency::default(), config.workers);
+            gate.configure(&Concurrency::default(), config.workers, self.now);
             self.opens(GateOf::Port(number));
             self.ports.push(Port { number, rate: None, gate });
         }

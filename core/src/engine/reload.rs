@@ -97,7 +97,7 @@ impl Engine {
         service.times = times;
         service.opaque = new.opaque;
         service.protocol = new.protocol;
-        service.gate.configure(&new.concurrency, config.workers);
+        service.gate.configure(&new.concurrency, config.workers, self.now);
         // What is spent stays spent, unless the budget is another.
         let budget = (new.retry_budget, config.workers);
         if service.budget_config != budget {

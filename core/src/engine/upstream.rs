@@ -372,6 +372,10 @@ impl Engine {
             return;
         }
         let (failed, took) = (exchange.progress.failed, now.saturating_since(exchange.attempt));
+        if !failed {
+            self.teach_gate(id);
+        }
+        let Some(exchange) = self.exchanges.get(id) else { return };
         let Some(endpoint) = exchange.endpoint else { return };
         let Some((service, endpoint)) = self.mesh.service_of(endpoint) else { return };
         let outcome = outcome_of(failed, took);

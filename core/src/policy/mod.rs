@@ -10,6 +10,7 @@ pub mod budget;
 pub mod check;
 pub mod concurrency;
 pub mod filter;
+pub mod gradient;
 pub mod mirror;
 pub mod pattern;
 pub mod rate;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use selvedge_core::config::{Allow, InboundPort};
 use selvedge_core::identity::Pattern;
+use selvedge_core::policy::gradient::Adaptive;
 use selvedge_core::policy::rate::{ClientMatch, Override};
 use selvedge_core::policy::{Concurrency, RateLimit};
 use toml::de::DeValue;
@@ -46,12 +47,13 @@ pub(super) fn read(
 pub(super) fn read_concurrency(reader: &mut Reader<'_>, table: &mut Table<'_>) -> Concurrency {
     let mut concurrency = Concurrency::default();
     // Without `..`: what the core gains is missed here at compile time.
-    let Concurrency { max_in_flight, max_queue, queue_timeout } = &mut concurrency;
+    let Concurrency { max_in_flight, max_queue, queue_timeout, adaptive } = &mut concurrency;
     const COUNT: u64 = 100_000_000;
     table.set(reader, "max_in_flight", max_in_flight, |v| {
         value::integer(v, 1, COUNT).map(|n| Some(n as u32))
     });
-    let bounded = max_in_flight.is_some();
+    *adaptive = table.table(reader, "adaptive").map(|table| read_adaptive(reader, table));
+    let bounded = max_in_flight.is_some() || adaptive.is_some();
     for key in ["max_queue", "queue_timeout"] {
         let Some(item) = table.get(reader, key) else { continue };
         if key == "max_queue" {
@@ -62,10 +64,27 @@ pub(super) fn read_concurrency(reader: &mut Reader<'_>, table: &mut Table<'_>) -
             *queue_timeout = read.unwrap_or(*queue_timeout);
         }
         if !bounded {
-            reader.refuse(&item.site, "expected only beside max_in_flight");
+            reader.refuse(&item.site, "expected only beside max_in_flight or adaptive");
         }
     }
     concurrency
+}
+
+/// `adaptive`.
+fn read_adaptive(reader: &mut Reader<'_>, mut table: Table<'_>) -> Adaptive {
+    let mut adaptive = Adaptive::default();
+    // Without `..`: what the core gains is missed here at compile time.
+    let Adaptive { min, max } = &mut adaptive;
+    table.set(reader, "min", min, |v| value::integer(v, 1, 1_000_000).map(|n| n as u32));
+    let least = *min;
+    *max = least.max(*max);
+    table.set(reader, "max", max, |v| {
+        value::integer(v, u64::from(least), 1_000_000)
+            .map(|n| n as u32)
+            .map_err(|_| format!("expected an integer from min, which is {least}, to 1000000"))
+    });
+    table.finish(reader);
+    adaptive
 }
 
 fn read_allow(

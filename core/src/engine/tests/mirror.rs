@@ -285,8 +285,12 @@ fn no_more_than_the_cap_are_copied_at_once_and_none_where_nobody_is_ready() {
 fn a_copy_waits_for_no_turn_at_its_service() {
     let mut config = with("next.example:80", |_| ());
     let next = config.services.iter_mut().find(|service| &*service.name == "next.example:80");
-    next.expect("the service").concurrency =
-        Concurrency { max_in_flight: Some(1), max_queue: 9, queue_timeout: millis(900) };
+    next.expect("the service").concurrency = Concurrency {
+        max_in_flight: Some(1),
+        max_queue: 9,
+        queue_timeout: millis(900),
+        adaptive: None,
+    };
     let mut rig = Rig::with(config);
     let (_, _, mirror) = mirrored(&mut rig, &request("GET", ""));
     let (down, up) = rig.exchange(&request("GET", ""));

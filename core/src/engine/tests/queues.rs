@@ -9,6 +9,7 @@ use crate::config::{Allow, Config, InboundPort};
 use crate::engine::{Command, ConnId};
 use crate::error::Reason;
 use crate::policy::Concurrency;
+use crate::policy::gradient::Adaptive;
 use crate::stats::Decision;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: one.example\r\n\r\n";
@@ -16,7 +17,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// One at a time, and two that wait half a second.
 fn one_and_two() -> Concurrency {
-    Concurrency { max_in_flight: Some(1), max_queue: 2, queue_timeout: millis(500) }
+    Concurrency { max_in_flight: Some(1), max_queue: 2, queue_timeout: millis(500), adaptive: None }
 }
 
 fn service_limited(concurrency: Concurrency) -> Config {
@@ -97,7 +98,8 @@ fn who_waited_too_long_is_told_and_who_goes_away_makes_room() {
 /// A queue in front of an endpoint that dies: each fails by itself, and none is forgotten.
 #[test]
 fn a_queue_drains_through_a_service_that_fails() {
-    let most = Concurrency { max_in_flight: Some(1), max_queue: 300, queue_timeout: millis(9_000) };
+    let (max_queue, queue_timeout) = (300, millis(9_000));
+    let most = Concurrency { max_queue, queue_timeout, ..one_and_two() };
     let mut config = service_limited(most);
     config.timeouts.failfast = millis(100);
     let mut rig = Rig::with(config);
@@ -151,4 +153,31 @@ fn a_port_is_full_and_its_app_removed() {
     let up = rig.connect();
     rig.receive(up, OK.as_bytes());
     assert_eq!(rig.written(down), OK);
+}
+
+/// An endpoint that answers in 10 ms however many ask: the limit grows from what it begins with.
+#[test]
+fn an_adaptive_limit_lets_more_through_where_latency_stays() {
+    let adaptive = Some(Adaptive { min: 2, max: 50 });
+    let limit = Concurrency { adaptive, max_queue: 100, ..Concurrency::default() };
+    let mut rig = Rig::with(service_limited(limit));
+    let mut at_once = Vec::new();
+    let (mut ups, mut downs) = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        while downs.len() < 40 {
+            downs.push(ask(&mut rig, OUTBOUND));
+        }
+        while !rig.connects.is_empty() {
+            ups.push(rig.connect());
+        }
+        rig.pass(millis(10));
+        let busy: Vec<ConnId> =
+            ups.iter().copied().filter(|&up| !rig.written(up).is_empty()).collect();
+        at_once.push(busy.len());
+        for up in busy {
+            rig.receive(up, OK.as_bytes());
+        }
+        downs.retain(|&down| rig.written(down).is_empty());
+    }
+    assert!(at_once[0] <= 2 && at_once[190..].iter().all(|&n| n >= 20), "{at_once:?}");
 }

@@ -346,8 +346,12 @@ fn a_service_has_a_budget_and_a_limit_of_its_own() {
     assert_eq!(busy, Some(7));
     for (line, said) in [
         ("max_in_flight = 0", "max_in_flight = 0: expected an integer from 1 to 100000000"),
-        ("max_queue = 5", "max_queue = 5: expected only beside max_in_flight"),
-        ("queue_timeout = 0", "queue_timeout = 0: expected only beside max_in_flight"),
+        (
+            "adaptive = { min = 5, max = 4 }",
+            "adaptive.max = 4: expected an integer from min, which is 5, to 1000000",
+        ),
+        ("max_queue = 5", "max_queue = 5: expected only beside max_in_flight or adaptive"),
+        ("queue_timeout = 0", "queue_timeout = 0: expected only beside max_in_flight or adaptive"),
         ("retry_budget.ratio = -1", "retry_budget.ratio = -1: expected a number from 0 to 1000"),
         (
             r#"retry_budget.window = "500ms""#,
