@@ -116,7 +116,7 @@ pub struct Coverage {
     pub ways: [u64; WAYS.len()],
     /// See [`MESH`].
     pub mesh: [u64; MESH.len()],
-    /// What became of copies of requests, by place in [`MIRRORS`].
+    /// What became of copies of requests, by place in `MIRRORS`.
     pub mirrors: [u64; MIRRORS.len()],
     /// Handshakes that failed, by `Failure as usize`.
     pub failures: [u64; Failure::ALL.len()],
