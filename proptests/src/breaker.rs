@@ -180,7 +180,7 @@ pub fn breaker(data: &[u8]) -> Counts {
             }
         }
         assert_eq!(breaker.is_ejected(), model.state != State::Serving);
-        assert_eq!(breaker.awaits_probe(), model.state == State::Awaiting);
+        assert_eq!(breaker.wants_probe(), model.state == State::Awaiting);
         assert_eq!(breaker.deadline(), model.deadline());
     }
     counts

@@ -49,8 +49,8 @@ const MOST_POINTS: u64 = 1_024;
 /// … and so many in all.
 const RING: u64 = 1 << 18;
 
-/// How long a table is used before it is built again. A Maglev table takes 5 ms, so that a rollout of
-/// thousands of endpoints, one by one, costs a few hundredths of the time.
+/// How long a table is used before it is built again: a rollout of thousands of endpoints, one by one,
+/// does not build one for each.
 const REST: Duration = Duration::from_millis(200);
 
 /// How many slots are looked at before all ready members are.

@@ -30,7 +30,7 @@ pub(crate) struct Guard {
     /// Too few are available: what is said against them does not count.
     pub(super) panicking: bool,
     /// Connected endpoints that one request may be sent to, the longest waiting first.
-    awaiting: Vec<u32>,
+    unprobed: Vec<u32>,
 }
 
 /// What such a service keeps of one endpoint.
@@ -52,13 +52,13 @@ struct Counted {
     available: bool,
     healthy: bool,
     ejected: bool,
-    awaiting: bool,
+    unprobed: bool,
 }
 
 impl Service {
     /// Has it an endpoint that nothing is said against?
     pub(crate) fn is_available(&self) -> bool {
-        let available = |guard: &Guard| guard.available > 0 || !guard.awaiting.is_empty();
+        let available = |guard: &Guard| guard.available > 0 || !guard.unprobed.is_empty();
         self.balancer.ready_len() > 0 && self.guard.as_deref().is_none_or(available)
     }
 
@@ -69,7 +69,7 @@ impl Service {
         if self.balancer.settings().kind.is_hash() && guard.available > 0 {
             return None;
         }
-        guard.awaiting.iter().find(|&endpoint| !tried.contains(endpoint)).copied()
+        guard.unprobed.iter().find(|&endpoint| !tried.contains(endpoint)).copied()
     }
 }
 
@@ -101,7 +101,7 @@ impl Guard {
             available: 0,
             ejected: 0,
             panicking: false,
-            awaiting: Vec::new(),
+            unprobed: Vec::new(),
         }
     }
 
@@ -120,7 +120,7 @@ impl Guard {
             available: connected && healthy && !ejected,
             healthy,
             ejected,
-            awaiting: connected && healthy && standing.breaker.awaits_probe(),
+            unprobed: connected && healthy && standing.breaker.wants_probe(),
         };
         let was = core::mem::replace(&mut standing.counted, now);
         for (count, was, is) in [
@@ -130,16 +130,16 @@ impl Guard {
         ] {
             *count = *count + u32::from(is) - u32::from(was);
         }
-        match (was.awaiting, now.awaiting) {
-            (false, true) => self.awaiting.push(index),
-            (true, false) => self.awaiting.retain(|&other| other != index),
+        match (was.unprobed, now.unprobed) {
+            (false, true) => self.unprobed.push(index),
+            (true, false) => self.unprobed.retain(|&other| other != index),
             _ => {}
         }
         self.lets(now)
     }
 
     fn lets(&self, counted: Counted) -> bool {
-        counted.available || counted.awaiting || counted.connected && self.panicking
+        counted.available || counted.unprobed || counted.connected && self.panicking
     }
 
     /// Is too little available? Only where more would be if nothing were said against it.
@@ -330,7 +330,7 @@ impl Engine {
                 (count(&|e, _| e.is_connected(certified)), guard.connected, "connected"),
                 (count(&|_, s| s.breaker.is_ejected()), guard.ejected, "ejected"),
                 (count(&|_, s| s.counted.available), guard.available, "available"),
-                (count(&|_, s| s.counted.awaiting), guard.awaiting.len() as u32, "awaiting"),
+                (count(&|_, s| s.counted.unprobed), guard.unprobed.len() as u32, "unprobed"),
             ];
             for (is, counted, what) in counts {
                 if is != counted {

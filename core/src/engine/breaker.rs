@@ -29,7 +29,7 @@ impl Engine {
             service.stats.decisions.count(Decision::Panic);
         }
         if let Some(config) = &guard.breaker
-            && standing.breaker.awaits_probe()
+            && standing.breaker.wants_probe()
         {
             standing.breaker.probe(config, now);
             standing.probe = Some(id);

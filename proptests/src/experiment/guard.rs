@@ -28,7 +28,7 @@ impl Guard {
                 breaker.timeout(&self.config, self.rng.unit(), now);
             }
         }
-        let due = self.backends.iter().position(|(_, breaker)| breaker.awaits_probe())?;
+        let due = self.backends.iter().position(|(_, breaker)| breaker.wants_probe())?;
         self.backends[due].1.probe(&self.config, now);
         Some(due)
     }

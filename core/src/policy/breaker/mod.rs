@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            a trip                   the backoff is over            a request is sent
-//!  serving ─────────▶ shut ──────────────────────────────▶ awaiting ─────────────────▶ probing
+//!  serving ─────────▶ shut ──────────────────────────────▶ unprobed ─────────────────▶ probing
 //!     ▲                ▲                                       ▲  the probe says nothing │ │
 //!     │                │                                       └────────────────────────┘ │
 //!     │                └──────────────── it fails, or takes too long ─────────────────────┤
@@ -188,7 +188,7 @@ impl Breaker {
     }
 
     /// May one request be sent to it, to see how it does?
-    pub fn awaits_probe(&self) -> bool {
+    pub fn wants_probe(&self) -> bool {
         self.state == State::Awaiting
     }
 
@@ -246,7 +246,7 @@ impl Breaker {
 
     /// The request that was sent to it is the probe.
     pub fn probe(&mut self, config: &BreakerConfig, now: Time) {
-        if self.awaits_probe() {
+        if self.wants_probe() {
             // linkerd2-proxy: a probe without an answer does not keep it out for ever.
             self.state = State::Probing { until: now + config.backoff_max };
         }

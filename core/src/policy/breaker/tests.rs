@@ -14,12 +14,12 @@ fn rated(consecutive: u32) -> BreakerConfig {
 }
 
 /// Shuts a breaker and lets the first backoff pass.
-fn awaiting(config: &BreakerConfig) -> (Breaker, Time) {
+fn unprobed(config: &BreakerConfig) -> (Breaker, Time) {
     let mut breaker = Breaker::default();
     breaker.eject(config, 1.0, at(0));
     let due = breaker.deadline().expect("a deadline");
     assert_eq!(breaker.timeout(config, 0.0, due), None);
-    assert!(breaker.awaits_probe() && breaker.is_ejected());
+    assert!(breaker.wants_probe() && breaker.is_ejected());
     (breaker, due)
 }
 
@@ -87,9 +87,9 @@ fn the_backoff_doubles_up_to_the_most_and_is_spread() {
 #[test]
 fn one_probe_decides() {
     let config = config();
-    let (mut breaker, now) = awaiting(&config);
+    let (mut breaker, now) = unprobed(&config);
     breaker.probe(&config, now);
-    assert!(!breaker.awaits_probe(), "one is enough");
+    assert!(!breaker.wants_probe(), "one is enough");
     // What was asked before it was ejected says nothing.
     assert_eq!(breaker.record(&config, Verdict::Success, now), None);
     assert!(breaker.is_ejected());
@@ -107,10 +107,10 @@ fn one_probe_decides() {
 #[test]
 fn a_probe_that_says_nothing_is_followed_by_another() {
     let config = config();
-    let (mut breaker, now) = awaiting(&config);
+    let (mut breaker, now) = unprobed(&config);
     breaker.probe(&config, now);
     assert_eq!(breaker.probed(&config, None, 1.0, now), None);
-    assert!(breaker.awaits_probe());
+    assert!(breaker.wants_probe());
     breaker.probe(&config, now);
     let due = breaker.deadline().expect("it is not waited for without end");
     assert_eq!(due, now + config.backoff_max);
@@ -123,7 +123,7 @@ fn a_probe_that_says_nothing_is_followed_by_another() {
 #[test]
 fn an_endpoint_that_throttles_is_not_readmitted() {
     let config = config();
-    let (mut breaker, now) = awaiting(&config);
+    let (mut breaker, now) = unprobed(&config);
     breaker.probe(&config, now);
     assert!(breaker.probed(&config, Some(Verdict::Throttled), 1.0, now).is_some());
 }
