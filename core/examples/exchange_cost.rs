@@ -3,7 +3,8 @@
 //!
 //! `valgrind --tool=callgrind target/release/examples/exchange_cost COUNT`: the difference between
 //! two counts is the cost of an exchange, without start-up. With `routes N` before the count there
-//! are so many routes, each for another path, and the last one matches.
+//! are so many routes, each for another path, and the last one matches; with `policy` there is one
+//! route with retries and timeouts, and the service has a breaker.
 
 use std::env;
 use std::sync::Arc;
@@ -14,6 +15,9 @@ use selvedge_core::engine::{Accepted, ConnId, Engine, Input, Output};
 use selvedge_core::policy::{Match, PathMatch, Route};
 use selvedge_core::rng::Seed;
 use selvedge_core::time::{Duration, Time};
+
+#[path = "common/policies.rs"]
+mod policies;
 
 const REQUEST: &str = "POST /api/v1/items?page=2 HTTP/1.1\r\nHost: web.example\r\n\
     User-Agent: bench/1.0\r\nAccept: application/json\r\nAccept-Encoding: gzip, deflate, br\r\n\
@@ -69,16 +73,26 @@ impl Bench {
 }
 
 fn main() {
-    let mut numbers = env::args().skip(1).filter(|word| word != "routes");
-    let mut number = || numbers.next().map(|number| number.parse().expect("a number"));
-    let (first, second): (Option<usize>, Option<usize>) = (number(), number());
-    let count = second.or(first).unwrap_or(10);
-    let routes = second.and(first).unwrap_or(0);
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let number = |text: &str| text.parse::<usize>().expect("a number");
+    let (routes, policy, count) = match args[..] {
+        [] => (0, false, 10),
+        [count] => (0, false, number(count)),
+        ["routes", routes, count] => (number(routes), false, number(count)),
+        ["policy", count] => (1, true, number(count)),
+        _ => panic!("[routes N | policy] COUNT"),
+    };
     let route = |n: usize| {
         let path = if n + 1 == routes { "/api/v1".into() } else { format!("/api/v1/other/{n}") };
         let path = PathMatch::Prefix(path.into());
         let matches = Match { path, ..Match::default() };
-        Route { service: "web.example:80".into(), matches, ..Route::default() }
+        let mut route = Route { service: "web.example:80".into(), matches, ..Route::default() };
+        if policy {
+            route.retry = Some(policies::retry());
+            route.timeouts = policies::timeouts();
+        }
+        route
     };
     let target = |last| Endpoint {
         target: Target::Addr(([10, 0, 0, last], 80).into()),
@@ -94,6 +108,7 @@ fn main() {
         services: vec![Service {
             name: "web.example:80".into(),
             endpoints: vec![target(1)],
+            breaker: policy.then(policies::breaker),
             ..Service::default()
         }],
         routes: (0..routes).map(route).collect::<Vec<_>>().into(),

@@ -4,7 +4,8 @@
 //! `hop_cost record FROM TO STREAMS COUNT FILE` lets peers talk through an engine and notes what they
 //! send; FROM and TO are `h1` or `h2`. `hop_cost replay TO FILE` gives that to another engine: under
 //! `valgrind --tool=callgrind` the difference between two counts is what the engine costs, without
-//! its peers.
+//! its peers. With `policy` in front there is a route with retries and timeouts, and the service has
+//! a breaker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,8 +19,12 @@ use selvedge_core::http::Scratch as Http1Scratch;
 use selvedge_core::http1::{ResponseTo, parse_request, parse_response};
 use selvedge_core::http2::{Config as Http2Config, Connection, Event, Scratch, StreamKey};
 use selvedge_core::limits::Limits;
+use selvedge_core::policy::Route;
 use selvedge_core::rng::Seed;
 use selvedge_core::time::{Duration, Time};
+
+#[path = "common/policies.rs"]
+mod policies;
 
 const REQUEST: &[u8] = b"POST /helloworld.Greeter/SayHello HTTP/1.1\r\n\
     Host: greeter.example:80\r\nContent-Type: application/grpc\r\nTE: trailers\r\n\
@@ -133,6 +138,14 @@ fn answer(connection: &mut Connection, tx: &mut OutQueue, stream: StreamKey) {
     connection.send_trailers(tx, stream, TRAILERS).expect("trailers");
 }
 
+/// What the engine is told.
+#[derive(Clone, Copy)]
+struct Settings {
+    to_http2: bool,
+    /// Retries, timeouts and a breaker.
+    policy: bool,
+}
+
 /// An engine, and the connections that it knows in the order in which it met them.
 struct Hop {
     engine: Engine,
@@ -148,7 +161,14 @@ struct Hop {
 }
 
 impl Hop {
-    fn new(to_http2: bool, is_replay: bool) -> Hop {
+    fn new(settings: Settings, is_replay: bool) -> Hop {
+        let Settings { to_http2, policy } = settings;
+        let route = Route {
+            service: "greeter.example:80".into(),
+            retry: Some(policies::retry()),
+            timeouts: policies::timeouts(),
+            ..Route::default()
+        };
         let endpoint = Endpoint {
             target: Target::Addr(([10, 0, 0, 1], 80).into()),
             weight: 1,
@@ -164,8 +184,10 @@ impl Hop {
                 name: "greeter.example:80".into(),
                 endpoints: vec![endpoint],
                 protocol: if to_http2 { Protocol::Http2 } else { Protocol::Http1 },
+                breaker: policy.then(policies::breaker),
                 ..Service::default()
             }],
+            routes: policy.then_some(route).into_iter().collect::<Vec<_>>().into(),
             ..Config::default()
         };
         let mut engine = Engine::new(Arc::new(config), Seed::from_number(1), Time::ZERO);
@@ -231,8 +253,8 @@ impl Hop {
 }
 
 /// Lets peers talk; what they sent, as records of connection, length and bytes.
-fn record(from_http2: bool, to_http2: bool, streams: usize, count: usize) -> (Vec<u8>, usize) {
-    let mut hop = Hop::new(to_http2, false);
+fn record(from_http2: bool, settings: Settings, streams: usize, count: usize) -> (Vec<u8>, usize) {
+    let mut hop = Hop::new(settings, false);
     let mut peers = vec![Peer::new(from_http2, true, hop.now)];
     let (mut log, mut answered) = (Vec::new(), 0);
     while answered < count {
@@ -248,7 +270,7 @@ fn record(from_http2: bool, to_http2: bool, streams: usize, count: usize) -> (Ve
                     hop.read(at, piece);
                 }
             }
-            peers.resize_with(hop.conns.len(), || Peer::new(to_http2, false, hop.now));
+            peers.resize_with(hop.conns.len(), || Peer::new(settings.to_http2, false, hop.now));
             for (at, bytes) in std::mem::take(&mut hop.wrote) {
                 peers[at].rx.extend_from_slice(&bytes);
                 let complete = peers[at].take(hop.now);
@@ -260,8 +282,8 @@ fn record(from_http2: bool, to_http2: bool, streams: usize, count: usize) -> (Ve
 }
 
 /// Gives an engine what peers sent to another; how much it wrote.
-fn replay(to_http2: bool, mut log: &[u8]) -> usize {
-    let mut hop = Hop::new(to_http2, true);
+fn replay(settings: Settings, mut log: &[u8]) -> usize {
+    let mut hop = Hop::new(settings, true);
     while let Some((at, rest)) = log.split_first_chunk() {
         let (length, rest) = rest.split_first_chunk().expect("a whole record");
         let at = u32::from_le_bytes(*at) as usize;
@@ -280,18 +302,23 @@ fn main() {
         "h2" => true,
         other => panic!("h1 or h2, not {other}"),
     };
-    match args[..] {
+    let (policy, args) = match &args[..] {
+        ["policy", rest @ ..] => (true, rest),
+        all => (false, all),
+    };
+    let settings = |to| Settings { to_http2: is_http2(to), policy };
+    match *args {
         ["record", from, to, streams, count, file] => {
             let (streams, count) = (streams.parse().expect("a number"), count.parse());
-            let to = is_http2(to);
-            let (log, wrote) = record(is_http2(from), to, streams, count.expect("a number"));
-            assert_eq!(replay(to, &log), wrote, "the same input, the same output");
+            let count = count.expect("a number");
+            let (log, wrote) = record(is_http2(from), settings(to), streams, count);
+            assert_eq!(replay(settings(to), &log), wrote, "the same input, the same output");
             fs::write(file, log).expect("cannot write");
         }
         ["replay", to, file] => {
             let log = fs::read(file).expect("cannot read");
-            assert!(replay(is_http2(to), &log) > log.len() / 2, "all of it was forwarded");
+            assert!(replay(settings(to), &log) > log.len() / 2, "all of it was forwarded");
         }
-        _ => panic!("record FROM TO STREAMS COUNT FILE, or replay TO FILE"),
+        _ => panic!("[policy] record FROM TO STREAMS COUNT FILE, or [policy] replay TO FILE"),
     }
 }
