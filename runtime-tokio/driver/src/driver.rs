@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use futures_channel::oneshot;
 use selvedge_core::config::{Config, ListenerId};
 use selvedge_core::engine::{Accepted, CloseKind, Command, ConnId, Engine, Event, Input, Output};
+use selvedge_core::limits::Limits;
 use selvedge_core::time::Time;
 
 use crate::accept::Acceptor;
@@ -21,6 +22,10 @@ use crate::{Block, Options, Runtime, os};
 
 /// Sources that are visited before the reactor, the timer and the messages get their turn.
 const VISITS_PER_POLL: usize = 64;
+/// Bytes that are read from one socket after another before the engine ends its turn. A turn for
+/// all that are ready, and not one for each, has what they send to the same HTTP/2 connection leave
+/// in one TLS record and one write; beyond a block, what waits would only grow.
+const BYTES_PER_TURN: usize = Limits::READ_BLOCK / 4 * 3;
 /// Connections that one visit of a listener accepts.
 const ACCEPTS_PER_VISIT: u32 = 16;
 /// The index of the timer on the ready list …
@@ -103,12 +108,7 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
         for message in self.inbox.collect(cx.waker(), &mut self.ready) {
             self.handle(message);
         }
-        for _ in 0..VISITS_PER_POLL {
-            let Some(index) = self.ready.pop_front() else {
-                break;
-            };
-            self.visit(index);
-        }
+        self.visit_ready();
         if self.ended {
             return Poll::Ready(());
         }
@@ -143,21 +143,55 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
         self.acceptors.clear();
     }
 
-    fn visit(&mut self, index: u32) {
+    /// Visits what is ready. A turn ends when each was visited once, or enough was read; before
+    /// what is not a socket is visited, so that no index of a closed connection is in use again
+    /// while its socket is still there.
+    fn visit_ready(&mut self) {
+        let mut visits = VISITS_PER_POLL;
+        while visits > 0 && !self.ready.is_empty() {
+            let (mut fed, mut bytes) = (false, 0);
+            for _ in 0..visits.min(self.ready.len()) {
+                let Some(index) = self.ready.pop_front() else { break };
+                visits -= 1;
+                if index as usize >= self.sockets.len() {
+                    self.end_turn(&mut fed);
+                    self.visit_other(index);
+                } else if let Some(read) = self.visit_socket(index) {
+                    fed = true;
+                    bytes += read;
+                    if bytes >= BYTES_PER_TURN {
+                        self.end_turn(&mut fed);
+                        bytes = 0;
+                    }
+                }
+            }
+            self.end_turn(&mut fed);
+        }
+    }
+
+    /// Visits one socket. If the engine was told something: how many bytes it was given.
+    fn visit_socket(&mut self, index: u32) -> Option<usize> {
+        let socket = self.sockets.get_mut(index as usize)?.as_mut()?;
+        match socket.visit(&mut self.engine, &mut self.block, self.now) {
+            Visit::Nothing => None,
+            Visit::Fed { bytes, more } => {
+                if more {
+                    socket.source.queue(&mut self.ready);
+                }
+                Some(bytes)
+            }
+            Visit::Gone => {
+                self.sockets[index as usize] = None;
+                Some(0)
+            }
+        }
+    }
+
+    fn visit_other(&mut self, index: u32) {
         match index {
             TIMER => return self.visit_timer(),
             NAMES => return self.names.visit(),
             _ => {}
-        }
-        if let Some(Some(socket)) = self.sockets.get_mut(index as usize) {
-            let visit = socket.visit(&mut self.engine, &mut self.block, self.now);
-            match visit {
-                Visit::Nothing => return,
-                Visit::Fed => {}
-                Visit::FedMore => socket.source.queue(&mut self.ready),
-                Visit::Gone => self.sockets[index as usize] = None,
-            }
-            return self.settle();
         }
         let id = (LISTENER - index) as usize;
         if let Some(acceptor) = self.acceptors.get(id) {
@@ -165,6 +199,12 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
             if self.accept(id, ACCEPTS_PER_VISIT) {
                 self.acceptors[id].source.queue(&mut self.ready);
             }
+        }
+    }
+
+    fn end_turn(&mut self, fed: &mut bool) {
+        if std::mem::take(fed) {
+            self.settle();
         }
     }
 

@@ -9,10 +9,11 @@
 //! # Shape
 //!
 //! One future per worker, the driver, owns the engine and all sockets. The waker of each socket puts
-//! its index on a ready list and wakes the driver, which visits the listed sockets: reads once into
-//! a buffer that all share, hands that to the engine, and writes at once what the engine wants
-//! written, so that bytes pass from one socket to the other without a task switch. No task and no
-//! buffer belongs to a connection. One clock reading serves a turn, and one timer the worker.
+//! its index on a ready list and wakes the driver, which visits the listed sockets: reads each once
+//! into a buffer that all share and hands that to the engine; when all were read, or a block is
+//! full, the engine ends its turn and what it wants written is written, so that bytes pass from one
+//! socket to the other without a task switch, and what many send to one in a single write. No task
+//! and no buffer belongs to a connection. One clock reading serves a turn, and one timer the worker.
 //!
 //! Between two looks at the reactor the driver reads a bounded number of blocks, and no socket gets
 //! a second read before every other ready one had its first.

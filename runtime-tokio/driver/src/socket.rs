@@ -38,10 +38,8 @@ pub(crate) struct Socket<S> {
 pub(crate) enum Visit {
     /// Nothing: the waker tells when to come again.
     Nothing,
-    /// The engine was told something.
-    Fed,
-    /// The engine was told something, and there may be more.
-    FedMore,
+    /// The engine was told something, and given so many bytes; there may be more.
+    Fed { bytes: usize, more: bool },
     /// The engine was told that the connect failed: there is no connection.
     Gone,
 }
@@ -68,7 +66,7 @@ impl<S: Stream> Socket<S> {
             wrote = self.flush(engine, now);
         }
         match self.read(engine, block, now) {
-            Visit::Nothing if wrote => Visit::Fed,
+            Visit::Nothing if wrote => Visit::Fed { bytes: 0, more: false },
             read => read,
         }
     }
@@ -82,7 +80,7 @@ impl<S: Stream> Socket<S> {
         let result = result.map_err(|error| os::connect_error(&error));
         self.connecting = false;
         let visit = match result {
-            Ok(_) => Visit::FedMore,
+            Ok(_) => Visit::Fed { bytes: 0, more: true },
             Err(_) => Visit::Gone,
         };
         engine.handle_input(now, Input::Connected { conn, result });
@@ -98,24 +96,24 @@ impl<S: Stream> Socket<S> {
         } else {
             self.stream.poll_read(block, &mut Context::from_waker(&self.waker))
         };
-        let (input, more) = match (result, self.write_failed) {
+        let (input, bytes, more) = match (result, self.write_failed) {
             (Poll::Ready(Ok(Read { length: 0, more })), _) => {
                 self.read_closed = true;
-                (Input::ReadClosed { conn }, more)
+                (Input::ReadClosed { conn }, 0, more)
             }
             (Poll::Ready(Ok(Read { length, more })), _) => {
                 let data = block.take(length);
-                (Input::Received { conn, data }, more)
+                (Input::Received { conn, data }, length, more)
             }
             (Poll::Ready(Err(error)), _) => {
                 let kind = os::io_error(&error);
-                (Input::Failed { conn, kind }, false)
+                (Input::Failed { conn, kind }, 0, false)
             }
-            (Poll::Pending, Some(kind)) => (Input::Failed { conn, kind }, false),
+            (Poll::Pending, Some(kind)) => (Input::Failed { conn, kind }, 0, false),
             (Poll::Pending, None) => return Visit::Nothing,
         };
         engine.handle_input(now, input);
-        if more { Visit::FedMore } else { Visit::Fed }
+        Visit::Fed { bytes, more }
     }
 
     /// Reads past the reactor, which may not know yet what the failed write revealed.
