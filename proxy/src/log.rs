@@ -225,6 +225,7 @@ fn is_caused_by_a_peer(event: &Event) -> bool {
         event,
         Event::Refused { .. }
             | Event::Closed { .. }
+            | Event::Violation { .. }
             | Event::UnknownServerName { .. }
             | Event::TlsEstablished { .. }
             | Event::TlsFailed { .. }

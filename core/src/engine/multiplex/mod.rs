@@ -17,9 +17,17 @@ use crate::http2::{self, Connection, ErrorCode, Role, StreamKey, Violation};
 use crate::limits::Limits;
 use crate::time::{Duration, Time};
 
-/// Events of one connection that are handled in one turn: one that floods does not hold up everybody
-/// else. What an honest peer sends at once is less: a hundred requests, or the answers to them.
-pub(super) const EVENT_BATCH: usize = 128;
+/// What one connection may make one turn do, counted in events that only move bytes: one that floods
+/// does not hold up everybody else. What an honest peer sends at once is less, as long as it goes over
+/// few connections: a hundred requests, or the answers to them.
+pub(super) const TURN: usize = 128;
+
+/// What it costs of that when one more connection has something to do: it will be written to.
+pub(super) const DRIVEN: usize = 8;
+
+/// What anything costs that the adapter is asked for, such as a connection to open or to close: the
+/// kernel does more for one than the core does in half a turn.
+pub(super) const OUTPUT: usize = 32;
 
 /// How long an endpoint may be silent on open streams before it is asked whether it is still there
 /// (linkerd2-proxy's keep-alive interval).
@@ -44,7 +52,9 @@ impl Engine {
         }
         let mut scratch = core::mem::take(&mut self.http2_scratch);
         let mut more = true;
-        for _ in 0..EVENT_BATCH {
+        let (mut events, before) = (0, self.ready.len() * DRIVEN + self.outputs.len() * OUTPUT);
+        while events + self.ready.len() * DRIVEN + self.outputs.len() * OUTPUT < before + TURN {
+            events += 1;
             let most = self.config.limits.stream_buffer + Limits::READ_BLOCK;
             let Some(conn) = self.conns.get_mut(index) else { break };
             let unsent = conn.tx.unsent();

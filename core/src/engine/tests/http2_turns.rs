@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::http2_rig::{Peer, frame, http2_config};
 use super::rig::*;
-use crate::engine::multiplex::EVENT_BATCH;
+use crate::engine::multiplex::{DRIVEN, OUTPUT, TURN};
 use crate::engine::{ConnId, Input, TimerKind};
 use crate::error::IoError;
 
@@ -54,16 +54,17 @@ fn a_flood_is_handled_piece_by_piece_and_others_come_in_between() {
     let (flooder, up) = uploader(&mut rig);
     let canary = rig.client();
     read(&mut rig, flooder.conn, &octets(1000));
-    assert_eq!(arrived(&mut rig, up), EVENT_BATCH);
+    let first = TURN - DRIVEN;
+    assert_eq!(arrived(&mut rig, up), first);
     assert!(has_more(&mut rig), "it is woken at once");
     assert_eq!(rig.engine.read_budget(flooder.conn), 0, "and reads no more meanwhile");
     read(&mut rig, canary, CANARY);
     assert_eq!(rig.connects.len(), 1, "the canary's turn");
     assert_eq!(arrived(&mut rig, up), 0, "is nobody else's");
     wake(&mut rig);
-    assert_eq!(arrived(&mut rig, up), EVENT_BATCH);
+    assert_eq!(arrived(&mut rig, up), first);
     rig.turn();
-    assert_eq!(arrived(&mut rig, up), 1000 - 2 * EVENT_BATCH);
+    assert_eq!(arrived(&mut rig, up), 1000 - 2 * first);
     assert!(!has_more(&mut rig));
     assert!(rig.engine.read_budget(flooder.conn) > 0);
     assert!(rig.read_ready.contains(&flooder.conn), "it was told to read on");
@@ -75,11 +76,11 @@ fn many_floods_take_turns_and_each_turn_is_bounded() {
     let (one, up_of_one) = uploader(&mut rig);
     let (other, up_of_other) = uploader(&mut rig);
     for client in [&one, &other] {
-        read(&mut rig, client.conn, &octets(3 * EVENT_BATCH));
+        read(&mut rig, client.conn, &octets(3 * TURN));
     }
     for _ in 0..2 {
         let before = (arrived(&mut rig, up_of_one), arrived(&mut rig, up_of_other));
-        assert!(before == (EVENT_BATCH, EVENT_BATCH), "{before:?}");
+        assert!(before == (TURN - DRIVEN, TURN - DRIVEN), "{before:?}");
         wake(&mut rig);
         assert_eq!(rig.written_len(up_of_other), 0, "one at a time");
         wake(&mut rig);
@@ -98,6 +99,89 @@ fn a_hundred_requests_at_once_are_no_flood() {
     read(&mut rig, client.conn, &requests);
     assert!(!has_more(&mut rig));
     assert_eq!(rig.engine.gauges().exchanges, 101);
+}
+
+/// HEADERS of so many requests without a body, on streams of their own from the `first`th on.
+fn requests(authority: &str, first: u32, count: u32) -> Vec<Vec<u8>> {
+    let mut block = b"\x82\x86\x84\x01".to_vec();
+    block.push(authority.len() as u8);
+    block.extend(authority.as_bytes());
+    (first..first + count).map(|n| frame(1, 5, 2 * n + 1, &block)).collect()
+}
+
+/// What one turn made the adapter do: connects, closes and lines in the log.
+fn asked(rig: &Rig) -> usize {
+    rig.connects.len() + rig.closes.len() + rig.events.len()
+}
+
+#[test]
+fn a_turn_opens_few_connections_and_all_are_opened() {
+    let mut rig = Rig::with(http2_config());
+    let client = Peer::client(&mut rig);
+    let canary = rig.client();
+    read(&mut rig, client.conn, &requests("h1.example", 0, 100).concat());
+    assert_eq!(rig.connects.len(), TURN / OUTPUT);
+    read(&mut rig, canary, CANARY);
+    assert_eq!(rig.connects.len(), TURN / OUTPUT + 1, "the canary's turn is its own");
+    let mut turns = 1;
+    while has_more(&mut rig) {
+        let before = rig.connects.len();
+        wake(&mut rig);
+        assert!(rig.connects.len() <= before + TURN / OUTPUT);
+        turns += 1;
+    }
+    assert_eq!(rig.connects.len(), 101, "every request has its connection");
+    assert!(turns <= 100 * OUTPUT / TURN + 1, "{turns} turns");
+}
+
+#[test]
+fn a_turn_goes_over_few_connections_and_all_requests_go_out() {
+    let mut rig = Rig::with(http2_config());
+    let client = Peer::client(&mut rig);
+    read(&mut rig, client.conn, &requests("h1.example", 0, 100).concat());
+    rig.turn();
+    let endpoints: Vec<ConnId> = (0..100).map(|_| rig.connect()).collect();
+    for &up in &endpoints {
+        rig.taken(up);
+        rig.receive(up, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    }
+    // The same again, and connections are there.
+    read(&mut rig, client.conn, &requests("h1.example", 100, 100).concat());
+    let written = |rig: &Rig| endpoints.iter().filter(|&&up| rig.written_len(up) > 0).count();
+    let most = TURN / DRIVEN;
+    let first = written(&rig);
+    assert!((most / 2..=most).contains(&first), "{first}");
+    while has_more(&mut rig) {
+        let before = written(&rig);
+        wake(&mut rig);
+        assert!(written(&rig) <= before + most);
+    }
+    assert_eq!((written(&rig), rig.connects.len()), (100, 0));
+}
+
+#[test]
+fn rapid_resets_make_a_turn_do_little() {
+    for authority in ["h1.example", "h2.example", "no.example"] {
+        let mut rig = Rig::with(http2_config());
+        let client = Peer::client(&mut rig);
+        let asks = requests(authority, 0, 100).into_iter().zip(0..);
+        let bytes: Vec<u8> = asks
+            .flat_map(|(ask, n)| [ask, frame(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat())
+            .collect();
+        read(&mut rig, client.conn, &bytes);
+        let mut before = 0;
+        loop {
+            let now = asked(&rig);
+            // The last event of a turn may do more than was left: a request and its refusal.
+            assert!(now <= before + TURN / OUTPUT + 1, "{authority}: {}", now - before);
+            if !has_more(&mut rig) {
+                break;
+            }
+            before = now;
+            wake(&mut rig);
+        }
+        assert_eq!(rig.engine.gauges().exchanges, 0, "{authority}");
+    }
 }
 
 #[test]
