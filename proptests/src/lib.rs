@@ -2,6 +2,7 @@
 
 pub mod breaker;
 pub mod cases;
+pub mod check;
 pub mod choose;
 pub mod codec;
 pub mod differential;
