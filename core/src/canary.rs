@@ -82,6 +82,36 @@ canaries! {
     OneShare = "a split that ignores its weights";
     /// All requests that a failure may be injected into fail.
     AlwaysInjected = "a failure injected whatever its ratio";
+    /// Every proxy hashes keys in its own way.
+    SeededHash = "keys hashed with the seed";
+    /// When somebody is ready, or is not any more, all keys move.
+    MovingKeys = "keys that move with the ready set";
+    /// Whoever owns a key gets its requests, however many it has.
+    NoLoadBound = "a load bound ignored";
+    /// Requests go to any zone.
+    NoZones = "zones ignored";
+    /// Who has a share of a split has the same as the others.
+    EvenShares = "a split that ignores a weight";
+    /// An endpoint has every other of its turns only.
+    SkippedTurns = "a round robin that skips one";
+    /// Endpoints that are back have their whole share at once.
+    NoSlowStart = "a slow start ignored";
+    /// A request that is given up keeps its place among those in flight.
+    LostSlot = "a slot not given back on a cancel";
+    /// Who comes last is first through.
+    LastFirst = "a queue that is last in, first out";
+    /// Nobody is told that they have waited too long.
+    PatientQueue = "a queue timeout that is not armed";
+    /// A queue holds one more.
+    LongQueue = "a queue with one too many";
+    /// One more is in flight.
+    WideGate = "one too many in flight";
+    /// A limit adapts to more than it may.
+    WideLimit = "an adaptive limit beyond its bounds";
+    /// A rate limit recovers twice as fast.
+    DoubleRate = "a rate limiter that refills twice";
+    /// Half of what may come at once is refused.
+    SmallBurst = "a client refused below its limit";
 }
 
 /// 0: none.

@@ -76,8 +76,14 @@ fn conversation(choose: &mut dyn Choose, damaged: bool) -> Conversation {
     let (mut requests, mut sent, mut answers) = (Vec::new(), Vec::new(), Vec::new());
     let last = choose.below(4) as u32;
     for id in 0..=last {
-        let ask =
-            Ask { id, authorities: &authorities, redirected: false, largest: 100, tunnels: false };
+        let ask = Ask {
+            id,
+            authorities: &authorities,
+            redirected: false,
+            largest: 100,
+            tunnels: false,
+            users: 0,
+        };
         let mut next = request(choose, ask);
         while damaged && next.method == "HEAD" {
             // Nobody could tell which answers have a body.

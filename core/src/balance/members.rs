@@ -295,7 +295,7 @@ impl Members {
     /// line, after the member became ready.
     pub(super) fn effective_weight(&self, index: u32, now: Time) -> u64 {
         let weight = u64::from(self.slots[index as usize].weight);
-        if self.slow_start.is_zero() {
+        if self.slow_start.is_zero() || canary!(NoSlowStart) {
             return weight * WHOLE;
         }
         let age = now.saturating_since(self.places[index as usize].ready_since);
@@ -319,6 +319,9 @@ impl Members {
         let [own, other] = &self.zones;
         if own.ready.is_empty() {
             return OTHER;
+        }
+        if canary!(NoZones) && !other.ready.is_empty() {
+            return rng.below(2) as usize;
         }
         let (more, than) = OVERPROVISIONED;
         let (available, all) = (more * own.ready_weight, than * own.weight);

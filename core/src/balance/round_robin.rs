@@ -47,7 +47,8 @@ impl Choose for RoundRobin {
         };
         let Reverse((due, index)) = *next;
         *clock = due;
-        let after = due + turn(members, index, ask);
+        let skips = if canary!(SkippedTurns) && index == 0 { 2 } else { 1 };
+        let after = due + skips * turn(members, index, ask);
         *next = Reverse((after, index));
         self.due[index as usize] = after;
         (index, members.why(zone))

@@ -94,7 +94,8 @@ impl Table {
     /// full, the first.
     fn walk(&self, members: &Members, ask: &Ask<'_>) -> Option<(u32, Why)> {
         let slots = self.owners.len();
-        let start = self.slot(ask.key)?;
+        let moved = if canary!(MovingKeys) { members.ready_len() as u64 } else { 0 };
+        let start = self.slot(ask.key ^ moved << 60)?;
         let (mut last, mut full, mut why) = (None, None, Why::Key);
         for step in 0..slots.min(WALK) {
             let owner = self.owners[(start + step) % slots];
@@ -108,12 +109,14 @@ impl Table {
             };
             if !(ask.suits)(id) {
                 why = why.or(Why::Tried);
-            } else if self.bound.is_full(
-                slot.pending,
-                slot.weight.into(),
-                members.pending,
-                members.ready_weight(),
-            ) {
+            } else if !canary!(NoLoadBound)
+                && self.bound.is_full(
+                    slot.pending,
+                    slot.weight.into(),
+                    members.pending,
+                    members.ready_weight(),
+                )
+            {
                 full = full.or(Some((id.index, why)));
                 why = why.or(Why::Full);
             } else {

@@ -29,6 +29,8 @@ impl Engine {
         }
         let parent = || self.mesh.services.get(parent? as usize)?.balancing.sticky.as_ref();
         let key = self.key(index, affinity.or_else(parent)?, request, hash::endpoint_key)?;
+        #[cfg(selvedge_canary)]
+        let key = if canary!(SeededHash) { self.mesh.seeded_hash(key) } else { key };
         NonZeroU64::new(key)
     }
 

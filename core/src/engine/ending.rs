@@ -324,7 +324,9 @@ impl Engine {
         let exchange = self.exchanges.remove(id)?;
         self.mirrors.live -= usize::from(exchange.is_mirror());
         self.buffered -= exchange.charged;
-        self.leave_gate(exchange.service, exchange.traits.at_port, exchange.traits.gated);
+        if !canary!(LostSlot) || exchange.progress.response_started || exchange.traits.gated {
+            self.leave_gate(exchange.service, exchange.traits.at_port, exchange.traits.gated);
+        }
         if exchange.progress.queued
             && let Some(service) = self.mesh.services.get_mut(exchange.service as usize)
         {

@@ -120,7 +120,8 @@ impl Gate {
     }
 
     fn has_room(&self) -> bool {
-        self.in_flight < self.limit.min(self.adaptive_limit().unwrap_or(u32::MAX))
+        let limit = self.limit.min(self.adaptive_limit().unwrap_or(u32::MAX));
+        self.in_flight < limit.saturating_add(canary!(WideGate).into())
     }
 
     /// One more comes.
@@ -129,7 +130,7 @@ impl Gate {
             self.in_flight += 1;
             return Ok(Entry::Passes);
         }
-        if self.queued < self.max_queue {
+        if self.queued < self.max_queue + usize::from(canary!(LongQueue)) {
             return Ok(Entry::Waits);
         }
         Err(if self.max_queue > 0 { Reason::ServiceQueueFull } else { Reason::ServiceBusy })
@@ -149,6 +150,11 @@ impl Gate {
         }
         self.queue.push_back(id);
         self.queued += 1;
+    }
+
+    /// Whose turn it is.
+    fn next(&mut self) -> Option<ExchangeId> {
+        if canary!(LastFirst) { self.queue.pop_back() } else { self.queue.pop_front() }
     }
 
     /// Everybody who waits, some of whom may have ended.
@@ -260,7 +266,7 @@ impl Engine {
             while let Some(gate) = self.gate(of)
                 && gate.queued > 0
                 && gate.has_room()
-                && let Some(id) = gate.queue.pop_front()
+                && let Some(id) = gate.next()
             {
                 if batch == 0 {
                     gate.queue.push_front(id);

@@ -185,6 +185,13 @@ impl Engine {
             let waiting = service.queue.iter().filter(|&&id| self.exchanges.get(id).is_some());
             ensure!(waiting.count() == service.queued, "service {index} miscounts its queue");
         }
+        for port in &self.ports {
+            let here = |e: &Exchange| {
+                let service = self.mesh.services.get(e.service as usize);
+                e.traits.at_port && service.is_some_and(|service| service.port == port.number)
+            };
+            self.check_gate(&port.gate, here)?;
+        }
         Ok(())
     }
 

@@ -47,6 +47,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 
 pub use contract::*;
+pub use snapshot::{GateGauge, Guarded};
 
 use crate::buf::Spare;
 use crate::config::{Config, Listener};

@@ -5,8 +5,31 @@ use alloc::vec::Vec;
 
 use super::Engine;
 use super::contract::Direction;
+use super::gate::Gate;
 use super::mesh::{Service, ServiceKind};
 use crate::stats::{EndpointSnapshot, Gauges, RequestStats, ServiceSnapshot, Snapshot};
+
+/// What is at a gate now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GateGauge<'a> {
+    /// Whose it is.
+    pub of: Guarded<'a>,
+    /// Requests that are through and not over.
+    pub in_flight: u32,
+    /// Requests that wait for their turn.
+    pub queued: usize,
+    /// What the limit has adapted to, if it adapts.
+    pub adaptive_limit: Option<u32>,
+}
+
+/// What a gate is before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarded<'a> {
+    /// A service, by its name.
+    Service(&'a str),
+    /// A port of the app.
+    Port(u16),
+}
 
 impl Engine {
     /// Everything that was counted so far, and what is held now.
@@ -54,6 +77,22 @@ impl Engine {
             handshakes: self.handshakes.clients,
             buffered_bytes: self.buffered,
         }
+    }
+
+    /// The gates that bound how many requests are in flight: at services, then at ports of the app.
+    pub fn gates(&self) -> impl Iterator<Item = GateGauge<'_>> {
+        let gauge = |of, gate: &Gate| GateGauge {
+            of,
+            in_flight: gate.in_flight(),
+            queued: gate.queued(),
+            adaptive_limit: gate.adaptive_limit(),
+        };
+        let named = |service: &&Service| service.kind == ServiceKind::Named;
+        let services = self.mesh.services.iter().map(|(_, service)| service).filter(named);
+        let ports = self.ports.iter();
+        services
+            .map(move |service| gauge(Guarded::Service(&service.name), &service.gate))
+            .chain(ports.map(move |port| gauge(Guarded::Port(port.number), &port.gate)))
     }
 
     fn service_snapshot(&self, service: &Service) -> ServiceSnapshot {

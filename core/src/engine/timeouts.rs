@@ -177,6 +177,9 @@ impl Engine {
 
     /// When an exchange has waited too long for its turn.
     fn gate_deadline(&self, exchange: &Exchange) -> (Time, Reason) {
+        if canary!(PatientQueue) {
+            return (Time::MAX, Reason::ServiceQueueTimeout);
+        }
         if exchange.traits.at_port {
             let of = self.gate_of(exchange.service, true);
             let port = self.ports.iter().find(|port| of == Some(GateOf::Port(port.number)));

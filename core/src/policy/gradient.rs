@@ -111,7 +111,8 @@ impl Gradient {
         // A quarter more is noise. Down fast, up slowly.
         let gradient = (base * 1.25 / latency).clamp(0.5, 1.1);
         let room = libm::sqrt(self.limit);
-        let wanted = (self.limit * gradient + room).clamp(self.min, self.max);
+        let wanted = (self.limit * gradient + room)
+            .clamp(self.min, if canary!(WideLimit) { 2.0 * self.max } else { self.max });
         // What is not used is no proof that there could be more.
         if wanted < self.limit || f64::from(self.used) * 2.0 >= self.limit {
             self.limit = wanted;

@@ -80,6 +80,10 @@ impl Split {
             Split::FirstAvailable(backends) => {
                 backends.iter().find(|backend| is_available(backend)).or(backends.first())
             }
+            Split::Weighted(backends) if canary!(EvenShares) => {
+                let shares: Vec<_> = backends.iter().filter(|backend| backend.weight > 0).collect();
+                shares.get(rng.below(shares.len() as u64) as usize).copied()
+            }
             Split::Weighted(backends) => {
                 let available: u64 = backends
                     .iter()

@@ -12,7 +12,7 @@ use std::{env, fs, io, thread};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use selvedge_proptests::choose::Replay;
-use selvedge_proptests::sim::{self, Report, Scenario, Scope, Violation};
+use selvedge_proptests::sim::{self, Fault, Report, Scenario, Scope, Violation};
 
 /// Seeds that a thread takes at once.
 const BATCH: u64 = 32;
@@ -44,6 +44,9 @@ struct Arguments {
     /// Write the hashes that tests compare with.
     #[arg(long)]
     golden: bool,
+    /// Only worlds that have this fault, by its name in the report.
+    #[arg(long, value_name = "NAME", value_parser = fault, conflicts_with_all = ["replay", "golden"])]
+    with: Option<Fault>,
     /// Print the hash of each seed.
     #[arg(long)]
     hashes: bool,
@@ -56,22 +59,28 @@ fn range(text: &str) -> Result<Range<u64>, String> {
     if range.is_empty() { Err("no seeds".to_owned()) } else { Ok(range) }
 }
 
+fn fault(text: &str) -> Result<Fault, String> {
+    let names = || Fault::ALL.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(", ");
+    Fault::named(text).ok_or_else(|| format!("none of: {}", names()))
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let scope = Scope { with: arguments.with, ..Scope::SEED };
     let result = if arguments.golden {
         sim::write_golden().map(|()| true)
     } else if let Some(file) = &arguments.replay {
         replay(file, arguments.trace)
     } else if let Some(seed) = arguments.seed {
-        Ok(run_one(seed, arguments.trace))
+        Ok(run_one(seed, &scope, arguments.trace))
     } else if arguments.hashes {
         for seed in arguments.seeds {
-            println!("{seed} {:016x}", sim::run_seed(seed).report.hash);
+            println!("{seed} {:016x}", sim::run_seed_in(seed, &scope).report.hash);
         }
         Ok(true)
     } else {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Ok(run_many(arguments.seeds, arguments.jobs.unwrap_or(cores)))
+        Ok(run_many(arguments.seeds, &scope, arguments.jobs.unwrap_or(cores)))
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -94,11 +103,11 @@ fn replay(file: &Path, trace: bool) -> io::Result<bool> {
 }
 
 /// Runs one seed; true if everything holds.
-fn run_one(seed: u64, trace: bool) -> bool {
+fn run_one(seed: u64, scope: &Scope, trace: bool) -> bool {
     let outcome = if trace {
-        sim::run_shown(&mut sim::seeded(seed), &Scope::SEED)
+        sim::run_shown(&mut sim::seeded(seed), scope)
     } else {
-        sim::run_seed(seed)
+        sim::run_seed_in(seed, scope)
     };
     println!("{}", outcome.report);
     say(outcome.violation.as_ref())
@@ -112,7 +121,7 @@ fn say(violation: Option<&Violation>) -> bool {
 }
 
 /// Runs seeds on so many threads; true if everything holds, and everything happened.
-fn run_many(seeds: Range<u64>, jobs: usize) -> bool {
+fn run_many(seeds: Range<u64>, scope: &Scope, jobs: usize) -> bool {
     // A panic is a violation, and reported as one.
     panic::set_hook(Box::new(|_| {}));
     let bar = ProgressBar::new(seeds.end - seeds.start);
@@ -122,9 +131,9 @@ fn run_many(seeds: Range<u64>, jobs: usize) -> bool {
     let next = AtomicU64::new(seeds.start);
     let total = Mutex::new((Report::default(), Vec::new()));
     let began = Instant::now();
-    thread::scope(|scope| {
+    thread::scope(|threads| {
         for _ in 0..jobs.max(1) {
-            scope.spawn(|| work(&seeds, &next, &total, &bar, began));
+            threads.spawn(|| work(&seeds, scope, &next, &total, &bar, began));
         }
     });
     bar.finish_and_clear();
@@ -135,12 +144,14 @@ fn run_many(seeds: Range<u64>, jobs: usize) -> bool {
     failures.sort_by_key(|&(seed, _)| seed);
     for (seed, violation) in &failures {
         println!("seed {seed}: {violation}");
-        println!("  again: {} --seed {seed} --trace", program());
+        let with = scope.with.map_or_else(String::new, |f| format!(" --with {:?}", f.name()));
+        println!("  again: {} --seed {seed}{with} --trace", program());
     }
     if let Some((seed, violation)) = failures.first() {
-        shrink(*seed, violation);
+        shrink(*seed, scope, violation);
     }
-    let missing = if report.runs >= COVERS { report.missing() } else { Vec::new() };
+    let missing =
+        if report.runs >= COVERS && scope.with.is_none() { report.missing() } else { Vec::new() };
     for name in &missing {
         println!("never seen: {name}");
     }
@@ -151,6 +162,7 @@ type Failures = Vec<(u64, Violation)>;
 
 fn work(
     seeds: &Range<u64>,
+    scope: &Scope,
     next: &AtomicU64,
     total: &Mutex<(Report, Failures)>,
     bar: &ProgressBar,
@@ -162,7 +174,7 @@ fn work(
         let mut report = Report::default();
         let mut failures = Vec::new();
         for seed in from..to {
-            let outcome = sim::run_seed(seed);
+            let outcome = sim::run_seed_in(seed, scope);
             report.merge(&outcome.report);
             failures.extend(outcome.violation.map(|violation| (seed, violation)));
         }
@@ -182,11 +194,11 @@ fn work(
 }
 
 /// Makes a failure short, and says how to see it.
-fn shrink(seed: u64, violation: &Violation) {
+fn shrink(seed: u64, scope: &Scope, violation: &Violation) {
     println!("shrinking seed {seed} …");
-    let (choices, _) = sim::record(seed, &Scope::SEED);
+    let (choices, _) = sim::record(seed, scope);
     let before = choices.len();
-    let shrunk = sim::shrink(choices, &Scope::SEED, violation.invariant, SHRINK_RUNS);
+    let shrunk = sim::shrink(choices, scope, violation.invariant, SHRINK_RUNS);
     let Some(scenario) = shrunk else {
         println!("it does not fail again");
         return;

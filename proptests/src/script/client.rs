@@ -227,6 +227,7 @@ impl World<'_> {
             largest: self.largest,
             // A damaged one would carry anything at all.
             tunnels: !wild,
+            users: 0,
         };
         let mut request = request::request(self.choose, ask);
         if wild {

@@ -33,11 +33,17 @@ pub enum Invariant {
     Budget,
     /// Requests go, and are answered, as their routes say.
     Routed,
+    /// Requests are shared out over endpoints and services by weight, zone, turns and key.
+    Balanced,
+    /// Ports let through as many requests a second as they are told, and refuse none before that.
+    Admitted,
+    /// As many are in flight, and wait, as may be: in order, and not too long.
+    Bounded,
 }
 
 impl Invariant {
     /// Every invariant, in order: `ALL[invariant as usize] == invariant`.
-    pub const ALL: [Invariant; 13] = [
+    pub const ALL: [Invariant; 16] = [
         Invariant::EndsOnce,
         Invariant::Bodies,
         Invariant::Caps,
@@ -51,6 +57,9 @@ impl Invariant {
         Invariant::LastKnown,
         Invariant::Budget,
         Invariant::Routed,
+        Invariant::Balanced,
+        Invariant::Admitted,
+        Invariant::Bounded,
     ];
 
     /// A short name for tables.
@@ -69,6 +78,9 @@ impl Invariant {
             Invariant::LastKnown => "last known endpoints stay",
             Invariant::Budget => "retries within budgets",
             Invariant::Routed => "as routes say",
+            Invariant::Balanced => "shares and keys",
+            Invariant::Admitted => "rates limited",
+            Invariant::Bounded => "in flight and queued bounded",
         }
     }
 }

@@ -162,6 +162,31 @@ faults! {
     Splits = "routes that split";
     /// A route answers itself: it redirects, or fails.
     Injected = "routes that answer";
+    /// A service chooses endpoints otherwise than by their latency.
+    Balancers = "other balancers";
+    /// Requests of the same user, or from the same client, go to the same place.
+    Sticky = "requests that stick";
+    /// Endpoints that are back get less than their share for a while.
+    SlowStarts = "slow starts";
+    /// Endpoints are in zones.
+    Zones = "zones";
+    /// Endpoints have weights.
+    Shares = "endpoints with weights";
+    /// Nobody is where an endpoint should be.
+    DeadEndpoints = "endpoints that are not there";
+    /// A port takes so many requests a second.
+    RateLimits = "rate limits";
+    /// A service or a port takes so many requests at once.
+    Gates = "limits of requests in flight";
+    /// … as many as it turns out to bear.
+    Adaptive = "limits that adapt";
+}
+
+impl Fault {
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Fault> {
+        Fault::ALL.iter().copied().find(|fault| fault.name() == name)
+    }
 }
 
 /// How often each fault happens in one run, and other things that the run is about.
@@ -207,12 +232,21 @@ impl Mix {
     }
 
     /// Draws one: most faults are off in most runs, and some runs have none.
+    ///
+    /// In some there is nothing but policies and what does them no harm: only there can the model say
+    /// exactly what must come of them.
     pub fn draw(choose: &mut dyn Choose) -> Self {
         let mut mix = Mix::calm();
-        let density = pick(choose, &[0, 4, 3, 8, 3, 2, 4]);
+        let mut density = pick(choose, &[0, 4, 3, 8, 3, 2, 4]);
+        let quiet = choose.one_in(4);
+        if quiet {
+            density = pick(choose, &[3, 2, 4]);
+        }
         for &fault in Fault::ALL {
-            if density > 0 && choose.one_in(density) {
-                mix.set(fault, pick(choose, &RATES));
+            let may = density > 0 && (!quiet || QUIET.contains(&fault));
+            if may && choose.one_in(density) {
+                let rate = pick(choose, &RATES);
+                mix.set(fault, if POLICIES.contains(&fault) { 1 } else { rate });
             }
         }
         mix.largest = pick(choose, &[1024, 100, 5000, 1024, 5000, 16_384, 40_000, 300_000]);
@@ -233,6 +267,11 @@ impl Mix {
     /// Lets a fault happen once in `rate` times; 0: never.
     pub fn set(&mut self, fault: Fault, rate: u16) {
         self.rates[fault as usize] = rate;
+    }
+
+    /// Lets a fault happen often.
+    pub(super) fn demand(&mut self, fault: Fault) {
+        self.set(fault, if POLICIES.contains(&fault) { 1 } else { RATES[5] });
     }
 
     /// A fault will happen, and is not drawn.
@@ -297,6 +336,75 @@ impl fmt::Display for Mix {
         Ok(())
     }
 }
+
+/// What services and ports are told to do: drawn once for each of them.
+pub(super) const POLICIES: &[Fault] = &[
+    Fault::Balancers,
+    Fault::Sticky,
+    Fault::SlowStarts,
+    Fault::Zones,
+    Fault::Shares,
+    Fault::DeadEndpoints,
+    Fault::RateLimits,
+    Fault::Gates,
+    Fault::Adaptive,
+];
+
+/// What bounds how many requests there are: in worlds with any of them not all that ask come
+/// through.
+pub(super) const LIMITS: &[Fault] = &[Fault::RateLimits, Fault::Gates, Fault::Adaptive];
+
+/// What there may be in a quiet world.
+const QUIET: &[Fault] = &[
+    Fault::AppSlow,
+    Fault::AppFails,
+    Fault::Retries,
+    Fault::Splits,
+    Fault::Pings,
+    Fault::Padding,
+    Fault::CutFrames,
+    Fault::TimerEarly,
+    Fault::TimerLate,
+    Fault::Balancers,
+    Fault::Sticky,
+    Fault::SlowStarts,
+    Fault::Zones,
+    Fault::Shares,
+    Fault::DeadEndpoints,
+    Fault::RateLimits,
+    Fault::Gates,
+    Fault::Adaptive,
+];
+
+/// Faults that send no request twice, and keep none from where it should go.
+pub(super) const UNSHAKEN: &[Fault] = &[
+    Fault::CutRead,
+    Fault::CutWrite,
+    Fault::SmallPipe,
+    Fault::AppSlow,
+    Fault::AppFails,
+    Fault::Retries,
+    Fault::TryTimeouts,
+    Fault::Splits,
+    Fault::Injected,
+    Fault::Pings,
+    Fault::Padding,
+    Fault::CutFrames,
+    Fault::SmallWindows,
+    Fault::LateCredit,
+    Fault::TimerEarly,
+    Fault::TimerLate,
+    Fault::Weights,
+    Fault::Balancers,
+    Fault::Sticky,
+    Fault::SlowStarts,
+    Fault::Zones,
+    Fault::Shares,
+    Fault::DeadEndpoints,
+    Fault::RateLimits,
+    Fault::Gates,
+    Fault::Adaptive,
+];
 
 /// Faults of identities that keep requests from where they should go.
 pub(super) const IDENTITIES: &[Fault] = &[

@@ -13,6 +13,7 @@
 mod golden;
 mod host;
 mod invariant;
+mod limits;
 mod link;
 mod mesh;
 mod mix;
@@ -21,6 +22,7 @@ mod net;
 mod policy;
 mod recut;
 mod report;
+mod shares;
 mod shrink;
 mod small;
 mod stage;
@@ -76,7 +78,12 @@ const TWICE: u64 = 32;
 
 /// Runs the world of a seed; of some seeds twice, which must make no difference.
 pub fn run_seed(seed: u64) -> Outcome {
-    let once = || run(&mut seeded(seed), &Scope::SEED);
+    run_seed_in(seed, &Scope::SEED)
+}
+
+/// The same, of worlds of another scope.
+pub fn run_seed_in(seed: u64, scope: &Scope) -> Outcome {
+    let once = || run(&mut seeded(seed), scope);
     let mut outcome = once();
     if seed.is_multiple_of(TWICE) && outcome.violation.is_none() {
         outcome.violation = differs(&outcome.report, &once());

@@ -7,10 +7,13 @@ use selvedge_core::error::Reason;
 use selvedge_core::http2::Violation;
 use selvedge_core::time::Time;
 
+use super::host::client::Place;
 use super::invariant::{Check, Checks, Invariant};
+use super::limits::{Limits, is_exact};
 use super::link::Stamp;
 use super::mix::{Fault, IDENTITIES, Mix};
 use super::policy::{Failing, RouteModel};
+use super::shares::Shares;
 use crate::traffic::arrival::{Crossed, Way};
 use crate::traffic::content::Stream;
 use crate::traffic::request::{Body, Request, is_idempotent};
@@ -24,6 +27,8 @@ pub(super) struct Model {
     pub(super) streams: Vec<StreamSent>,
     pub(super) services: Vec<ServiceModel>,
     pub(super) routes: Vec<RouteModel>,
+    pub(super) shares: Shares,
+    pub(super) limits: Limits,
     /// How apps fail.
     pub(super) failing: Vec<Failing>,
     /// How many outbound engines there are.
@@ -62,8 +67,12 @@ pub(super) struct ServiceModel {
 pub(super) struct Sent {
     pub(super) request: Request,
     pub(super) client: u16,
+    /// The outbound engine that it comes to, if it goes where it asks to.
+    pub(super) engine: Option<u16>,
     /// The client sent it on a stream of HTTP/2.
     pub(super) stream: bool,
+    /// No other waited for an answer before it, where answers have an order.
+    pub(super) alone: bool,
     /// What it was, or may have been, on its way.
     pub(super) crossed: Crossed,
     /// The apps that it may reach, as bits.
@@ -78,12 +87,16 @@ pub(super) struct Sent {
     pub(super) fed: Option<Time>,
     /// How often it reached an app.
     pub(super) attempts: u32,
+    /// The app that has it and has not answered.
+    pub(super) serving: Option<u16>,
     /// How many 1xx apps sent that have not come, and whether there were any.
     pub(super) interims: u32,
     pub(super) hinted: bool,
     /// When a final head was passed to the client.
     pub(super) answered: Option<Stamp>,
     pub(super) ended: Option<Ended>,
+    /// … and when.
+    pub(super) over: Option<Time>,
 }
 
 /// How a request ended.
@@ -131,15 +144,17 @@ impl Model {
         self.services.iter().find(|service| service.name == authority)
     }
 
-    /// A client asks, on a stream or not, perhaps for something `wild`; it may reach `apps` whatever
-    /// it asks for.
+    /// A client asks at `place`, on a stream or not, perhaps for something `wild`, and `alone` on its
+    /// connection or after others.
     pub(super) fn ask(
         &mut self,
         request: Request,
         client: u16,
-        apps: u64,
-        [stream, wild]: [bool; 2],
+        place: &Place,
+        [stream, wild, alone]: [bool; 3],
     ) {
+        let apps = place.apps;
+        let engine = place.engine().filter(|_| place.original_dst.is_none());
         let route = self.route(request.authority.as_deref());
         let protocol = route.map(|service| (service.protocol, service.meshed));
         let (mut reaches, mut deadline) = match route {
@@ -166,7 +181,9 @@ impl Model {
         self.requests.push(Sent {
             request,
             client,
+            engine,
             stream,
+            alone,
             crossed,
             apps: reaches,
             route,
@@ -174,10 +191,12 @@ impl Model {
             wild,
             fed: None,
             attempts: 0,
+            serving: None,
             interims: 0,
             hinted: false,
             answered: None,
             ended: None,
+            over: None,
         });
     }
 
@@ -216,6 +235,7 @@ impl Model {
         let hops = self.hops;
         let sent = &mut self.requests[id as usize];
         sent.attempts += 1;
+        sent.serving = Some(app);
         if sent.wild {
             return Ok(());
         }
@@ -253,10 +273,23 @@ impl Model {
                 format!("request {id} is sent at {:?}, and was due at {due:?}", stamp.at)
             })?;
         }
-        match route {
-            Some(route) => route.came(checks, mix, app, attempts, stamp.at, self.outbound),
-            None => Ok(()),
+        let shared = sent.route.is_some_and(|route| self.routes[route].is_shared());
+        if attempts == 1 && !shared {
+            self.shares.came(checks, mix, sent, app, stamp.at)?;
         }
+        let settled = sent
+            .engine
+            .zip(sent.fed)
+            .is_some_and(|(engine, fed)| self.shares.is_settled(usize::from(engine), fed));
+        if let Some(route) = sent.route.map(|index| &mut self.routes[index]) {
+            route.came(checks, mix, sent, [app, u16::from(settled)], stamp.at, self.outbound)?;
+        }
+        let at = [id as usize, usize::from(app)];
+        let flags = [settled, shared];
+        if settled && !shared && is_exact(mix) {
+            self.shares.check_load(checks, &self.requests, at, stamp.at)?;
+        }
+        self.limits.came(checks, mix, &self.requests, at, flags, stamp.at)
     }
 
     /// The head of an answer came that was written at `stamp`: not after the deadline, if the proxy
@@ -278,12 +311,13 @@ impl Model {
         let quiet = alone && !sent.hinted;
         let route = sent.route.map(|index| &self.routes[index].route);
         // A retry has a time of its own for its head, and something moves.
-        let once = route.is_none_or(|route| route.retry.is_none());
+        let gated = mix.has_any(&[Fault::Gates, Fault::Adaptive]);
+        let once = route.is_none_or(|route| route.retry.is_none()) && !gated;
         let idle = route.and_then(|route| route.timeouts.idle).or(self.idle);
         let limits = [
             sent.deadline,
             self.response_headers.filter(|_| alone && once),
-            route.and_then(|route| route.timeouts.response).filter(|_| alone),
+            route.and_then(|route| route.timeouts.response).filter(|_| alone && !gated),
             idle.filter(|_| quiet && once),
         ];
         let limit = limits.into_iter().flatten().min();
@@ -334,8 +368,9 @@ impl Model {
     }
 
     /// A request is over, in one way.
-    pub(super) fn end(&mut self, checks: &mut Checks, id: u32, how: Ended) -> Check {
+    pub(super) fn end(&mut self, checks: &mut Checks, id: u32, how: Ended, now: Time) -> Check {
         let sent = &mut self.requests[id as usize];
+        sent.over.get_or_insert(now);
         let before = sent.ended.replace(how);
         checks.that(Invariant::EndsOnce, before.is_none(), || {
             format!("request {id} ends twice: {before:?}, then {how:?}")
@@ -395,6 +430,13 @@ pub(super) fn may_refuse(reason: Reason, mix: &Mix, impatient: bool) -> bool {
         | Reason::IdleTimeout
         | Reason::ResponseStreamTimeout => &[ShortTimeouts],
         Reason::TryTimeout => &[TryTimeouts],
+        Reason::RateLimit | Reason::ClientRateLimit => &[RateLimits],
+        Reason::ServiceBusy
+        | Reason::ServiceQueueFull
+        | Reason::ServiceQueueTimeout
+        | Reason::PortBusy
+        | Reason::PortQueueFull
+        | Reason::PortQueueTimeout => &[Gates, Adaptive],
         Reason::Drained => &[Drain],
         _ => &[],
     };
@@ -502,6 +544,9 @@ pub(super) const BREAKS: &[Fault] = &[
     Fault::NoGoodbye,
     Fault::TryTimeouts,
     Fault::Injected,
+    Fault::RateLimits,
+    Fault::Gates,
+    Fault::Adaptive,
 ];
 
 /// Faults that may end a tunnel before both its ends have said everything.

@@ -1,15 +1,20 @@
 //! Policies of outbound engines: what they are, what may come of them, and what came.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use selvedge_core::balance::LoadBound;
 use selvedge_core::config::Service;
+use selvedge_core::policy::affinity::Affinity;
 use selvedge_core::policy::{
     Backend, BudgetConfig, Failure, Fixed, Match, Redirect, Retry, Route, RouteTimeouts, Split,
 };
 use selvedge_core::time::Time;
 
 use super::invariant::{Check, Checks, Invariant};
-use super::mix::{Fault, Mix};
+use super::mix::{Fault, LIMITS, Mix, UNSHAKEN};
+use super::model::Sent;
+use super::shares::{is_likely, key_of};
 use crate::choose::{Choose, pick};
 use crate::traffic::request::{Request, is_idempotent};
 
@@ -117,8 +122,11 @@ pub(super) struct RouteModel {
     pub(super) route: Route,
     /// What its requests may reach, each with its weight: services as bits of their apps.
     pub(super) backends: Vec<(u64, u32)>,
-    /// First attempts that came to each.
+    /// First attempts without a key that came to each.
     came: Vec<u32>,
+    /// What those with a key go by, and which of the services each key went to.
+    sticky: Option<Affinity>,
+    kept: BTreeMap<u32, usize>,
     /// The budget of its service.
     budget: BudgetConfig,
     /// Requests that it is for.
@@ -128,9 +136,11 @@ pub(super) struct RouteModel {
 }
 
 impl RouteModel {
-    pub(super) fn new(route: Route, backends: Vec<(u64, u32)>, budget: BudgetConfig) -> Self {
-        let came = vec![0; backends.len()];
-        RouteModel { route, backends, came, budget, asked: 0, again: 0 }
+    /// `parent`: the service whose requests it is for.
+    pub(super) fn new(route: Route, backends: Vec<(u64, u32)>, parent: &Service) -> Self {
+        let (came, kept) = (vec![0; backends.len()], BTreeMap::new());
+        let (sticky, budget) = (parent.balancing.sticky.clone(), parent.retry_budget);
+        RouteModel { route, backends, came, sticky, kept, budget, asked: 0, again: 0 }
     }
 
     /// Is it for this request? The one with methods comes first.
@@ -192,16 +202,17 @@ impl RouteModel {
         })
     }
 
-    /// A request reached `app`, for the `attempts`th time.
+    /// A request reached `app`; it is `settled` who can be reached.
     pub(super) fn came(
         &mut self,
         checks: &mut Checks,
         mix: &Mix,
-        app: u16,
-        attempts: u32,
+        sent: &Sent,
+        [app, settled]: [u16; 2],
         now: Time,
         outbound: u32,
     ) -> Check {
+        let attempts = sent.attempts;
         let goes_on = match &self.route.fixed {
             Some(Fixed::Redirect(_)) => false,
             Some(Fixed::Failure(failure)) => failure.ratio < 1.0,
@@ -229,16 +240,40 @@ impl RouteModel {
         let Some(at) = self.backends.iter().position(|backend| backend.0 >> app & 1 == 1) else {
             return Ok(());
         };
-        self.came[at] += 1;
+        if mix.has_any(LIMITS) || !self.is_shared() {
+            return Ok(());
+        }
+        let Some((sticky, key)) =
+            self.sticky.as_ref().and_then(|sticky| Some((sticky, key_of(sticky, sent)?)))
+        else {
+            self.came[at] += 1;
+            return Ok(());
+        };
+        if sticky.load_bound != LoadBound::NONE || settled == 0 {
+            return Ok(());
+        }
+        let was = *self.kept.entry(key).or_insert(at);
+        checks.that(Invariant::Balanced, was == at, || {
+            format!("key {key} of {} goes to service {at}, and was at {was}", self.route.service)
+        })
+    }
+
+    /// Are its requests shared out over services?
+    pub(super) fn is_shared(&self) -> bool {
+        !matches!(self.route.split, Split::None)
+    }
+
+    /// What came of all requests is what the weights say.
+    pub(super) fn check_end(&self, checks: &mut Checks) -> Check {
         let all: u32 = self.backends.iter().map(|backend| backend.1).sum();
         let came: u32 = self.came.iter().sum();
-        let share = f64::from(self.backends[at].1) / f64::from(all.max(1));
-        // Hoeffding's bound: further off less than once in a billion times.
-        let off = f64::from(self.came[at]) - share * f64::from(came);
-        let most = (f64::from(came) * 10.7).sqrt();
-        checks.that(Invariant::Routed, off <= most, || {
-            format!("{:?} of {came} requests went by shares of {:?}", self.came, self.backends)
-        })
+        for (&here, &(_, weight)) in self.came.iter().zip(&self.backends) {
+            let expected = f64::from(came) * f64::from(weight) / f64::from(all.max(1));
+            checks.that(Invariant::Routed, is_likely(here, came, [expected; 2]), || {
+                format!("{:?} of {came} requests went by shares of {:?}", self.came, self.backends)
+            })?;
+        }
+        Ok(())
     }
 
     /// Is this answer of the proxy what the route says? `error`: what it says, `None`: nothing.
@@ -269,27 +304,6 @@ impl RouteModel {
         Some(format!("http://{ELSEWHERE}{path}"))
     }
 }
-
-/// Faults that send no request twice, and keep none from where it should go.
-const UNSHAKEN: &[Fault] = &[
-    Fault::CutRead,
-    Fault::CutWrite,
-    Fault::SmallPipe,
-    Fault::AppSlow,
-    Fault::AppFails,
-    Fault::Retries,
-    Fault::TryTimeouts,
-    Fault::Splits,
-    Fault::Injected,
-    Fault::Pings,
-    Fault::Padding,
-    Fault::CutFrames,
-    Fault::SmallWindows,
-    Fault::LateCredit,
-    Fault::TimerEarly,
-    Fault::TimerLate,
-    Fault::Weights,
-];
 
 /// How an app fails, apart from what else goes wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

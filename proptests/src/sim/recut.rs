@@ -21,7 +21,8 @@ use crate::traffic::wire::{Framing, Head, Part, Reader};
 /// What is different in pieces.
 pub(super) fn check(choose: &mut dyn Choose) -> Result<(), String> {
     let authorities = &["one.example"];
-    let ask = Ask { id: 0, authorities, redirected: false, largest: 1024, tunnels: false };
+    let ask =
+        Ask { id: 0, authorities, redirected: false, largest: 1024, tunnels: false, users: 0 };
     let request = request(choose, ask);
     let answer = Answer { id: 0, to: &request, largest: 1024, status: None, tunnel: false };
     let response = response(choose, answer);

@@ -12,10 +12,12 @@ use selvedge_core::policy::{Mirror, Route, RouteTable};
 use selvedge_core::tls::Nameless;
 
 use super::host::client::{Place, Speaks};
+use super::limits;
 use super::mesh::{inbound_name, other_name, outbound_name};
 use super::mix::{Fault, Mix};
 use super::model::{Model, ServiceModel};
 use super::policy::{self, RouteModel};
+use super::shares::{self, Shares};
 use crate::choose::{Choose, pick};
 
 /// Ports of the engines.
@@ -47,6 +49,11 @@ pub(super) fn authorities(mix: &Mix) -> &'static [&'static str] {
     if mix.has(Fault::Services) { &ALL } else { &ALL[..5] }
 }
 
+/// How many users clients have.
+pub(super) fn users(mix: &Mix) -> usize {
+    if mix.has_any(&[Fault::Balancers, Fault::Sticky]) { 6 } else { 0 }
+}
+
 /// An app: where, and whether it speaks first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AppPlace {
@@ -67,7 +74,7 @@ pub(super) struct Topology {
     pub(super) faults: Vec<Fault>,
 }
 
-fn outbound_ip(n: usize) -> IpAddr {
+pub(super) fn outbound_ip(n: usize) -> IpAddr {
     [10, 0, n as u8, 1].into()
 }
 
@@ -100,10 +107,12 @@ impl Topology {
         let mut faults = Vec::new();
         let mut services = services(choose, mix, [inbound, direct], &mut faults);
         let mut routes = policy::routes(choose, mix, &mut services, &mut faults);
+        shares::balance(choose, mix, &mut services, &mut faults);
+        limits::services(choose, mix, &mut services, &mut faults);
         if mix.mirrored {
             mirrors(choose, &mut services, &mut routes);
         }
-        let limits = limits(choose, mix);
+        let bounds = bounds(choose, mix);
         let timeouts = timeouts(choose, mix);
         let config = |listeners, services, app| Config {
             identity: None,
@@ -117,7 +126,7 @@ impl Topology {
             services,
             routes: RouteTable::default(),
             workers: 1,
-            limits: limits.clone(),
+            limits: bounds.clone(),
             timeouts: timeouts.clone(),
         };
         let outbound = (0..outbound).map(|n| {
@@ -129,6 +138,7 @@ impl Topology {
             let mut config = config(listeners, services.clone(), None);
             config.identity = mix.meshed.then(|| Identity::new(outbound_name(n)));
             config.routes = RouteTable::new(routes.clone());
+            config.zone = mix.has(Fault::Zones).then(|| shares::ZONE.into());
             (ip, config)
         });
         let outbound = outbound.collect();
@@ -143,6 +153,7 @@ impl Topology {
                 config.timeouts.detect = Duration::from_hours(1);
                 config.timeouts.detect_prefix = Duration::from_hours(1);
             }
+            limits::port(choose, mix, BEHIND, &mut config.inbound, &mut faults);
             (ip, config)
         });
         let inbound = inbound.collect();
@@ -181,11 +192,17 @@ impl Topology {
             if backends.is_empty() {
                 backends.push((reach(parent), 1));
             }
-            Some(RouteModel::new((**route).clone(), backends, parent.retry_budget))
+            Some(RouteModel::new((**route).clone(), backends, parent))
         });
         Model {
             services: config.services.iter().map(service).collect(),
             routes: routes.collect(),
+            shares: Shares::new(config, self.outbound.len(), |endpoint| self.reach(endpoint)),
+            limits: limits::Limits::new(
+                config,
+                &self.inbound,
+                self.apps.iter().map(|app| app.addr),
+            ),
             failing: vec![policy::Failing::No; self.apps.len()],
             outbound: self.outbound.len() as u32,
             deadline: config.timeouts.request,
@@ -417,7 +434,7 @@ pub(super) fn endpoint(addr: SocketAddr) -> Endpoint {
     Endpoint { target: Target::Addr(addr), weight: 1, mesh: None, zone: None }
 }
 
-fn limits(choose: &mut dyn Choose, mix: &Mix) -> Limits {
+fn bounds(choose: &mut dyn Choose, mix: &Mix) -> Limits {
     let all = Limits::default();
     if !mix.has(Fault::SmallLimits) {
         return all;

@@ -37,13 +37,15 @@ pub struct Scope {
     pub clients: usize,
     /// At most so many requests of each, at least 1.
     pub requests: usize,
+    /// All worlds have this fault, and often.
+    pub with: Option<Fault>,
 }
 
 impl Scope {
     /// What a seed plays.
-    pub const SEED: Scope = Scope { clients: 10, requests: 47 };
+    pub const SEED: Scope = Scope { clients: 10, requests: 47, with: None };
     /// What a fuzzer's input plays.
-    pub const SMALL: Scope = Scope { clients: 3, requests: 4 };
+    pub const SMALL: Scope = Scope { clients: 3, requests: 4, with: None };
 }
 
 /// See the [module](self).
@@ -60,7 +62,10 @@ pub(super) struct World<'a> {
 impl<'a> World<'a> {
     /// Draws a world: who is there, and what goes wrong.
     pub(super) fn draw(choose: &'a mut dyn Choose, scope: &Scope, shown: bool) -> Self {
-        let mix = Mix::draw(choose);
+        let mut mix = Mix::draw(choose);
+        if let Some(fault) = scope.with {
+            mix.demand(fault);
+        }
         let topology = Topology::draw(choose, &mix);
         let clients = choose.within(1, scope.clients.max(1));
         let clients = (0..clients).map(|index| {
@@ -408,6 +413,11 @@ impl<'a> World<'a> {
     fn check_end(&mut self) -> Check {
         for engine in &mut self.engines {
             engine.check_end(&mut self.net)?;
+        }
+        let Net { model, checks, .. } = &mut self.net;
+        model.shares.check_end(checks)?;
+        for route in &model.routes {
+            route.check_end(checks)?;
         }
         let requests = &self.net.model.requests;
         let open = requests.iter().position(|sent| sent.ended.is_none());

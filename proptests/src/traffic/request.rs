@@ -33,6 +33,8 @@ pub struct Request {
     pub te: bool,
     /// It waits for a 100.
     pub expect: bool,
+    /// The user that it says it is of, in a field and a cookie.
+    pub user: Option<usize>,
 }
 
 /// A body, and how it is framed.
@@ -142,6 +144,8 @@ pub struct Ask<'a> {
     pub largest: usize,
     /// It may be a CONNECT, or ask for an upgrade.
     pub tunnels: bool,
+    /// It may be of one of so many users.
+    pub users: usize,
 }
 
 /// Sizes that something happens at.
@@ -272,6 +276,11 @@ fn spell(choose: &mut dyn Choose, ask: Ask<'_>, special: usize, http10: bool) ->
         let sent = format!(" {host}").into_bytes();
         lines.insert(choose.below(2), FieldLine::spelled("Host", &sent, arrives.as_bytes()));
     }
+    let user = (ask.users > 0 && !choose.one_in(8)).then(|| choose.below(ask.users));
+    if let Some(user) = user {
+        lines.push(FieldLine::end_to_end("X-User", format!("u{user}").as_bytes()));
+        lines.push(FieldLine::end_to_end("Cookie", format!("user=u{user}").as_bytes()));
+    }
     if let Some((name, value)) = body.field() {
         let name = if choose.flip() { name.to_ascii_lowercase() } else { name.to_owned() };
         lines.push(FieldLine::hop(&name, &value));
@@ -318,6 +327,7 @@ fn spell(choose: &mut dyn Choose, ask: Ask<'_>, special: usize, http10: bool) ->
         upgrade,
         te,
         expect,
+        user,
     }
 }
 

@@ -50,8 +50,14 @@ pub fn honest(choose: &mut dyn Choose) {
     let hops: Vec<Hop> = (0..hops).map(|_| pick(choose, &[Hop::Http1, Hop::Http2])).collect();
     let authorities = ["a.example", "b.example:81", "[::1]:8080", "C.Example"];
     let id = choose.below(1000) as u32;
-    let ask =
-        Ask { id, authorities: &authorities, redirected: false, largest: 40_000, tunnels: true };
+    let ask = Ask {
+        id,
+        authorities: &authorities,
+        redirected: false,
+        largest: 40_000,
+        tunnels: true,
+        users: 0,
+    };
     let sent = request(choose, ask);
     // Extended CONNECT knows no other method, and no body: the engine sends such a request over HTTP/1.
     let apart = sent.upgrade && (sent.method != "GET" || sent.body != Body::Nothing);

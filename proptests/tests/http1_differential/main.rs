@@ -77,6 +77,7 @@ fn generated(seeds: u64) -> Vec<(Kind, Vec<u8>)> {
             redirected: false,
             largest: 100,
             tunnels: true,
+            users: 0,
         };
         let mut asked = request(choose, ask);
         let answer =

@@ -62,6 +62,7 @@ pub(crate) fn requests() -> impl Strategy<Value = Stream> {
             redirected: false,
             largest: 100,
             tunnels: false,
+            users: 0,
         };
         request(choose, ask).bytes
     })
@@ -72,8 +73,14 @@ pub(crate) fn responses() -> impl Strategy<Value = Stream> {
     stream(false, |seed| {
         let choose = &mut Seeded::new(seed);
         let authorities = ["web.example"];
-        let ask =
-            Ask { id: 1, authorities: &authorities, redirected: false, largest: 1, tunnels: false };
+        let ask = Ask {
+            id: 1,
+            authorities: &authorities,
+            redirected: false,
+            largest: 1,
+            tunnels: false,
+            users: 0,
+        };
         let asked = request(choose, ask);
         response(choose, Answer { id: 1, to: &asked, largest: 100, status: None, tunnel: false })
             .bytes

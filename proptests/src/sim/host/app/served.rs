@@ -111,6 +111,7 @@ pub(super) fn thinks(net: &Net<'_>, app: u16) -> Option<Duration> {
 pub(super) fn answer(net: &mut Net<'_>, app: u16, id: u32) -> Response {
     let failing = net.model.failing[usize::from(app)];
     let fails = !net.healed && failing.strikes(net.choose, net.now);
+    net.model.requests[id as usize].serving = None;
     let status = fails.then(|| pick(net.choose, &[503, 500, 429]));
     let answer = Answer {
         status,

@@ -14,7 +14,7 @@ use crate::sim::link::{NEAR, Stamp};
 use crate::sim::mix::Fault;
 use crate::sim::model::{BREAKS, DELAYS, Ended};
 use crate::sim::net::{HostId, Net};
-use crate::sim::topology::authorities;
+use crate::sim::topology::{authorities, users};
 use crate::traffic::arrival::Crossed;
 use crate::traffic::content::number;
 use crate::traffic::request::{self, Ask, Body, damage};
@@ -124,6 +124,7 @@ impl Http1 {
             redirected: place.original_dst.is_some(),
             largest: net.mix.largest,
             tunnels: false,
+            users: users(&net.mix),
         };
         let mut request = request::request(net.choose, ask);
         // What begins like this may not be HTTP.
@@ -160,7 +161,8 @@ impl Http1 {
             net.wake(Duration::from_millis(1), me, slot, PACE);
         }
         let bytes = std::mem::take(&mut request.bytes);
-        net.model.ask(request, client, place.apps, [false, self.wild]);
+        let alone = self.waiting.len() == 1;
+        net.model.ask(request, client, place, [false, self.wild, alone]);
         wire.send(net, &bytes);
     }
 
@@ -286,7 +288,7 @@ impl Http1 {
         self.vague = streams && net.mix.has_any(DELAYS);
         self.since = net.now;
         self.resting = true;
-        net.model.end(&mut net.checks, id, how)
+        net.model.end(&mut net.checks, id, how, net.now)
     }
 
     // ---- How it ends ----
@@ -326,7 +328,7 @@ impl Http1 {
             net.checks.that(Invariant::EndsOnce, allowed, || {
                 format!("request {id} has no answer, and nothing went wrong")
             })?;
-            net.model.end(&mut net.checks, id, how)?;
+            net.model.end(&mut net.checks, id, how, net.now)?;
         }
         self.check_raw(net, client)
     }

@@ -19,7 +19,7 @@ use crate::sim::link::{NEAR, Stamp};
 use crate::sim::mix::Fault;
 use crate::sim::model::{BREAKS, Ended};
 use crate::sim::net::{HostId, Net};
-use crate::sim::topology::authorities;
+use crate::sim::topology::{authorities, users};
 use crate::traffic::content::{content, request_key};
 use crate::traffic::request::{self, Ask, Body, is_idempotent};
 use crate::traffic::wire::{Field, parse_section, read_head};
@@ -130,6 +130,7 @@ impl Http2 {
             redirected: place.original_dst.is_some(),
             largest: net.mix.largest,
             tunnels: false,
+            users: users(&net.mix),
         };
         let mut request = request::modern(net.choose, ask);
         let first = self.count == 0;
@@ -138,7 +139,7 @@ impl Http2 {
         let head = &bytes[..request.head_len];
         let (body, length) = (request.body.clone(), request.body.len());
         net.say(self.me(), || format!("asks {id}: {} {:?}", request.method, request.authority));
-        net.model.ask(request, self.client, place.apps, [true, self.wild]);
+        net.model.ask(request, self.client, place, [true, self.wild, true]);
         let end = body == Body::Nothing || body == Body::Length(0) && net.choose.flip();
         self.streams.pump(net, wire);
         let start = wire.queued;
@@ -327,7 +328,7 @@ impl Http2 {
 
     fn end(&mut self, net: &mut Net<'_>, stream: u32, how: Ended) -> Check {
         let Some(asked) = self.asked.remove(&stream) else { return Ok(()) };
-        net.model.end(&mut net.checks, asked.id, how)
+        net.model.end(&mut net.checks, asked.id, how, net.now)
     }
 
     /// What the proxy says it has not looked at gets no answer.
@@ -373,7 +374,7 @@ impl Http2 {
             net.checks.that(Invariant::EndsOnce, excused, || {
                 format!("request {id} has no answer, and nothing went wrong")
             })?;
-            net.model.end(&mut net.checks, id, how)?;
+            net.model.end(&mut net.checks, id, how, net.now)?;
         }
         Ok(())
     }

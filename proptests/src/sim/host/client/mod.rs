@@ -17,6 +17,7 @@ use crate::sim::invariant::Check;
 use crate::sim::link::{LinkId, NEAR};
 use crate::sim::mix::Fault;
 use crate::sim::net::{HostId, Net};
+use crate::sim::topology::outbound_ip;
 use http1::Http1;
 use http2::Http2;
 
@@ -53,6 +54,14 @@ pub(in crate::sim) struct Place {
     pub(in crate::sim) speaks: Speaks,
     /// The apps that it may reach whatever it says, as bits.
     pub(in crate::sim) apps: u64,
+}
+
+impl Place {
+    /// The number of the outbound engine that it is at.
+    pub(in crate::sim) fn engine(&self) -> Option<u16> {
+        let index = (0..16).find(|&n| outbound_ip(n) == self.to.ip());
+        index.map(|index| index as u16)
+    }
 }
 
 /// See the [module](self).

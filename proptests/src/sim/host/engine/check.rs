@@ -1,10 +1,12 @@
 //! What must hold of an engine, seen from outside.
 
-use selvedge_core::limits::Limits;
+use selvedge_core::limits::Limits as Caps;
 use selvedge_core::tls::session::MAX_RECORD;
 
 use super::EngineHost;
 use crate::sim::invariant::{Check, Invariant};
+use crate::sim::limits::Limits;
+use crate::sim::mix::LIMITS;
 use crate::sim::net::Net;
 
 impl EngineHost {
@@ -20,14 +22,23 @@ impl EngineHost {
         };
         let each = 2 * limits.stream_buffer.max(limits.header_bytes)
             + limits.replay_bytes
-            + Limits::PIPELINE_BYTES
-            + 3 * Limits::READ_BLOCK
+            + Caps::PIPELINE_BYTES
+            + 3 * Caps::READ_BLOCK
             + sealed;
         let most = limits.buffer_bytes + gauges.connections * each;
         let held = gauges.buffered_bytes;
         net.checks.that(Invariant::Caps, held <= most, || {
             format!("{} holds {held} bytes, and {most} are allowed", self.id)
         })
+    }
+
+    /// As many are in flight, and wait, as may be.
+    pub(super) fn check_gates(&self, net: &mut Net<'_>) -> Check {
+        if !net.mix.has_any(LIMITS) {
+            return Ok(());
+        }
+        let mut gates = self.engine.gates();
+        gates.try_for_each(|gate| Limits::check_gate(&mut net.checks, &self.config, &gate))
     }
 
     /// Everything that must hold between turns.
@@ -84,6 +95,11 @@ impl EngineHost {
         net.checks.that(Invariant::Credit, moved == self.moved, || {
             format!("{} counted {moved:?} bytes, and moved {:?}", self.id, self.moved)
         })?;
+        for gate in self.engine.gates() {
+            net.checks.that(Invariant::Bounded, gate.in_flight == 0 && gate.queued == 0, || {
+                format!("{} has something left at {gate:?}", self.id)
+            })?;
+        }
         for direction in &snapshot.directions {
             net.coverage.sessions(&direction.tls);
         }

@@ -23,6 +23,7 @@ use crate::sim::invariant::{Check, Invariant};
 use crate::sim::link::{FAR, LinkId, NEAR};
 use crate::sim::mix::{Fault, LATE, STALL};
 use crate::sim::net::{Event, HostId, Net};
+use crate::sim::topology::{inbound_ip, outbound_ip};
 use socket::Socket;
 
 /// Tokens of wake-ups.
@@ -262,9 +263,18 @@ impl Host for EngineHost {
         let port = if original_dst.is_some() { 0 } else { found.to.port() };
         let listeners = self.config.listeners.iter();
         let listener = listeners.clone().position(|listener| listener.addr.port() == port);
+        let peer = match found.ends[NEAR].host {
+            HostId::Client(n) => [10, 9, 0, n as u8 + 1].into(),
+            HostId::Engine(n) => {
+                let outbound = net.model.outbound as usize;
+                let n = usize::from(n);
+                if n < outbound { outbound_ip(n) } else { inbound_ip(n - outbound) }
+            }
+            _ => [10, 9, 1, 1].into(),
+        };
         let accepted = Accepted {
             listener: listener.unwrap_or(0) as u16,
-            peer: SocketAddr::new([10, 9, 0, 1].into(), 1024 + (link % 60_000) as u16),
+            peer: SocketAddr::new(peer, 1024 + (link % 60_000) as u16),
             local: SocketAddr::new(
                 self.ip,
                 self.config.listeners[listener.unwrap_or(0)].addr.port(),

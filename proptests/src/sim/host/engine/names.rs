@@ -69,6 +69,9 @@ impl EngineHost {
             Command::Reload(config) => {
                 net.say(self.id, || "is given another configuration".to_owned());
                 self.config = Arc::clone(config);
+                if let HostId::Engine(engine) = self.id {
+                    net.model.shares.reload(usize::from(engine), config);
+                }
             }
             Command::Drain => {
                 net.say(self.id, || "is told to drain".to_owned());

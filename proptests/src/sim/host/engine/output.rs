@@ -11,7 +11,7 @@ use super::{EngineHost, ROUNDS};
 use crate::sim::invariant::{Check, Invariant, violated};
 use crate::sim::link::NEAR;
 use crate::sim::mix::Fault;
-use crate::sim::net::Net;
+use crate::sim::net::{HostId, Net};
 use crate::sim::policy::RouteModel;
 use crate::sim::topology::MIRROR;
 
@@ -40,6 +40,7 @@ impl EngineHost {
                 format!("{:?} {conn:?} broke and is still there", self.id)
             })?;
         }
+        self.check_gates(net)?;
         self.check_buffers(net)
     }
 
@@ -86,6 +87,21 @@ impl EngineHost {
                     && peer != MIRROR
                 {
                     net.model.accuse(&mut net.checks, &net.mix, violation)?;
+                }
+                if let HostId::Engine(engine) = self.id {
+                    net.model.shares.hear(usize::from(engine), &event, net.now);
+                }
+                if let Told::Refused { peer, reason, .. } = &event {
+                    let model = &net.model;
+                    let who = [self.ip, peer.ip()];
+                    model.limits.refused(
+                        &mut net.checks,
+                        &net.mix,
+                        &model.requests,
+                        who,
+                        *reason,
+                        net.now,
+                    )?;
                 }
                 if let Told::Retry { service, nth, decision: Decision::Retried, .. } = &event {
                     self.check_retry(net, service, *nth)?;

@@ -1,0 +1,449 @@
+//! How much services and ports take: rates, requests in flight, and those that wait for their turn.
+//! What they are told, and what may come of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use selvedge_core::config::{Allow, Config, InboundPort, Service};
+use selvedge_core::engine::{GateGauge, Guarded};
+use selvedge_core::error::Reason;
+use selvedge_core::identity::Pattern;
+use selvedge_core::policy::Concurrency;
+use selvedge_core::policy::gradient::Adaptive;
+use selvedge_core::policy::rate::{Client, ClientMatch, Override, RateLimit};
+use selvedge_core::time::Time;
+
+use super::invariant::{Check, Checks, Invariant};
+use super::mesh::outbound_name;
+use super::mix::{Fault, Mix, UNSHAKEN};
+use super::model::Sent;
+use super::topology::outbound_ip;
+use crate::choose::{Choose, pick};
+
+/// Services that may be limited: the first ones.
+const LIMITED: usize = 3;
+
+// ---- What they are told ----
+
+/// Draws the limits of the first services.
+pub(super) fn services(
+    choose: &mut dyn Choose,
+    mix: &Mix,
+    services: &mut [Service],
+    faults: &mut Vec<Fault>,
+) {
+    for service in services.iter_mut().take(LIMITED) {
+        service.concurrency = concurrency(choose, mix, faults);
+    }
+}
+
+/// Draws the limits of one port of an app.
+pub(super) fn port(
+    choose: &mut dyn Choose,
+    mix: &Mix,
+    number: u16,
+    inbound: &mut Vec<InboundPort>,
+    faults: &mut Vec<Fault>,
+) {
+    if !mix.has_any(super::mix::LIMITS) {
+        return;
+    }
+    let rated = mix.draws_once(choose, Fault::RateLimits);
+    let limit = rated.then(|| {
+        faults.push(Fault::RateLimits);
+        rate_limit(choose, mix)
+    });
+    let concurrency = concurrency(choose, mix, faults);
+    let known = inbound.iter().position(|port| port.port == number);
+    let at = known.unwrap_or_else(|| {
+        inbound.push(InboundPort::new(number, vec![Allow::Unauthenticated]));
+        inbound.len() - 1
+    });
+    inbound[at].rate_limit = limit;
+    inbound[at].concurrency = concurrency;
+}
+
+fn rate_limit(choose: &mut dyn Choose, mix: &Mix) -> RateLimit {
+    let first = if mix.meshed {
+        ClientMatch::Identity(Pattern::parse(outbound_name(0).as_str()).expect("a name"))
+    } else {
+        ClientMatch::Network(outbound_ip(0), 32)
+    };
+    let own = |rps| Override { clients: vec![first.clone()], rps };
+    RateLimit {
+        total: pick(choose, &[None, Some(20), Some(100)]),
+        per_client: pick(choose, &[Some(10), Some(50), None]),
+        overrides: if choose.one_in(3) { vec![own(pick(choose, &[4, 30]))] } else { Vec::new() },
+    }
+}
+
+fn concurrency(choose: &mut dyn Choose, mix: &Mix, faults: &mut Vec<Fault>) -> Concurrency {
+    let mut concurrency = Concurrency::default();
+    if mix.draws_once(choose, Fault::Gates) {
+        faults.push(Fault::Gates);
+        concurrency.max_in_flight = Some(pick(choose, &[2, 1, 4]));
+        concurrency.max_queue = pick(choose, &[0, 2, 100]);
+        concurrency.queue_timeout = pick(choose, &[30, 300, 3000].map(Duration::from_millis));
+    }
+    if mix.draws_once(choose, Fault::Adaptive) {
+        faults.push(Fault::Adaptive);
+        let (min, max) = (pick(choose, &[1, 3]), pick(choose, &[3, 6]));
+        concurrency.adaptive = Some(Adaptive { min, max });
+        concurrency.max_queue = concurrency.max_queue.max(pick(choose, &[0, 2, 100]));
+    }
+    concurrency
+}
+
+// ---- What may come of it ----
+
+/// Faults that let it be told when a request is where.
+const TIMED: &[Fault] = &[
+    Fault::AppSlow,
+    Fault::AppFails,
+    Fault::Splits,
+    Fault::Injected,
+    Fault::Pings,
+    Fault::Padding,
+    Fault::CutFrames,
+    Fault::TimerEarly,
+    Fault::TimerLate,
+    Fault::Balancers,
+    Fault::Sticky,
+    Fault::SlowStarts,
+    Fault::Zones,
+    Fault::Shares,
+    Fault::RateLimits,
+    Fault::Gates,
+    Fault::Adaptive,
+];
+
+/// Is nothing sent twice, nor given up?
+pub(super) fn is_exact(mix: &Mix) -> bool {
+    mix.has_only(UNSHAKEN) && !mix.has_any(&[Fault::Retries, Fault::TryTimeouts])
+}
+
+/// How long a request may be on its way to where it is counted, if that is known.
+fn transit(mix: &Mix) -> Option<Duration> {
+    let known = mix.has_only(TIMED) && mix.largest <= 5000 && !mix.redirects;
+    known.then(|| mix.slack() + Duration::from_nanos(24 * mix.latency))
+}
+
+/// What limits there are, and what came by them.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    services: Vec<(String, Concurrency)>,
+    /// By app.
+    ports: Vec<Option<Port>>,
+    /// Those who may have waited at a gate: which, when they came, and when they were through.
+    passed: Vec<(Gate, Time, Time)>,
+}
+
+#[derive(Debug)]
+struct Port {
+    addr: SocketAddr,
+    rate: Option<RateLimit>,
+    concurrency: Concurrency,
+    /// First attempts that came to the app, and when the last of them was sent.
+    came: u32,
+    last: Time,
+    /// What is in the bucket of all clients, and of each; when that was.
+    all: Bucket,
+    clients: Vec<Bucket>,
+}
+
+/// A gate: of a service of an engine, or of the port of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Service(u16, usize),
+    Port(u16),
+}
+
+/// What came, and has not run out since.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    level: f64,
+    at: Time,
+}
+
+impl Bucket {
+    /// One more comes, of a bucket that so many a second run out of.
+    fn add(&mut self, rps: u32, now: Time) -> f64 {
+        self.level = self.level_at(rps, now) + 1.0;
+        self.at = now;
+        self.level
+    }
+
+    fn level_at(&self, rps: u32, now: Time) -> f64 {
+        let out = now.saturating_since(self.at).as_secs_f64() * f64::from(rps);
+        (self.level - out).max(0.0)
+    }
+}
+
+fn gated(concurrency: &Concurrency) -> bool {
+    concurrency.max_in_flight.is_some() || concurrency.adaptive.is_some()
+}
+
+/// The most that a gate lets through.
+fn most(concurrency: &Concurrency) -> u32 {
+    let adaptive = concurrency.adaptive.as_ref().map(|it| it.max.max(it.min));
+    concurrency.max_in_flight.unwrap_or(u32::MAX).min(adaptive.unwrap_or(u32::MAX))
+}
+
+impl Limits {
+    /// Those of the services of outbound engines, and of the ports of `apps`.
+    pub(super) fn new(
+        outbound: &Config,
+        inbound: &[(IpAddr, Config)],
+        apps: impl Iterator<Item = SocketAddr>,
+    ) -> Self {
+        let limited = outbound.services.iter().take(LIMITED);
+        let services = limited.map(|it| (it.name.to_string(), it.concurrency.clone())).collect();
+        let port = |addr: SocketAddr| {
+            let (_, config) = inbound.iter().find(|(ip, _)| *ip == addr.ip())?;
+            let port = config.inbound.iter().find(|port| port.port == addr.port())?;
+            Some(Port {
+                addr,
+                rate: port.rate_limit.clone(),
+                concurrency: port.concurrency.clone(),
+                came: 0,
+                last: Time::ZERO,
+                all: Bucket::default(),
+                clients: vec![Bucket::default(); 2],
+            })
+        };
+        Limits { services, ports: apps.map(port).collect(), passed: Vec::new() }
+    }
+
+    /// A request is at an app: had it to wait so long, and is it not one too many?
+    pub(super) fn came(
+        &mut self,
+        checks: &mut Checks,
+        mix: &Mix,
+        requests: &[Sent],
+        [id, app]: [usize; 2],
+        [settled, shared]: [bool; 2],
+        now: Time,
+    ) -> Check {
+        if !mix.has_any(super::mix::LIMITS) {
+            return Ok(());
+        }
+        let sent = &requests[id];
+        if sent.attempts == 1 {
+            self.check_rate(checks, mix, sent, app, now)?;
+        }
+        if !is_exact(mix) {
+            return Ok(());
+        }
+        let here = |other: &&Sent| other.serving == Some(app as u16);
+        if let Some(port) = &self.ports[app] {
+            let (at_app, most) = (requests.iter().filter(here).count(), most(&port.concurrency));
+            checks.that(Invariant::Bounded, at_app <= most as usize, || {
+                format!("app {app} has {at_app} requests at once, and {most} are allowed")
+            })?;
+        }
+        let service = self.service_of(sent).filter(|_| !shared);
+        if let Some(index) = service {
+            let (name, concurrency) = &self.services[index];
+            let through = under_way(requests, sent, None).count();
+            let most = most(concurrency);
+            checks.that(Invariant::Bounded, through <= most as usize, || {
+                format!("{through} requests are under way for {name}, and {most} are allowed")
+            })?;
+        }
+        if !settled || shared || !(sent.stream || sent.alone) {
+            return Ok(());
+        }
+        self.check_turn(checks, mix, sent, app, now)
+    }
+
+    fn service_of(&self, sent: &Sent) -> Option<usize> {
+        sent.engine?;
+        let name = sent.request.authority.as_deref()?;
+        self.services.iter().position(|service| service.0 == name)
+    }
+
+    /// At every gate, who comes first is first through, and nobody waits longer than it says.
+    fn check_turn(
+        &mut self,
+        checks: &mut Checks,
+        mix: &Mix,
+        sent: &Sent,
+        app: usize,
+        now: Time,
+    ) -> Check {
+        let (Some(fed), Some(transit)) = (sent.fed, transit(mix)) else { return Ok(()) };
+        let service = self
+            .service_of(sent)
+            .zip(sent.engine)
+            .map(|(index, engine)| (Gate::Service(engine, index), &self.services[index].1));
+        let port = self.ports[app].as_ref().map(|port| (Gate::Port(app as u16), &port.concurrency));
+        let gates = [service, port].into_iter().flatten().filter(|(_, it)| gated(it));
+        // Of one behind the other nobody can tell who waited where.
+        let Ok([(gate, concurrency)]) = <[_; 1]>::try_from(gates.collect::<Vec<_>>()) else {
+            return Ok(());
+        };
+        let most =
+            if concurrency.max_queue > 0 { concurrency.queue_timeout } else { Duration::ZERO };
+        let due = fed + most + transit;
+        checks.that(Invariant::Bounded, now <= due, || {
+            format!("a request passes {gate:?} at {now:?}, and was to wait until {due:?} at most")
+        })?;
+        let overtaken = self.passed.iter().find(|&&(other, came, through)| {
+            other == gate && came > fed + transit && through + transit < now
+        });
+        checks.that(Invariant::Bounded, overtaken.is_none(), || {
+            format!(
+                "a request that came to {gate:?} at {fed:?} is through at {now:?}, {overtaken:?}"
+            )
+        })?;
+        self.passed.push((gate, fed, now));
+        Ok(())
+    }
+
+    fn check_rate(
+        &mut self,
+        checks: &mut Checks,
+        mix: &Mix,
+        sent: &Sent,
+        app: usize,
+        now: Time,
+    ) -> Check {
+        let Some(port) = &mut self.ports[app] else { return Ok(()) };
+        let Some(rate) = &port.rate else { return Ok(()) };
+        port.came += 1;
+        // What was sent before may come later.
+        port.last = port.last.max(now);
+        let elapsed = port.last.saturating_since(Time::ZERO).as_secs_f64();
+        if let Some(rps) = rate.total {
+            let most = f64::from(rps).mul_add(elapsed, f64::from(rps));
+            checks.that(Invariant::Admitted, f64::from(port.came) <= most + 1e-6, || {
+                format!("{} requests came to app {app} until {now:?}, of {rps} a second", port.came)
+            })?;
+        }
+        // Of those that waited, some come together.
+        let wait =
+            if gated(&port.concurrency) { port.concurrency.queue_timeout } else { Duration::ZERO };
+        let Some(transit) = transit(mix).filter(|_| is_exact(mix)) else { return Ok(()) };
+        let late = (transit + wait).as_secs_f64();
+        let fits =
+            |level: f64, rps: u32| level <= f64::from(rps).mul_add(late, f64::from(rps)) + 1e-6;
+        if let Some(rps) = rate.total {
+            let level = port.all.add(rps, now);
+            checks.that(Invariant::Admitted, fits(level, rps), || {
+                format!("{level} requests too soon at app {app}, of {rps} a second")
+            })?;
+        }
+        if let (Some(engine), Some(rps)) =
+            (sent.engine, sent.engine.and_then(|e| own(rate, mix, e)))
+        {
+            let level = port.clients[usize::from(engine)].add(rps, now);
+            checks.that(Invariant::Admitted, fits(level, rps), || {
+                format!(
+                    "{level} requests of engine {engine} too soon at app {app}, of {rps} a second"
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// An inbound engine at `ip` refuses a request of `peer`: has that one sent too many?
+    pub(super) fn refused(
+        &self,
+        checks: &mut Checks,
+        mix: &Mix,
+        requests: &[Sent],
+        [ip, peer]: [IpAddr; 2],
+        reason: Reason,
+        now: Time,
+    ) -> Check {
+        let Some(transit) = transit(mix).filter(|_| is_exact(mix)) else { return Ok(()) };
+        let app = self.ports.iter().position(|port| {
+            port.as_ref().is_some_and(|port| port.addr.ip() == ip && port.rate.is_some())
+        });
+        let engine = (0..2).find(|&n| outbound_ip(n) == peer);
+        let (Some(app), Some(engine)) = (app, engine) else { return Ok(()) };
+        let rate = self.ports[app].as_ref().and_then(|port| port.rate.as_ref());
+        let Some(rate) = rate else { return Ok(()) };
+        let (rps, mine) = match reason {
+            Reason::RateLimit => (rate.total, false),
+            Reason::ClientRateLimit => (own(rate, mix, engine as u16), true),
+            _ => return Ok(()),
+        };
+        let rps = rps.unwrap_or(u32::MAX);
+        // Before they come they may have waited for their service.
+        let waits =
+            self.services.iter().filter(|(_, it)| gated(it)).map(|(_, it)| it.queue_timeout);
+        let late = transit + waits.max().unwrap_or_default();
+        let mut fed: Vec<Time> = requests
+            .iter()
+            .filter(|sent| {
+                sent.apps >> app & 1 == 1 && (!mine || sent.engine == Some(engine as u16))
+            })
+            .filter_map(|sent| sent.fed)
+            .collect();
+        fed.sort_unstable();
+        let mut bucket = Bucket::default();
+        for at in fed {
+            bucket.add(rps, at);
+        }
+        let level = late.as_secs_f64().mul_add(f64::from(rps), bucket.level_at(rps, now));
+        checks.that(Invariant::Admitted, level + 1e-6 > f64::from(rps), || {
+            format!("engine {engine} is refused at {now:?} ({reason:?}): {level} of {rps} a second")
+        })
+    }
+
+    /// What an engine says of its gates is what they are told.
+    pub(super) fn check_gate(checks: &mut Checks, config: &Config, gate: &GateGauge<'_>) -> Check {
+        let concurrency = match gate.of {
+            Guarded::Service(name) => {
+                let service = config.services.iter().find(|service| *service.name == *name);
+                service.map(|service| &service.concurrency)
+            }
+            Guarded::Port(number) => {
+                let port = config.inbound.iter().find(|port| port.port == number);
+                port.map(|port| &port.concurrency)
+            }
+        };
+        let Some(concurrency) = concurrency else { return Ok(()) };
+        checks.that(Invariant::Bounded, gate.in_flight <= most(concurrency), || {
+            format!("{gate:?}, and it is told {concurrency:?}")
+        })?;
+        let queued = if gated(concurrency) { concurrency.max_queue as usize } else { 0 };
+        checks.that(Invariant::Bounded, gate.queued <= queued, || {
+            format!("{gate:?}, and it is told {concurrency:?}")
+        })?;
+        let within = match (&concurrency.adaptive, gate.adaptive_limit) {
+            (Some(bounds), Some(limit)) => {
+                (bounds.min..=bounds.max.max(bounds.min)).contains(&limit)
+            }
+            (bounds, limit) => bounds.is_some() == limit.is_some(),
+        };
+        checks.that(Invariant::Bounded, within, || {
+            format!("{gate:?}, and it is told {concurrency:?}")
+        })
+    }
+}
+
+/// The requests that are at an app, or at this one, of the same service and engine as `like`.
+pub(super) fn under_way<'a>(
+    requests: &'a [Sent],
+    like: &'a Sent,
+    app: Option<u16>,
+) -> impl Iterator<Item = &'a Sent> {
+    requests.iter().filter(move |other| {
+        let there = if app.is_some() { other.serving == app } else { other.serving.is_some() };
+        there
+            && other.engine == like.engine
+            && other.request.authority == like.request.authority
+            && other.route == like.route
+    })
+}
+
+/// What an engine may send of its own, by a rate limit.
+fn own(rate: &RateLimit, mix: &Mix, engine: u16) -> Option<u32> {
+    let name = outbound_name(usize::from(engine));
+    let addr = outbound_ip(usize::from(engine));
+    let client = Client { identity: mix.meshed.then_some(&name), addr };
+    let mine = |own: &&Override| own.clients.iter().any(|one| one.matches(client));
+    rate.overrides.iter().find(mine).map(|own| own.rps).or(rate.per_client)
+}
