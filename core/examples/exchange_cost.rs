@@ -16,18 +16,10 @@ use selvedge_core::policy::{Match, PathMatch, Route};
 use selvedge_core::rng::Seed;
 use selvedge_core::time::{Duration, Time};
 
+#[path = "common/messages.rs"]
+mod messages;
 #[path = "common/policies.rs"]
 mod policies;
-
-const REQUEST: &str = "POST /api/v1/items?page=2 HTTP/1.1\r\nHost: web.example\r\n\
-    User-Agent: bench/1.0\r\nAccept: application/json\r\nAccept-Encoding: gzip, deflate, br\r\n\
-    Accept-Language: en-GB,en;q=0.9\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\
-    X-Request-Id: 4f1d8a7c-3f52-4d43-9a3e-0b7a6f0c1f11\r\nAuthorization: Bearer abcdefghijklmnop\r\n\
-    Cookie: session=0123456789abcdef\r\n\r\n";
-const RESPONSE: &str = "HTTP/1.1 200 OK\r\nServer: app/2.1\r\nDate: Fri, 20 Nov 2026 12:00:00 GMT\r\n\
-    Content-Type: application/json\r\nContent-Length: 100\r\nCache-Control: no-store\r\n\
-    Vary: Accept-Encoding\r\nX-Request-Id: 4f1d8a7c-3f52-4d43-9a3e-0b7a6f0c1f11\r\n\
-    X-Frame-Options: DENY\r\nX-Content-Type-Options: nosniff\r\nETag: \"33a64df5\"\r\n\r\n";
 
 struct Bench {
     engine: Engine,
@@ -124,8 +116,7 @@ fn main() {
         original_dst: None,
     };
     let down = bench.engine.accept(Time::ZERO, accepted).expect("room");
-    let body = "x".repeat(100);
-    let (request, response) = (format!("{REQUEST}{body}"), format!("{RESPONSE}{body}"));
+    let (request, response) = (messages::request(), messages::response());
     for _ in 0..count {
         bench.read(down, request.as_bytes());
         let up = bench.up.expect("connected");

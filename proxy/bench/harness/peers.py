@@ -97,6 +97,14 @@ class Peer:
         argv = [*wrapper, *self.command(config, instance)]
         return Process(argv, PROXY_CPU, config.with_suffix(".log"))
 
+    def start_with_workers(self, count, folder):
+        """Ours with so many workers, on both CPUs."""
+        config = self.config("plain", folder)
+        text = config.read_text()
+        assert "workers = 1" in text
+        config.write_text(text.replace("workers = 1", f"workers = {count}"))
+        return Process(self.command(config), f"{PROXY_CPU},{LOAD_CPU}", config.with_suffix(".log"))
+
     def port(self, scenario):
         """Where a client of a scenario connects."""
         if self.name == "selvedge" and scenario != "TCP":
@@ -152,20 +160,25 @@ def certificates(folder):
     def key(name):
         openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", certs / f"{name}.key")
 
-    key("ca")
-    openssl("req", "-x509", "-new", "-key", certs / "ca.key", "-days", 2, "-subj", "/CN=ca", "-out", certs / "ca.crt")
-    for name in ["client", "server"]:
+    def issue(name, san, ca_cert, ca_key):
         key(name)
         request, extensions = certs / f"{name}.csr", certs / f"{name}.ext"
-        extensions.write_text(f"subjectAltName=DNS:{name}.bench\n")
+        extensions.write_text(f"subjectAltName=DNS:{san}\n")
         openssl("req", "-new", "-key", certs / f"{name}.key", "-subj", f"/CN={name}", "-out", request)
         openssl(
-            "x509", "-req", "-in", request, "-CA", certs / "ca.crt", "-CAkey", certs / "ca.key",
+            "x509", "-req", "-in", request, "-CA", ca_cert, "-CAkey", ca_key,
             "-CAcreateserial", "-days", 2, "-extfile", extensions, "-out", certs / f"{name}.crt",
         )  # fmt: skip
         both = (certs / f"{name}.crt").read_text() + (certs / f"{name}.key").read_text()
         (certs / f"{name}.pem").write_text(both)
+
+    key("ca")
+    openssl("req", "-x509", "-new", "-key", certs / "ca.key", "-days", 2, "-subj", "/CN=ca", "-out", certs / "ca.crt")
+    for name in ["client", "server"]:
+        issue(name, f"{name}.bench", certs / "ca.crt", certs / "ca.key")
+    # Selvedge's pair makes its own certificates, of its own CA; its idle clients have one of them.
     subprocess.run([_selvedge(), "ca", "init", certs / "selvedge"], check=True, capture_output=True)
+    issue("mesh", "client.bench.cluster.local", certs / "selvedge" / "ca.crt", certs / "selvedge" / "ca.key")
 
 
 def backends(folder):

@@ -5,6 +5,8 @@ from statistics import median
 
 # Told apart also by those who do not see colours as most do (Okabe and Ito).
 COLOURS = {"selvedge": "#0072b2", "nginx": "#009e73", "haproxy": "#e69f00", "envoy": "#cc79a7", "direct": "#999999"}
+# Libraries, not proxies.
+COLOURS |= {"h2": "#d55e00", "hyper": "#d55e00"}
 
 
 def show(value):
@@ -62,16 +64,16 @@ class Result:
             y = 34 + 26 * row
             width = 440 * value / most
             parts.append(f'<text x="10" y="{y + 14}">{peer}</text>')
-            parts.append(f'<rect x="90" y="{y}" width="{width:.1f}" height="18" fill="{COLOURS[peer]}"/>')
+            parts.append(f'<rect x="90" y="{y}" width="{width:.1f}" height="18" fill="{COLOURS.get(peer, COLOURS["selvedge"])}"/>')
             parts.append(f'<text x="{96 + width:.1f}" y="{y + 14}">{show(value)}</text>')
         return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def write(results, settings, folder):
-    """Writes the tables and charts; the text of the tables."""
+def write(results, settings, folder, budgets=""):
+    """Writes the tables and charts, the budgets first; the text of the tables."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = ["# Selvedge beside its peers\n", settings + "\n"]
+    parts = ["# Selvedge beside its peers\n", settings + "\n", budgets]
     for result in results:
         parts.append(f"## {result.title}\n\n{result.table()}\n\n![{result.title}]({result.name}.svg)\n")
         (folder / f"{result.name}.svg").write_text(result.chart())

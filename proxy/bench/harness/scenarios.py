@@ -1,16 +1,20 @@
 """What is measured, one function for each kind of scenario; each adds one round of one proxy."""
 
+import functools
+import re
 import socket
+import ssl
 import subprocess
 import time
 
 from . import load, measure
-from .peers import PORTS, wait_until
+from .peers import PORTS, ROOT, all_peers, wait_until
 
 # What the columns are called.
 RATE = "requests a second"
 CPU, USER, SYSTEM = "CPU µs a request", "user µs", "system µs"
 CALLS, INSTRUCTIONS = "system calls a request", "instructions a request"
+ALLOCATIONS, COPIED = "allocations a request", "bytes copied a request"
 MEMORY, IDLE_MEMORY, AFTER = "MB under load", "MB idle", "MB after a burst"
 FAILED = "failed"
 
@@ -42,11 +46,14 @@ def _answers(port, host):
 class Running:
     """A proxy, or a pair of them, that is there for one measurement."""
 
-    def __init__(self, peer, folder, pair=False, wrapper=()):
+    def __init__(self, peer, folder, pair=False, wrapper=(), workers=None):
         kinds = ["in", "out"] if pair else ["plain"]
-        self.processes = [peer.start(kind, folder, i, wrapper) for i, kind in enumerate(kinds)]
+        if workers:
+            self.processes = [peer.start_with_workers(workers, folder)]
+        else:
+            self.processes = [peer.start(kind, folder, i, wrapper) for i, kind in enumerate(kinds)]
         self.port = peer.port("PAIR" if pair else "HTTP1_HTTP1")
-        patience = 120 if wrapper else 15
+        patience = 300 if wrapper else 15
         try:
             wait_until(f"{peer.name} answers", lambda: _answers(self.port, "http1.bench"), patience)
         except SystemExit:
@@ -105,6 +112,15 @@ def throughput(peer, folder, seconds, scenario, connections, streams=1, pair=Fal
         return {IDLE_MEMORY: idle, **figures}
 
 
+def workers(folder, seconds, count):
+    """As much as goes through so many workers, HTTP/1, all on the same two CPUs."""
+    peer = all_peers()[0]
+    with Running(peer, folder, workers=count) as running:
+        client = client_of(("HTTP1", "HTTP1"), peer, folder, 32, 1)
+        client(seconds=1)
+        return running.cost(lambda: client(seconds=seconds))
+
+
 def counts(peer, folder, scenario, connections, streams=1, pair=False):
     """System calls and instructions of a request: they repeat, whatever else the machine does."""
     figures = {}
@@ -115,14 +131,15 @@ def counts(peer, folder, scenario, connections, streams=1, pair=False):
         done, _ = client(count=20_000)
         calls = trace.calls()
         figures[CALLS] = calls / done if calls and done else None
-    if peer.name != "envoy":  # its allocator does not run under valgrind
-        collected = []
-        for count in (2000, 6000):
-            wrapper = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--trace-children=yes"]
-            with Running(peer, folder, pair, wrapper) as running:
-                client(count=count)
-            collected.append(sum(measure.instructions(process.log) for process in running.processes))
-        figures[INSTRUCTIONS] = (collected[1] - collected[0]) / 4000
+    # What a start takes is not always the same, least of all Envoy's: many requests make it small.
+    less, more = (4000, 24_000) if peer.name == "envoy" else (2000, 6000)
+    collected = []
+    for count in (less, more):
+        wrapper = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--trace-children=yes"]
+        with Running(peer, folder, pair, wrapper) as running:
+            client(count=count)
+        collected.append(sum(measure.instructions(process.log) for process in running.processes))
+    figures[INSTRUCTIONS] = (collected[1] - collected[0]) / (more - less)
     return figures
 
 
@@ -208,19 +225,44 @@ def _exchange(client, version, host):
             return
 
 
-def idle(peer, folder, version, count):
+def _client(peer, folder, kind):
+    """What opens one connection of a kind, and what is spoken on it."""
+    if kind != "TLS":
+        port = peer.port("TCP" if kind == "TCP" else f"{kind}_HTTP1")
+        connect = lambda: socket.create_connection(("127.0.0.1", port), timeout=10)
+        return connect, "HTTP2" if kind == "HTTP2" else "HTTP1"
+    ours = peer.name == "selvedge"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Who it is that answers is not what is measured.
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(folder / "certs" / ("mesh.pem" if ours else "client.pem"))
+    # nginx's speaks HTTP/1 there.
+    version, protocol = ("HTTP1", "http/1.1") if peer.name == "nginx" else ("HTTP2", "h2")
+    context.set_alpn_protocols([protocol])
+    name = "server.bench.cluster.local" if ours else "server.bench"
+
+    def connect():
+        plain = socket.create_connection(("127.0.0.1", PORTS["MESH"]), timeout=10)
+        return context.wrap_socket(plain, server_hostname=name)
+
+    return connect, version
+
+
+def idle(peer, folder, kind, count):
     """Memory of connections that made one request and are silent since."""
-    with Running(peer, folder) as running:
-        port = peer.port(f"{version}_HTTP1")
-        before = measure.resident(running.processes)
+    with Running(peer, folder, pair=kind == "TLS") as running:
+        # Of a pair, the one that they come to.
+        holder = running.processes[:1]
+        connect, version = _client(peer, folder, kind)
+        before = measure.resident(holder)
         clients = []
         for _ in range(count):
-            client = socket.create_connection(("127.0.0.1", port), timeout=10)
+            client = connect()
             _exchange(client, version, "http1.bench")
             clients.append(client)
         # What was opened for them to the app is closed by then.
         time.sleep(4)
-        grown = measure.resident(running.processes) - before
+        grown = measure.resident(holder) - before
         for client in clients:
             client.close()
         return {"bytes a connection": grown / count}
@@ -234,3 +276,18 @@ def start(peer, folder):
     stripped = folder / "stripped"
     subprocess.run(["strip", "-o", stripped, peer.program], check=True, capture_output=True)
     return {"ms to the first 200": took * 1000, "MB stripped": stripped.stat().st_size / 1e6}
+
+
+@functools.cache
+def core_rows():
+    """What `cargo bench` says of the core and of libraries: instructions, allocations and copies by row."""
+    parts = ["h2 to h2, 32 at a time", "HTTP/1 exchange", "retries, timeouts and a breaker"]
+    argv = ["cargo", "bench", "--locked", "--quiet", "-p", "selvedge-core", "--bench", "cost", "--", "rows", *parts]
+    out = subprocess.run(argv, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+    rows = re.findall(r"^ *(\d+) +([\d.]+) +(\d+)  (.+)$", out, re.M)
+    return {name: {INSTRUCTIONS: int(i), ALLOCATIONS: float(a), COPIED: int(c)} for i, a, c, name in rows}
+
+
+def core(beginning, end=""):
+    """The row whose name begins and ends so."""
+    return next(row for name, row in core_rows().items() if name.startswith(beginning) and name.endswith(end))
