@@ -21,12 +21,16 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::this_thread;
+
 type AnyError = Box<dyn Error + Send + Sync>;
 type Body = BoxBody<Bytes, AnyError>;
 
 /// A hyper server. It ends when this is dropped.
 pub(crate) struct App {
     pub(crate) addr: SocketAddr,
+    /// The kernel's number of its only thread.
+    pub(crate) thread_id: String,
     counters: Arc<Counters>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -45,7 +49,7 @@ impl App {
         let counters = Arc::new(Counters::default());
         let shared = Arc::clone(&counters);
         let (stop, stopped) = oneshot::channel();
-        let (told, addr) = std::sync::mpsc::channel();
+        let (told, started) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -55,18 +59,14 @@ impl App {
                 let listener = TcpListener::bind("127.0.0.1:0").await;
                 let listener = listener.expect("cannot listen");
                 let addr = listener.local_addr().expect("no address");
-                told.send(addr).expect("nobody waits");
+                told.send((addr, this_thread())).expect("nobody waits");
                 tokio::spawn(serve(listener, name, shared));
                 // The runtime ends with this, and with it all that runs on it.
                 let _ = stopped.await;
             });
         });
-        App {
-            addr: addr.recv().expect("the app did not start"),
-            counters,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        let (addr, thread_id) = started.recv().expect("the app did not start");
+        App { addr, thread_id, counters, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Requests so far.

@@ -18,7 +18,9 @@ pub(crate) use app::App;
 pub(crate) use canned::Canned;
 pub(crate) use peer::Peer;
 pub(crate) use ports::free_port;
-pub(crate) use program::{Ran, curl, example, program, run, script, signal};
+pub(crate) use program::{
+    HURRIED, Ran, curl, example, hurry, program, run, script, signal, this_thread,
+};
 pub(crate) use proxy::{Mesh, Proxy};
 pub(crate) use wire::{Sent, Wire};
 
@@ -42,10 +44,12 @@ pub(crate) enum Need {
     /// The right to make network namespaces and redirect what happens in them: the table that does
     /// (`iptables` or `ip6tables`).
     Redirect(&'static str),
+    /// The right to run before all that has no real-time priority.
+    RealTime,
 }
 
 impl Need {
-    fn is_met(self) -> bool {
+    pub(crate) fn is_met(self) -> bool {
         let succeeds = |command: &mut Command| {
             let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
             status.is_ok_and(|status| status.success())
@@ -58,6 +62,7 @@ impl Need {
                 succeeds(Command::new("python3").args(["-c", &format!("import {module}")]))
             }
             Need::Example(name) => example(name).is_file(),
+            Need::RealTime => succeeds(Command::new(HURRIED[0]).args(&HURRIED[1..]).arg("true")),
             Need::Redirect(tables) => {
                 // In a namespace that is gone when the command ends.
                 let rule = format!(
@@ -74,6 +79,7 @@ impl Need {
             Need::Program(name) => format!("the program {name}"),
             Need::Python(module) => format!("the Python module {module}"),
             Need::Example(name) => format!("the example {name}"),
+            Need::RealTime => "the right to chrt --fifo".into(),
             Need::Redirect(tables) => format!("root with network namespaces and {tables}"),
         }
     }

@@ -47,6 +47,9 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// What starts another program so that it runs before all that has no real-time priority.
+pub(crate) const HURRIED: &[&str] = &["chrt", "--fifo", "1"];
+
 /// A Python script of `tests/scripts`.
 pub(crate) fn script(name: &str) -> Command {
     let mut command = program("python3");
@@ -116,4 +119,18 @@ pub(crate) fn signal(pid: u32, name: &str) {
     let line = format!("kill -{name} {pid}");
     let status = program("sh").args(["-c", &line]).status();
     assert!(status.is_ok_and(|status| status.success()), "{line}");
+}
+
+/// The kernel's number of this thread.
+pub(crate) fn this_thread() -> String {
+    let folder = std::fs::read_link("/proc/thread-self").expect("no /proc");
+    folder.file_name().expect("a thread").to_string_lossy().into_owned()
+}
+
+/// Lets a thread run before all that has no real-time priority. See [`Need::RealTime`].
+///
+/// [`Need::RealTime`]: super::Need::RealTime
+pub(crate) fn hurry(thread: &str) {
+    let status = program("chrt").args(["--fifo", "--pid", "1", thread]).status();
+    assert!(status.is_ok_and(|status| status.success()), "no real-time priority");
 }

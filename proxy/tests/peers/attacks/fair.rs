@@ -7,7 +7,7 @@ use selvedge_proptests::h2::wire::Frame;
 use super::flood::request;
 use super::hold::stalled;
 use super::{World, version};
-use crate::common::{Need, Sent, Wire, full, have, tell};
+use crate::common::{App, Need, Sent, Wire, full, have, tell};
 
 /// Rounds, one of which has to show it: a machine that is busy with something else slows down either
 /// half of a round, a proxy that lets a client wait for another one always the same.
@@ -19,7 +19,8 @@ fn a_client_that_stalls_a_hundred_streams_slows_no_other() {
         return;
     }
     for http2 in [false, true] {
-        let world = World::new(http2, |mesh| mesh);
+        let app = App::start("app");
+        let world = World::new(app.addr, http2, |mesh| mesh);
         let to = world.proxy.outbound();
         let mut other = Wire::connect(to, &[]);
         let mut next = 0;
@@ -39,7 +40,7 @@ fn a_client_that_stalls_a_hundred_streams_slows_no_other() {
         tell(&format!(
             "client A stalls 100 streams of 1 MB (endpoint speaks {speaks}): client B keeps \
              {percent:.0} % of its rate; the app was connected to {} times",
-            world.app.connections()
+            app.connections()
         ));
         assert!(best >= 0.9, "{speaks}: {percent:.0} %");
         assert_eq!(other.complaints, []);

@@ -7,7 +7,7 @@ use selvedge_proptests::h2::wire::{ACK, END_STREAM, Frame};
 
 use super::World;
 use super::flood::{request, upload};
-use crate::common::{Need, Sent, Wire, full, have};
+use crate::common::{App, Need, Sent, Wire, full, have};
 
 /// Some traffic.
 type Traffic = fn(&mut Wire);
@@ -28,7 +28,8 @@ fn honest_traffic_that_looks_like_an_attack_meets_no_complaint() {
         return;
     }
     for http2 in [false, true] {
-        let world = World::new(http2, |mesh| mesh);
+        let app = App::start("app");
+        let world = World::new(app.addr, http2, |mesh| mesh);
         for (name, traffic) in TRAFFIC {
             let mut wire = Wire::connect(world.proxy.outbound(), &[]);
             traffic(&mut wire);

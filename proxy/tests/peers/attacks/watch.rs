@@ -1,13 +1,14 @@
 //! Canaries: one request after another on a connection of their own.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::common::PATIENCE;
+use super::World;
+use crate::common::{PATIENCE, hurry, this_thread};
 
 /// Asks `canary.test` until it is dropped.
 pub(super) struct Watch {
@@ -16,12 +17,23 @@ pub(super) struct Watch {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What 99 % of some requests took at most.
+pub(super) fn p99(mut took: Vec<Duration>) -> Duration {
+    took.sort();
+    took[took.len() * 99 / 100]
+}
+
 impl Watch {
-    pub(super) fn start(to: SocketAddr) -> Self {
+    /// `hurries`: nothing that is usual keeps it waiting for a CPU.
+    pub(super) fn start(world: &World, hurries: bool) -> Self {
         let took = Arc::<Mutex<Vec<Duration>>>::default();
         let stop = Arc::<AtomicBool>::default();
         let (shared, stopped) = (Arc::clone(&took), Arc::clone(&stop));
+        let to = world.proxy.outbound();
         let thread = std::thread::spawn(move || {
+            if hurries {
+                hurry(&this_thread());
+            }
             let mut stream = TcpStream::connect(to).expect("cannot connect");
             stream.set_nodelay(true).expect("cannot set an option");
             stream.set_read_timeout(Some(PATIENCE)).expect("cannot set an option");
@@ -40,14 +52,13 @@ impl Watch {
         self.took.lock().expect("a lock").clear();
     }
 
-    /// What 99 % of the requests since then took at most, once there were enough of them.
-    pub(super) fn p99(&self) -> Duration {
+    /// What each request since then took, once there are that many.
+    pub(super) fn took(&self, least: usize) -> Vec<Duration> {
         let start = Instant::now();
         loop {
-            let mut took = self.took.lock().expect("a lock").clone();
-            if took.len() >= 100 {
-                took.sort();
-                return took[took.len() * 99 / 100];
+            let took = self.took.lock().expect("a lock").clone();
+            if took.len() >= least {
+                return took;
             }
             assert!(start.elapsed() < PATIENCE, "canaries do not come back");
             std::thread::sleep(Duration::from_millis(5));
