@@ -3,6 +3,7 @@
 mod authority;
 mod capture;
 mod identity;
+mod records;
 mod rotation;
 mod secret;
 mod table;

@@ -10,8 +10,8 @@ use crate::common::{
     App, Mesh, Need, PATIENCE, Peer, Proxy, eventually, full, have, run, script, tell,
 };
 
-const APP: &str = "web.ns.cluster.local";
-const CLIENT: &str = "client.ns.cluster.local";
+pub(super) const APP: &str = "web.ns.cluster.local";
+pub(super) const CLIENT: &str = "client.ns.cluster.local";
 
 /// An outbound proxy, an inbound one, and an app at `app`.
 pub(super) struct Pair {
@@ -25,11 +25,7 @@ impl Pair {
     }
 
     pub(super) fn with(out: &str, inn: &str, app: std::net::SocketAddr, more: &str) -> Self {
-        let inbound = Mesh::new()
-            .proxy(format!("app = \"{app}\""))
-            .section(inn)
-            .section(format!("[[inbound]]\nport = {}\nallow = [\"{CLIENT}\"]", app.port()));
-        let inbound = inbound.start();
+        let inbound = Self::inbound(inn, app);
         let meshed = format!("{{ addr = \"{}\", identity = \"{APP}\"", inbound.inbound());
         let outbound = Mesh::new().section(out).section(format!(
             "[[service]]\nauthority = \"web.test\"\nendpoints = [{meshed} }}]\n{more}\n\
@@ -37,6 +33,15 @@ impl Pair {
             app.port()
         ));
         Pair { outbound: outbound.start(), inbound }
+    }
+
+    /// The app's side alone.
+    pub(super) fn inbound(section: &str, app: std::net::SocketAddr) -> Proxy {
+        Mesh::new()
+            .proxy(format!("app = \"{app}\""))
+            .section(section)
+            .section(format!("[[inbound]]\nport = {}\nallow = [\"{CLIENT}\"]", app.port()))
+            .start()
     }
 
     /// Where the opaque forward listens.
