@@ -17,6 +17,7 @@ mod crowd;
 mod curl;
 mod cut;
 mod drain;
+mod fairness;
 mod grpc;
 mod h2load;
 mod http2;
