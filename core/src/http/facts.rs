@@ -1,6 +1,7 @@
 //! What framing and routing need to know of the fields of a head.
 
 use super::Known;
+use super::field::is;
 use super::grammar::{is_tchar, is_token, list, number};
 use super::hop::Options;
 use crate::error::Reason;
@@ -104,17 +105,20 @@ impl<'a> Facts<'a> {
     /// A list of identical numbers is one number: RFC 9110 §8.6 lets a recipient accept what
     /// a message processor upstream may have joined.
     fn add_length(&mut self, value: &[u8]) -> Result<(), Reason> {
-        for element in list(value) {
-            // Beyond i64::MAX some reader behind us would see a negative length.
-            let length = number(element)
-                .filter(|&length| i64::try_from(length).is_ok())
-                .ok_or(Reason::ContentLengthInvalid)?;
-            if self.length.is_some_and(|other| other != length) {
-                return Err(Reason::ContentLengthsDiffer);
-            }
-            self.length = Some(length);
+        match number(value) {
+            Some(length) => self.note_length(Some(length)),
+            None => list(value).try_for_each(|element| self.note_length(number(element))),
         }
-        Ok(())
+    }
+
+    fn note_length(&mut self, length: Option<u64>) -> Result<(), Reason> {
+        // Beyond i64::MAX some reader behind us would see a negative length.
+        let length = length.filter(|&length| i64::try_from(length).is_ok());
+        let length = length.ok_or(Reason::ContentLengthInvalid)?;
+        match self.length.replace(length) {
+            Some(other) if other != length => Err(Reason::ContentLengthsDiffer),
+            _ => Ok(()),
+        }
     }
 
     fn add_expect(&mut self, value: &[u8]) {
@@ -142,8 +146,7 @@ fn is_trailers(coding: &[u8]) -> bool {
 }
 
 fn is_grpc(content_type: &[u8]) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    content_type.len() >= GRPC.len()
-        && content_type[..GRPC.len()].eq_ignore_ascii_case(GRPC)
-        && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';' | b' ' | b'\t'))
+    let Some((media_type, rest)) = content_type.split_first_chunk::<16>() else { return false };
+    // What it is compared with has no character that a control character could pass for.
+    is(media_type, b"application/grpc") && matches!(rest, [] | [b'+' | b';' | b' ' | b'\t', ..])
 }

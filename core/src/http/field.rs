@@ -111,10 +111,10 @@ const fn slot(first: u8, len: usize) -> u32 {
     ((first | 0x20) as u32 * 13).wrapping_add(len as u32) % 64
 }
 
-/// Compares a name with a lower-case one, whole words at a time: 0x20 tells upper from lower case,
+/// Compares a token with a lower-case one, whole words at a time: 0x20 tells upper from lower case,
 /// and what differs from a digit or a hyphen by it is a control character.
 #[inline]
-fn is<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
+pub(super) fn is<const N: usize>(token: &[u8], lower: &[u8; N]) -> bool {
     let Ok(token) = <&[u8; N]>::try_from(token) else { return false };
     // The first and the last word overlap; together they cover every byte.
     match (token.first_chunk(), lower.first_chunk()) {

@@ -24,9 +24,21 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_tchar(byte))
 }
 
-/// May this byte stand in a field value (RFC 9110 §5.5)? HTAB and 0x80–FF may.
+/// The characters of a field value (RFC 9110 §5.5).
+static VALUE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte >= 0x20 && byte != 0x7f) || byte == b'\t' as usize;
+        byte += 1;
+    }
+    table
+};
+
+/// May this byte stand in a field value? HTAB and 0x80–FF may.
+#[inline]
 pub(crate) fn is_value_byte(byte: u8) -> bool {
-    (byte >= 0x20 && byte != 0x7f) || byte == b'\t'
+    VALUE[usize::from(byte)]
 }
 
 /// Are these all [`is_value_byte`]? Looks at eight at a time.

@@ -49,14 +49,13 @@ pub(super) fn gather<'a>(
             && value_start + value.len() + 2 == line_end
             && head[value_start - 1] == b' ';
         let known = Known::of(name);
-        let fate = if tidy { Fate::Verbatim } else { Fate::Tidied };
         *span = Span {
             name: name_start as u32,
             value: value_start as u32,
             value_len: value.len() as u32,
             name_len: name.len() as u16,
             known,
-            fate: if hop::is_hop_by_hop(known) { Fate::Dropped } else { fate },
+            fate: fate(known, tidy),
         };
         line_end = name_start;
     }
@@ -75,6 +74,16 @@ pub(super) fn gather<'a>(
         hop::mark_nominated(head, spans, facts.options)?;
     }
     Ok(facts)
+}
+
+/// What becomes of a field whose line is `tidy`: one space before its value, and none behind it.
+#[inline]
+pub(super) fn fate(known: Known, tidy: bool) -> Fate {
+    match tidy {
+        _ if known != Known::Other && hop::is_hop_by_hop(known) => Fate::Dropped,
+        true => Fate::Verbatim,
+        false => Fate::Tidied,
+    }
 }
 
 /// Where `part` begins in `whole`.

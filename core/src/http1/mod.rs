@@ -28,6 +28,7 @@ mod body;
 mod classify;
 mod encode;
 mod fields;
+mod plain;
 mod request;
 mod response;
 mod scan;

@@ -4,6 +4,7 @@ use memchr::memchr;
 
 use super::classify;
 use super::fields;
+use super::plain::{self, RequestLine};
 use super::scan::{HeadKind, HeadScanner};
 use crate::error::Reason;
 use crate::http::facts::{Expect, Facts};
@@ -32,7 +33,8 @@ pub fn parse_request<'a>(
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(head, &mut headers) {
         Ok(httparse::Status::Complete(len)) if len == head.len() => {
-            let mut request = understand(head, &parsed, scratch, limits)?;
+            let facts = fields::gather(head, parsed.headers, scratch, limits)?;
+            let mut request = understand(head, &request_line(&parsed)?, &facts, limits)?;
             request.head.fields.spans = &scratch.spans;
             Ok(request)
         }
@@ -54,47 +56,56 @@ pub fn receive_request<'a>(
     scratch: &'a mut Scratch,
     limits: &Limits,
 ) -> Result<Option<(usize, Request<'a>)>, Reason> {
-    if scanner.is_new() {
-        let mut headers = fields::headers();
-        let mut parsed = httparse::Request::new(&mut []);
-        let result = parsed.parse_with_uninit_headers(buf, &mut headers);
-        // Whatever is not perfect is for the scanner to judge, byte by byte.
-        if let Ok(httparse::Status::Complete(len)) = result
-            && !matches!(buf[0], b'\r' | b'\n')
-            && len <= limits.header_bytes
-            && let Ok(mut request) = understand(&buf[..len], &parsed, scratch, limits)
-        {
-            request.head.fields.spans = &scratch.spans;
-            return Ok(Some((len, request)));
-        }
+    // Whatever is not plain is for the scanner to judge, byte by byte.
+    if scanner.is_new()
+        && let Some((len, mut request)) = plain(plain::within(buf, limits), scratch, limits)
+    {
+        request.head.fields.spans = &scratch.spans;
+        return Ok(Some((len, request)));
     }
     let Some(len) = scanner.scan(buf, HeadKind::Request, limits)? else { return Ok(None) };
     let request = parse_request(&buf[..len], scratch, limits)?;
     Ok(Some((len, request)))
 }
 
-/// What a head means whose grammar is right. Its fields are left for the caller to fill in, so that
-/// a failure does not keep `scratch` borrowed.
-fn understand<'a>(
-    head: &'a [u8],
-    parsed: &httparse::Request<'_, 'a>,
+/// A request in the plainest form at the front of `buf`, and its length.
+fn plain<'a>(
+    buf: &'a [u8],
     scratch: &mut Scratch,
     limits: &Limits,
-) -> Result<Request<'a>, Reason> {
-    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
+) -> Option<(usize, Request<'a>)> {
+    let (line, end) = plain::request_line(buf)?;
+    let (len, facts) = plain::fields(buf, end, scratch, limits)?;
+    Some((len, understand(&buf[..len], &line, &facts, limits).ok()?))
+}
+
+/// The request line as httparse has it.
+fn request_line<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<RequestLine<'a>, Reason> {
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
     else {
         return Err(Reason::RequestLine);
     };
-    let (method, target) = (method.as_bytes(), target.as_bytes());
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    Ok(RequestLine { method: method.as_bytes(), target: target.as_bytes(), version })
+}
+
+/// What a head means whose grammar is right. Its fields are left for the caller to fill in, so that
+/// a failure does not keep the scratch borrowed.
+#[inline]
+fn understand<'a>(
+    head: &'a [u8],
+    line: &RequestLine<'a>,
+    facts: &Facts<'a>,
+    limits: &Limits,
+) -> Result<Request<'a>, Reason> {
+    let RequestLine { method, target, version } = *line;
     if target.len() > limits.target_bytes {
         return Err(Reason::TargetTooLong);
     }
-    let facts = fields::gather(head, parsed.headers, scratch, limits)?;
-    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
     let http11 = version == Version::Http11;
     let is_connect = method == b"CONNECT";
-    let framing = framing(&facts, version, is_connect)?;
-    check_host(&facts, version)?;
+    let framing = framing(facts, version, is_connect)?;
+    check_host(facts, version)?;
     let (form, authority, path) = split_target(method, target)?;
     if http11 && facts.expect == Expect::Unknown {
         return Err(Reason::Expectation);

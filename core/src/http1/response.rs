@@ -3,6 +3,7 @@
 use memchr::memchr;
 
 use super::fields;
+use super::plain::{self, StatusLine};
 use super::scan::{HeadKind, HeadScanner};
 use crate::error::Reason;
 use crate::http::facts::Facts;
@@ -38,7 +39,9 @@ pub fn parse_response<'a>(
         &mut headers,
     );
     if result == Ok(httparse::Status::Complete(head.len()))
-        && let Ok(mut response) = understand(head, &parsed, scratch, limits, to)
+        && let Some(line) = status_line(&parsed, head)
+        && let Ok(facts) = fields::gather(head, parsed.headers, scratch, limits)
+        && let Ok(mut response) = understand(head, &line, &facts, to)
     {
         response.head.fields.spans = &scratch.spans;
         return Ok(response);
@@ -60,46 +63,52 @@ pub fn receive_response<'a>(
     limits: &Limits,
     to: ResponseTo,
 ) -> Result<Option<(usize, Response<'a>)>, Reason> {
-    if scanner.is_new() {
-        let mut headers = fields::headers();
-        let mut parsed = httparse::Response::new(&mut []);
-        let result = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-            &mut parsed,
-            buf,
-            &mut headers,
-        );
-        // Whatever is not perfect is for the scanner to judge, byte by byte.
-        if let Ok(httparse::Status::Complete(len)) = result
-            && buf[0] == b'H'
-            && len <= limits.header_bytes
-            && let Ok(mut response) = understand(&buf[..len], &parsed, scratch, limits, to)
-        {
-            response.head.fields.spans = &scratch.spans;
-            return Ok(Some((len, response)));
-        }
+    // Whatever is not plain is for the scanner to judge, byte by byte.
+    if scanner.is_new()
+        && let Some((len, mut response)) = plain(plain::within(buf, limits), scratch, limits, to)
+    {
+        response.head.fields.spans = &scratch.spans;
+        return Ok(Some((len, response)));
     }
     let Some(len) = scanner.scan(buf, HeadKind::Response, limits)? else { return Ok(None) };
     let response = parse_response(&buf[..len], scratch, limits, to)?;
     Ok(Some((len, response)))
 }
 
-/// What a head means whose grammar is right. Its fields are left for the caller to fill in, so that
-/// a failure does not keep `scratch` borrowed.
-fn understand<'a>(
-    head: &'a [u8],
-    parsed: &httparse::Response<'_, 'a>,
+/// A response in the plainest form at the front of `buf`, and its length.
+fn plain<'a>(
+    buf: &'a [u8],
     scratch: &mut Scratch,
     limits: &Limits,
     to: ResponseTo,
+) -> Option<(usize, Response<'a>)> {
+    let (line, end) = plain::status_line(buf)?;
+    let (len, facts) = plain::fields(buf, end, scratch, limits)?;
+    Some((len, understand(&buf[..len], &line, &facts, to).ok()?))
+}
+
+/// The status line as httparse has it.
+fn status_line<'a>(parsed: &httparse::Response<'_, 'a>, head: &'a [u8]) -> Option<StatusLine<'a>> {
+    let version = if parsed.version? == 0 { Version::Http10 } else { Version::Http11 };
+    Some(StatusLine { version, status: parsed.code?, reason: reason(head) })
+}
+
+/// What a head means whose grammar is right. Its fields are left for the caller to fill in, so that
+/// a failure does not keep the scratch borrowed.
+#[inline]
+fn understand<'a>(
+    head: &'a [u8],
+    line: &StatusLine<'a>,
+    facts: &Facts<'a>,
+    to: ResponseTo,
 ) -> Result<Response<'a>, Reason> {
-    let (Some(version), Some(status @ 100..)) = (parsed.version, parsed.code) else {
+    let StatusLine { version, status, reason } = *line;
+    if status < 100 {
         return Err(Reason::BadResponse);
-    };
-    let facts = fields::gather(head, parsed.headers, scratch, limits)?;
-    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
+    }
     let connected = to.is_connect && matches!(status, 200..=299);
     // RFC 9112 §6.3: what a 2xx to CONNECT says about a body is ignored.
-    let delimited = if connected { None } else { delimited(&facts, version)? };
+    let delimited = if connected { None } else { delimited(facts, version)? };
     let bodiless = connected || matches!(status, 100..=199 | 204);
     let (framing, announced) = match delimited {
         _ if bodiless => (Framing::None, Framing::None),
@@ -112,7 +121,7 @@ fn understand<'a>(
         !facts.options.close && (version == Version::Http11 || facts.options.keep_alive);
     let ambiguous = status == 204 && !matches!(delimited, None | Some(Framing::Length(0)));
     Ok(Response {
-        head: ResponseHead { status, reason: reason(head), version, fields: Fields::none(head) },
+        head: ResponseHead { status, reason, version, fields: Fields::none(head) },
         framing,
         announced,
         keep_alive: persistent && !tunnel && !ambiguous && framing != Framing::UntilClose,

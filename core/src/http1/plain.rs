@@ -1,0 +1,211 @@
+//! The quick way into a head: all there, and in the plainest form, as nearly all heads are.
+//!
+//! One pass checks every byte, eight at a time, and notes the fields as it goes. It takes nothing
+//! that httparse would refuse, and understands what it takes alike: the tests and a fuzz target
+//! compare the two. What it does not take may be good all the same: that is for the scanner and
+//! httparse to say.
+
+use super::fields;
+use crate::http::facts::Facts;
+use crate::http::grammar::{is_tchar, is_value_byte};
+use crate::http::{Known, Scratch, Span, Version, hop};
+use crate::limits::Limits;
+
+/// What a request line says.
+pub(super) struct RequestLine<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) target: &'a [u8],
+    pub(super) version: Version,
+}
+
+/// What a status line says.
+pub(super) struct StatusLine<'a> {
+    pub(super) version: Version,
+    pub(super) status: u16,
+    pub(super) reason: &'a [u8],
+}
+
+/// The part of `buf` that may hold a head. Its positions fit into spans.
+pub(super) fn within<'a>(buf: &'a [u8], limits: &Limits) -> &'a [u8] {
+    &buf[..buf.len().min(limits.header_bytes).min(u32::MAX as usize - 1)]
+}
+
+/// The request line at the front, with a target of visible ASCII, and where it ends.
+pub(super) fn request_line(head: &[u8]) -> Option<(RequestLine<'_>, usize)> {
+    let method = skip(head, 0, odd_in_name, is_tchar);
+    let target = skip(head, method + 1, not_visible, |byte| byte.is_ascii_graphic());
+    let version = version(head.get(target + 1..)?)?;
+    let separated = head[method] == b' ' && head[target] == b' ' && ends_line(head, target + 9);
+    if !separated || method == 0 || target == method + 1 {
+        return None;
+    }
+    let line = RequestLine { method: &head[..method], target: &head[method + 1..target], version };
+    Some((line, target + 11))
+}
+
+/// The status line at the front, with a reason, if only an empty one, and where it ends.
+pub(super) fn status_line(head: &[u8]) -> Option<(StatusLine<'_>, usize)> {
+    let version = version(head)?;
+    let [b' ', rest @ ..] = &head[8..] else { return None };
+    let [digits @ .., b' '] = rest.first_chunk::<4>()? else { return None };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
+    let end = skip(head, 13, control, is_value_byte);
+    let line = StatusLine { version, status, reason: &head[13..end] };
+    ends_line(head, end).then_some((line, end + 2))
+}
+
+/// Fills `scratch` with the spans of the field lines that begin at `at`, gathers the facts, and says
+/// where the head ends.
+pub(super) fn fields<'a>(
+    head: &'a [u8],
+    mut at: usize,
+    scratch: &mut Scratch,
+    limits: &Limits,
+) -> Option<(usize, Facts<'a>)> {
+    let most = limits.header_count.min(Limits::MAX_HEADER_COUNT);
+    let spans = &mut scratch.spans;
+    let mut facts = Facts::default();
+    spans.clear();
+    while !ends_line(head, at) {
+        let colon = skip(head, at, odd_in_name, is_tchar);
+        let end = skip(head, colon + 1, control, is_value_byte);
+        if !ends_line(head, end) || head[colon] != b':' || colon == at || spans.len() == most {
+            return None;
+        }
+        let (value, tidy) = trimmed(head, colon + 1, end);
+        let known = Known::of(&head[at..colon]);
+        spans.push(Span {
+            name: at as u32,
+            value: value.start as u32,
+            value_len: value.len() as u32,
+            name_len: u16::try_from(colon - at).ok()?,
+            known,
+            fate: fields::fate(known, tidy),
+        });
+        if known != Known::Other {
+            facts.add(known, &head[value]).ok()?;
+        }
+        at = end + 2;
+    }
+    if facts.options.nominations > 0 {
+        hop::mark_nominated(head, spans, facts.options).ok()?;
+    }
+    Some((at + 2, facts))
+}
+
+/// Where the value between a colon and the end of its line is; with nothing but one space before it?
+#[inline]
+fn trimmed(head: &[u8], start: usize, end: usize) -> (core::ops::Range<usize>, bool) {
+    if let [b' ', first, ..] = head[start..end]
+        && first > b' '
+        && head[end - 1] > b' '
+    {
+        return (start + 1..end, true);
+    }
+    let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let from = start + head[start..end].iter().take_while(blank).count();
+    let to = end - head[from..end].iter().rev().take_while(blank).count();
+    (from..to, from == start + 1 && head[start] == b' ' && to == end)
+}
+
+fn version(at: &[u8]) -> Option<Version> {
+    match at.first_chunk()? {
+        b"HTTP/1.1" => Some(Version::Http11),
+        b"HTTP/1.0" => Some(Version::Http10),
+        _ => None,
+    }
+}
+
+#[inline]
+fn ends_line(head: &[u8], at: usize) -> bool {
+    head.get(at..).is_some_and(|rest| rest.starts_with(b"\r\n"))
+}
+
+// ---- Eight bytes at a time ----
+
+const EACH: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x80 * EACH;
+
+/// The index of the first byte from `at` on that may not `stand` there, or the length. `stops` sets
+/// the highest bit of the bytes of a word that may not, and perhaps of others.
+#[inline]
+fn skip(
+    bytes: &[u8],
+    mut at: usize,
+    stops: impl Fn(u64) -> u64,
+    stands: impl Fn(u8) -> bool,
+) -> usize {
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let stops = stops(u64::from_le_bytes(*word)) & HIGH;
+        if stops == 0 {
+            at += 8;
+            continue;
+        }
+        at += stops.trailing_zeros() as usize / 8;
+        if !stands(bytes[at]) {
+            return at;
+        }
+        at += 1;
+    }
+    while bytes.get(at).is_some_and(|&byte| stands(byte)) {
+        at += 1;
+    }
+    at
+}
+
+/// What is neither a letter nor a hyphen: most names have nothing else.
+#[inline]
+fn odd_in_name(word: u64) -> u64 {
+    let low = word & !HIGH;
+    let lower = low | (0x20 * EACH);
+    let letter = (lower + (0x80 - 0x61) * EACH) & !(lower + (0x80 - 0x7b) * EACH);
+    let hyphen = !((low ^ (0x2d * EACH)) + 0x7f * EACH);
+    !(letter | hyphen) | word
+}
+
+/// Control characters, tabs included.
+#[inline]
+fn control(word: u64) -> u64 {
+    let del = (word & !HIGH) + EACH;
+    (word.wrapping_sub(0x20 * EACH) | del) & !word
+}
+
+/// What is not visible ASCII.
+#[inline]
+fn not_visible(word: u64) -> u64 {
+    let del = (word & !HIGH) + EACH;
+    word.wrapping_sub(0x21 * EACH) | del | word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every byte at every place of a word, among neighbours that make borrows and carries.
+    #[test]
+    fn words_are_skipped_as_bytes_are() {
+        type Rule = (fn(u64) -> u64, fn(u8) -> bool);
+        let rules: [(Rule, &[u8]); 3] = [
+            ((odd_in_name, is_tchar), b"aZ-~09"),
+            ((control, is_value_byte), b"a \t~\x80\xff"),
+            ((not_visible, |byte| byte.is_ascii_graphic()), b"!/~az"),
+        ];
+        for ((stops, stands), neighbours) in rules {
+            for &neighbour in neighbours {
+                for byte in 0..=u8::MAX {
+                    for at in 0..16 {
+                        let mut bytes = [neighbour; 21];
+                        bytes[at] = byte;
+                        bytes[17] = 0;
+                        let expected = bytes.iter().position(|&byte| !stands(byte));
+                        let found = skip(&bytes, 0, stops, stands);
+                        assert_eq!(Some(found), expected, "{byte:#x} at {at} in {neighbour:#x}");
+                    }
+                }
+            }
+        }
+    }
+}
