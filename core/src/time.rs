@@ -46,8 +46,8 @@ impl Add<Duration> for Time {
     type Output = Time;
     /// Saturates at [`Time::MAX`], so that an endless timeout is simply never reached.
     fn add(self, rhs: Duration) -> Time {
-        let nanos = u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX);
-        Time(self.0.saturating_add(nanos))
+        let nanos = rhs.as_secs().saturating_mul(1_000_000_000);
+        Time(self.0.saturating_add(nanos).saturating_add(u64::from(rhs.subsec_nanos())))
     }
 }
 

@@ -370,7 +370,14 @@ impl Engine {
             self.pass_pending(id);
         }
         self.touch(index);
-        self.touch_id(down);
+        // What of the request came meanwhile goes on. A head that has just been read is followed by
+        // whoever reads it.
+        let waits = |conn: &Conn| {
+            conn.http2().is_some() || conn.flags.paused || conn.flags.eof || !conn.rx.is_empty()
+        };
+        if self.conns.find(down).is_some_and(waits) {
+            self.touch(down.index);
+        }
     }
 
     /// The first endpoint of a service is ready: fail-fast ends, the queue moves.

@@ -15,6 +15,7 @@ use super::availability::{Guard, Standing};
 use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
 use super::gate::Gate;
+use super::spellings::Spellings;
 use crate::balance::{Balancer, Member, MemberId, Params};
 use crate::config::{self, Meshed, Protocol, Timeouts};
 use crate::policy::affinity::Balancing;
@@ -30,6 +31,8 @@ pub(crate) struct Mesh {
     pub(crate) endpoints: Slab<Endpoint>,
     pub(crate) names: Slab<Name>,
     pub(crate) by_name: HashMap<Arc<str>, u32, KeyedState>,
+    /// Named services, too. After every change of those.
+    pub(crate) spellings: Spellings,
     /// Services made on demand, one per original destination. A peer can fill it.
     pub(crate) originals: HashMap<(Direction, SocketAddr), u32, KeyedState>,
     /// What requests to original destinations that are gone counted, by direction.
@@ -224,6 +227,7 @@ impl Mesh {
             endpoints: Slab::new(),
             names: Slab::new(),
             by_name: HashMap::with_hasher(KeyedState::new(rng)),
+            spellings: Spellings::default(),
             originals: HashMap::with_hasher(KeyedState::new(rng)),
             opaque: HashSet::with_hasher(KeyedState::new(rng)),
             hosts: BTreeMap::new(),
@@ -357,12 +361,14 @@ impl Mesh {
         }
     }
 
-    /// Collects the hosts of services, after every change of them.
-    pub(crate) fn note_hosts(&mut self, services: &[config::Service]) {
+    /// Collects the names of services, after every change of them.
+    pub(crate) fn note_names(&mut self, services: &[config::Service]) {
         self.hosts.clear();
+        self.spellings.clear();
         for service in services {
             let Some((host, port)) = service.name.rsplit_once(':') else { continue };
             let Some(&index) = self.by_name.get(&service.name) else { continue };
+            self.spellings.add(&service.name, index);
             let https = port == "443";
             let known = self.hosts.get(host);
             let host_means = match known {

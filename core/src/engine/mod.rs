@@ -33,6 +33,7 @@ mod resolve;
 mod retry;
 mod route;
 mod snapshot;
+mod spellings;
 mod timeouts;
 mod tls;
 mod tunnel;

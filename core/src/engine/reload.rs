@@ -50,7 +50,7 @@ impl Engine {
             self.apply_service(config, service);
         }
         self.mesh.note_opaque();
-        self.mesh.note_hosts(&config.services);
+        self.mesh.note_names(&config.services);
         let exchanges: Vec<ExchangeId> = self.exchanges.iter().map(|(id, _)| id).collect();
         for id in exchanges {
             self.rearm(id);

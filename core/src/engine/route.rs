@@ -28,11 +28,12 @@ impl Engine {
 
     /// The configured service of an authority.
     pub(super) fn named(&mut self, name: Option<&[u8]>) -> Option<u32> {
-        let mut buffer = core::mem::take(&mut self.authority);
-        let known = name.is_some_and(|name| authority::normalize(name, 80, &mut buffer).is_ok());
-        let service = if known { self.mesh.by_name.get(buffer.as_str()).copied() } else { None };
-        self.authority = buffer;
-        service
+        let name = name?;
+        if let Some(service) = self.mesh.spellings.get(name) {
+            return Some(service);
+        }
+        authority::normalize(name, 80, &mut self.authority).ok()?;
+        self.mesh.by_name.get(self.authority.as_str()).copied()
     }
 
     /// Where traffic goes that names no service: its original destination, or the app.

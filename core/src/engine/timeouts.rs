@@ -116,6 +116,7 @@ impl Engine {
     // ---- Exchanges ----
 
     /// The deadlines of an exchange, with what their passing means.
+    #[inline]
     fn deadlines(&self, id: ExchangeId) -> [(Time, Reason); 4] {
         let never = (Time::MAX, Reason::IdleTimeout);
         // A tunnel's connections have a timer of their own.

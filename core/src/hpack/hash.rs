@@ -1,4 +1,4 @@
-//! The hash that the encoder finds names and entries by.
+//! The hash that the encoder finds names and entries by, and the engine services.
 //!
 //! It has no key: whoever makes values collide loses their compression and nothing else, because
 //! what is found is compared, and no search looks at more than one bucket.
@@ -8,7 +8,7 @@ const K1: u64 = 0xe703_7ed1_a0b4_28db;
 
 /// Hashes `bytes` onto `seed`.
 #[inline]
-pub(super) const fn hash(seed: u64, bytes: &[u8]) -> u64 {
+pub(crate) const fn hash(seed: u64, bytes: &[u8]) -> u64 {
     hash_words(seed, bytes, words(bytes))
 }
 

@@ -28,7 +28,7 @@
 mod decoder;
 mod encoder;
 mod error;
-mod hash;
+pub(crate) mod hash;
 mod huffman;
 mod index;
 mod integer;
