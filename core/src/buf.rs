@@ -309,7 +309,9 @@ impl OutQueue {
         self.len -= n;
         while n > 0 {
             let Some(front) = self.parts.front_mut() else {
-                self.tail.advance(n);
+                if self.len > 0 {
+                    self.tail.advance(n);
+                }
                 break;
             };
             if n < front.len() {
@@ -321,7 +323,7 @@ impl OutQueue {
             self.settled = self.settled.saturating_sub(1);
         }
         if self.len == 0 {
-            // `advance` moved the start of the buffer forward: `clear` moves it nowhere.
+            // The whole buffer is free again, unless `advance` has moved its start before.
             self.tail.clear();
         }
     }

@@ -33,7 +33,8 @@ impl Histogram {
 
     /// Adds a sample.
     pub fn record(&mut self, latency: Duration) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let micros = latency.as_secs().saturating_mul(1_000_000);
+        let micros = micros.saturating_add(u64::from(latency.subsec_micros()));
         let bucket = Self::BOUNDS_MS.partition_point(|&bound| u64::from(bound) * 1000 < micros);
         self.buckets[bucket] += 1;
         self.sum_micros = self.sum_micros.saturating_add(micros);

@@ -18,14 +18,19 @@ impl Ewma {
 
     /// Seconds. `now` before the last sample reads as the time of that sample.
     pub(super) fn get(&self, now: Time, decay: Decay) -> f64 {
-        self.value * decay.keep(now - self.stamp)
+        self.value * decay.keep(self.age(now))
+    }
+
+    /// Nanoseconds since the last sample.
+    fn age(&self, now: Time) -> u64 {
+        now.as_nanos().saturating_sub(self.stamp.as_nanos())
     }
 
     /// A sample above the estimate replaces it at once: a peak is believed. One below pulls it down
     /// by as much as time has passed, so that a burst of fast answers does not hide a slow one.
     pub(super) fn sample(&mut self, rtt: Duration, now: Time, decay: Decay) {
         let rtt = rtt.as_secs_f64();
-        let keep = decay.keep(now - self.stamp);
+        let keep = decay.keep(self.age(now));
         let current = self.value * keep;
         self.value = if rtt > current { rtt } else { current + rtt * (1.0 - keep) };
         self.stamp = self.stamp.max(now);
@@ -52,9 +57,9 @@ impl Decay {
         Decay { rate: -1.0 / tau.max(Duration::from_nanos(1)).as_nanos() as f64 }
     }
 
-    /// What part of an estimate is left after `elapsed`: in `0..=1`. From libm, so that every
+    /// What part of an estimate is left after so many nanoseconds: in `0..=1`. From libm, so that every
     /// machine computes the same.
-    fn keep(self, elapsed: Duration) -> f64 {
-        libm::exp(elapsed.as_nanos() as f64 * self.rate)
+    fn keep(self, elapsed: u64) -> f64 {
+        libm::exp(elapsed as f64 * self.rate)
     }
 }

@@ -65,6 +65,21 @@ impl Exchange {
         }
     }
 
+    /// Since when a response head has been waited for, if one is: what is sent again has as long again.
+    #[inline]
+    pub(super) fn awaits_head_since(&self) -> Option<Time> {
+        if !self.progress.request_done || self.progress.response_started {
+            return None;
+        }
+        match &self.policy {
+            Some(_) if self.is_resting() => None,
+            Some(policy) if policy.tries.used > 0 => {
+                self.endpoint.map(|_| self.sent.max(self.attempt))
+            }
+            _ => Some(self.sent),
+        }
+    }
+
     /// When the current attempt has taken too long. The last one may take all the time there is.
     pub(super) fn try_deadline(&self) -> Time {
         let (Some(retry), Some(policy)) = (self.retry(), &self.policy) else { return Time::MAX };

@@ -115,65 +115,52 @@ impl Engine {
 
     // ---- Exchanges ----
 
-    /// The deadlines of an exchange, with what their passing means.
+    /// Shows `visit` the deadlines of an exchange, with what their passing means.
     #[inline]
-    fn deadlines(&self, id: ExchangeId) -> [(Time, Reason); 4] {
-        let never = (Time::MAX, Reason::IdleTimeout);
+    fn deadlines(&self, exchange: &Exchange, mut visit: impl FnMut(Time, Reason)) {
         // A tunnel's connections have a timer of their own.
-        let exchange = self.exchanges.get(id);
-        if let Some(exchange) = exchange.filter(|exchange| exchange.progress.tunnelled) {
-            return if exchange.has_stream() {
-                [self.bridge_deadline(exchange), never, never, never]
-            } else {
-                [never; 4]
-            };
+        if exchange.progress.tunnelled {
+            if exchange.has_stream() {
+                let (due, reason) = self.bridge_deadline(exchange);
+                visit(due, reason);
+            }
+            return;
         }
-        let service = exchange.and_then(|e| self.mesh.services.get(e.service as usize));
-        let (Some(exchange), Some(service)) = (exchange, service) else {
-            return [never; 4];
-        };
-        let times = &service.times;
-        let after = |from: Time, limit: Option<_>, reason| {
-            (limit.map_or(Time::MAX, |limit| from + limit), reason)
-        };
-        let progress = &exchange.progress;
-        let awaits_head = progress.request_done && !progress.response_started;
-        let headers = times.response_headers.filter(|_| awaits_head);
-        // What is sent again has as long again.
-        let again = exchange.policy.as_ref().is_some_and(|policy| policy.tries.used > 0);
-        let asked = if again { exchange.sent.max(exchange.attempt) } else { exchange.sent };
-        let headers = after(asked, headers, Reason::ResponseTimeout);
-        let (request, response, idle) = match &exchange.policy {
-            None => (times.request, headers, times.idle),
-            Some(policy) => {
-                let own = &policy.route.timeouts;
-                let all = own.response.filter(|_| progress.request_done);
-                let all = after(exchange.sent, all, Reason::ResponseStreamTimeout);
-                let headers = if exchange.is_resting() || again && exchange.endpoint.is_none() {
-                    never
-                } else {
-                    headers
-                };
-                let attempt = (exchange.try_deadline(), Reason::TryTimeout);
-                let headers = if attempt.0 < headers.0 { attempt } else { headers };
-                (
-                    own.request.or(times.request),
-                    if all.0 < headers.0 { all } else { headers },
-                    own.idle.or(times.idle),
-                )
+        let Some(service) = self.mesh.services.get(exchange.service as usize) else { return };
+        let (times, progress) = (&service.times, &exchange.progress);
+        let own = exchange.policy.as_ref().map(|policy| &policy.route.timeouts);
+        if let Some(limit) = own.and_then(|own| own.request).or(times.request) {
+            let moving = canary!(MovingDeadline);
+            let from = if moving { exchange.last } else { exchange.started };
+            visit(from + limit, Reason::RequestTimeout);
+        }
+        let mut response = (Time::MAX, Reason::ResponseTimeout);
+        let mut or = |due, reason| {
+            if due < response.0 {
+                response = (due, reason);
             }
         };
-        let response = if exchange.traits.gated { self.gate_deadline(exchange) } else { response };
-        [
-            after(
-                if canary!(MovingDeadline) { exchange.last } else { exchange.started },
-                request,
-                Reason::RequestTimeout,
-            ),
-            response,
-            after(exchange.last, idle, Reason::IdleTimeout),
-            (exchange.deadline, Reason::GrpcTimeout),
-        ]
+        if exchange.traits.gated {
+            let (due, reason) = self.gate_deadline(exchange);
+            or(due, reason);
+        } else {
+            if let Some(limit) = times.response_headers
+                && let Some(asked) = exchange.awaits_head_since()
+            {
+                or(asked + limit, Reason::ResponseTimeout);
+            }
+            if let Some(own) = own {
+                or(exchange.try_deadline(), Reason::TryTimeout);
+                if let Some(limit) = own.response.filter(|_| progress.request_done) {
+                    or(exchange.sent + limit, Reason::ResponseStreamTimeout);
+                }
+            }
+        }
+        visit(response.0, response.1);
+        if let Some(limit) = own.and_then(|own| own.idle).or(times.idle) {
+            visit(exchange.last + limit, Reason::IdleTimeout);
+        }
+        visit(exchange.deadline, Reason::GrpcTimeout);
     }
 
     /// When an exchange has waited too long for its turn.
@@ -194,12 +181,13 @@ impl Engine {
 
     /// Sets the timer of an exchange to the first of its deadlines.
     pub(super) fn rearm(&mut self, id: ExchangeId) {
-        let first = self.deadlines(id).into_iter().map(|(due, _)| due).min();
-        let retry = self.exchanges.get(id).filter(|exchange| exchange.policy.is_some());
-        let retry = retry.map(Exchange::retry_due);
-        match first.into_iter().chain(retry).min() {
-            Some(due) if due < Time::MAX => self.timers.exchanges.set(id.index, due),
-            _ => self.timers.exchanges.clear(id.index),
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        let mut first = exchange.retry_due();
+        self.deadlines(exchange, |due, _| first = first.min(due));
+        if first < Time::MAX {
+            self.timers.exchanges.set(id.index, first);
+        } else {
+            self.timers.exchanges.clear(id.index);
         }
     }
 
@@ -211,16 +199,19 @@ impl Engine {
                 self.drive(conn.index);
             }
         }
-        let passed = self.deadlines(id).into_iter().find(|&(due, _)| due <= self.now);
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        let (now, mut passed) = (self.now, None);
+        self.deadlines(exchange, |due, reason| {
+            if due <= now {
+                passed.get_or_insert(reason);
+            }
+        });
         match passed {
-            Some((_, reason)) => self.fail(id, reason),
-            None => match self.exchanges.get(id) {
-                Some(exchange) if exchange.retry_due() > self.now => self.rearm(id),
-                Some(exchange) if exchange.is_resting() => self.resume_retry(id),
-                // Nothing came in time: what was held goes on, and what follows it with it.
-                Some(_) => _ = self.pass_held(id),
-                None => {}
-            },
+            Some(reason) => self.fail(id, reason),
+            None if exchange.retry_due() > now => self.rearm(id),
+            None if exchange.is_resting() => self.resume_retry(id),
+            // Nothing came in time: what was held goes on, and what follows it with it.
+            None => _ = self.pass_held(id),
         }
     }
 

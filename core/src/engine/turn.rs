@@ -192,6 +192,9 @@ impl Engine {
 
     /// Queues that still hold slices of read buffers a turn later give them up.
     fn settle_queues(&mut self) {
+        if self.unsettled.is_empty() {
+            return;
+        }
         let mut list = core::mem::take(&mut self.unsettled);
         for id in list.drain(..) {
             if self.conns.find(id).is_some()

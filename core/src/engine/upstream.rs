@@ -7,7 +7,7 @@ use bytes::Buf;
 use super::Engine;
 use super::body::{BodyStep, Outgoing, carry};
 use super::breaker::grpc_code;
-use super::conn::{Client, ClientPhase, State};
+use super::conn::{Client, ClientPhase, Conn, State};
 use super::contract::CloseKind;
 use super::downstream::Step;
 use super::exchange::{Exchange, ExchangeId};
@@ -60,6 +60,10 @@ impl Engine {
     }
 
     fn drive_response_head(&mut self, index: u32) -> Step {
+        let nothing_came = |conn: &Conn| conn.rx.is_empty() && !conn.flags.eof;
+        if self.conns.get(index).is_none_or(nothing_came) {
+            return Step::Blocked;
+        }
         // Informational responses without end must not pile up before a client that does not read.
         let has_room = self.sink_has_room(index);
         let may_answer = !self.is_unasked(index);

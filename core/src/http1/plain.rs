@@ -69,10 +69,13 @@ pub(super) fn fields<'a>(
     let spans = &mut scratch.spans;
     let mut facts = Facts::default();
     spans.clear();
-    while !ends_line(head, at) {
+    loop {
         let colon = skip(head, at, odd_in_name, is_tchar);
+        if colon == at {
+            break;
+        }
         let end = skip(head, colon + 1, control, is_value_byte);
-        if !ends_line(head, end) || head[colon] != b':' || colon == at || spans.len() == most {
+        if !ends_line(head, end) || head[colon] != b':' || spans.len() == most {
             return None;
         }
         let (value, tidy) = trimmed(head, colon + 1, end);
@@ -80,7 +83,7 @@ pub(super) fn fields<'a>(
         spans.push(Span {
             name: at as u32,
             value: value.start as u32,
-            value_len: value.len() as u32,
+            value_len: (value.end - value.start) as u32,
             name_len: u16::try_from(colon - at).ok()?,
             known,
             fate: fields::fate(known, tidy),
@@ -93,7 +96,7 @@ pub(super) fn fields<'a>(
     if facts.options.nominations > 0 {
         hop::mark_nominated(head, spans, facts.options).ok()?;
     }
-    Some((at + 2, facts))
+    ends_line(head, at).then_some((at + 2, facts))
 }
 
 /// Where the value between a colon and the end of its line is; with nothing but one space before it?
