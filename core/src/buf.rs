@@ -272,6 +272,12 @@ impl OutQueue {
     /// Fills `io` with what has to be written, from the front; how many slices that took.
     pub fn slices<'a>(&'a self, io: &mut [&'a [u8]]) -> usize {
         let mut skip = self.sent;
+        if self.parts.is_empty() {
+            // Heads and small bodies are all that most queues hold.
+            let Some(slot) = io.first_mut().filter(|_| skip < self.len) else { return 0 };
+            *slot = &self.tail[skip..];
+            return 1;
+        }
         let mut used = 0;
         let parts = self.parts.iter().map(|part| &part[..]);
         for piece in parts.chain(core::iter::once(&self.tail[..])) {

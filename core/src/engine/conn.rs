@@ -272,6 +272,18 @@ impl Conn {
         self.tx.held() + self.http2().map_or(0, Connection::buffered)
     }
 
+    /// It speaks HTTP/1 and has nothing that it could go on with: if it is on the ready list, then to
+    /// write. (The end of a response needs no bytes.)
+    #[inline]
+    pub(crate) fn has_nothing_to_read(&self) -> bool {
+        let waits = match &self.state {
+            State::Server(_) => true,
+            State::Client(client) => !matches!(client.phase, ClientPhase::Body(_)),
+            _ => false,
+        };
+        waits && self.rx.is_empty() && !self.flags.eof
+    }
+
     /// Everything has been written.
     pub(crate) fn is_flushed(&self) -> bool {
         self.unsent() == 0

@@ -158,9 +158,9 @@ impl Engine {
                 self.refuse(index, reason);
                 Step::Blocked
             }
-            Ok(Some((len, request))) => {
+            Ok(Some((len, ref request))) => {
                 self.timers.conns.clear(index);
-                self.accept_request(index, &request);
+                self.accept_request(index, request);
                 rx.advance(len);
                 Step::More
             }

@@ -27,7 +27,9 @@ impl Engine {
             while let Some(index) = self.ready.pop_front() {
                 let Some(conn) = self.conns.get_mut(index) else { continue };
                 conn.flags.queued = false;
-                self.drive(index);
+                if !conn.has_nothing_to_read() || self.is_draining() {
+                    self.drive(index);
+                }
                 self.settle(index);
             }
             self.feed_starved();

@@ -100,8 +100,8 @@ impl Engine {
             let mut leaves = (Framing::UntilClose, false);
             let step = match http1::receive_response(&mut scanner, &rx, &mut scratch, limits, to) {
                 Err(reason) => Some(Err(reason)),
-                Ok(Some((len, response))) => {
-                    let passed = self.accept_response(index, id, &response);
+                Ok(Some((len, ref response))) => {
+                    let passed = self.accept_response(index, id, response);
                     leaves = (response.framing, response.keep_alive);
                     rx.advance(len);
                     Some(passed)

@@ -213,11 +213,6 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// None, of the head `buf`.
-    pub(crate) const fn none(buf: &'a [u8]) -> Self {
-        Fields { buf, spans: &[] }
-    }
-
     /// Every field, in wire order.
     pub fn iter(self) -> Iter<'a> {
         Iter { buf: self.buf, spans: self.spans.iter() }

@@ -63,11 +63,11 @@ pub(super) fn fields<'a>(
     head: &'a [u8],
     mut at: usize,
     scratch: &mut Scratch,
+    facts: &mut Facts<'a>,
     limits: &Limits,
-) -> Option<(usize, Facts<'a>)> {
+) -> Option<usize> {
     let most = limits.header_count.min(Limits::MAX_HEADER_COUNT);
     let spans = &mut scratch.spans;
-    let mut facts = Facts::default();
     spans.clear();
     loop {
         let colon = skip(head, at, odd_in_name, is_tchar);
@@ -96,7 +96,7 @@ pub(super) fn fields<'a>(
     if facts.options.nominations > 0 {
         hop::mark_nominated(head, spans, facts.options).ok()?;
     }
-    ends_line(head, at).then_some((at + 2, facts))
+    ends_line(head, at).then_some(at + 2)
 }
 
 /// Where the value between a colon and the end of its line is; with nothing but one space before it?

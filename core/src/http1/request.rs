@@ -34,9 +34,8 @@ pub fn parse_request<'a>(
     match parsed.parse_with_uninit_headers(head, &mut headers) {
         Ok(httparse::Status::Complete(len)) if len == head.len() => {
             let facts = fields::gather(head, parsed.headers, scratch, limits)?;
-            let mut request = understand(head, &request_line(&parsed)?, &facts, limits)?;
-            request.head.fields.spans = &scratch.spans;
-            Ok(request)
+            let fields = Fields { buf: head, spans: &scratch.spans };
+            understand(&request_line(&parsed)?, fields, &facts, limits)
         }
         Err(httparse::Error::TooManyHeaders) => Err(Reason::TooManyFields),
         _ => Err(classify::request(head)),
@@ -56,27 +55,19 @@ pub fn receive_request<'a>(
     scratch: &'a mut Scratch,
     limits: &Limits,
 ) -> Result<Option<(usize, Request<'a>)>, Reason> {
+    let mut facts = Facts::default();
     // Whatever is not plain is for the scanner to judge, byte by byte.
     if scanner.is_new()
-        && let Some((len, mut request)) = plain(plain::within(buf, limits), scratch, limits)
+        && let head = plain::within(buf, limits)
+        && let Some((line, end)) = plain::request_line(head)
+        && let Some(len) = plain::fields(head, end, scratch, &mut facts, limits)
     {
-        request.head.fields.spans = &scratch.spans;
-        return Ok(Some((len, request)));
+        let fields = Fields { buf: &buf[..len], spans: &scratch.spans };
+        return Ok(Some((len, understand(&line, fields, &facts, limits)?)));
     }
     let Some(len) = scanner.scan(buf, HeadKind::Request, limits)? else { return Ok(None) };
     let request = parse_request(&buf[..len], scratch, limits)?;
     Ok(Some((len, request)))
-}
-
-/// A request in the plainest form at the front of `buf`, and its length.
-fn plain<'a>(
-    buf: &'a [u8],
-    scratch: &mut Scratch,
-    limits: &Limits,
-) -> Option<(usize, Request<'a>)> {
-    let (line, end) = plain::request_line(buf)?;
-    let (len, facts) = plain::fields(buf, end, scratch, limits)?;
-    Some((len, understand(&buf[..len], &line, &facts, limits).ok()?))
 }
 
 /// The request line as httparse has it.
@@ -89,12 +80,11 @@ fn request_line<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<RequestLine<'a
     Ok(RequestLine { method: method.as_bytes(), target: target.as_bytes(), version })
 }
 
-/// What a head means whose grammar is right. Its fields are left for the caller to fill in, so that
-/// a failure does not keep the scratch borrowed.
+/// What a head means whose grammar is right.
 #[inline]
 fn understand<'a>(
-    head: &'a [u8],
     line: &RequestLine<'a>,
+    fields: Fields<'a>,
     facts: &Facts<'a>,
     limits: &Limits,
 ) -> Result<Request<'a>, Reason> {
@@ -111,7 +101,7 @@ fn understand<'a>(
         return Err(Reason::Expectation);
     }
     Ok(Request {
-        head: RequestHead { method, target, version, fields: Fields::none(head) },
+        head: RequestHead { method, target, version, fields },
         form,
         authority: authority.or(facts.host.filter(|host| !host.is_empty())),
         path,

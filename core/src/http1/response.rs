@@ -41,10 +41,9 @@ pub fn parse_response<'a>(
     if result == Ok(httparse::Status::Complete(head.len()))
         && let Some(line) = status_line(&parsed, head)
         && let Ok(facts) = fields::gather(head, parsed.headers, scratch, limits)
-        && let Ok(mut response) = understand(head, &line, &facts, to)
     {
-        response.head.fields.spans = &scratch.spans;
-        return Ok(response);
+        let fields = Fields { buf: head, spans: &scratch.spans };
+        return understand(&line, fields, &facts, to);
     }
     Err(Reason::BadResponse)
 }
@@ -63,28 +62,19 @@ pub fn receive_response<'a>(
     limits: &Limits,
     to: ResponseTo,
 ) -> Result<Option<(usize, Response<'a>)>, Reason> {
+    let mut facts = Facts::default();
     // Whatever is not plain is for the scanner to judge, byte by byte.
     if scanner.is_new()
-        && let Some((len, mut response)) = plain(plain::within(buf, limits), scratch, limits, to)
+        && let head = plain::within(buf, limits)
+        && let Some((line, end)) = plain::status_line(head)
+        && let Some(len) = plain::fields(head, end, scratch, &mut facts, limits)
     {
-        response.head.fields.spans = &scratch.spans;
-        return Ok(Some((len, response)));
+        let fields = Fields { buf: &buf[..len], spans: &scratch.spans };
+        return Ok(Some((len, understand(&line, fields, &facts, to)?)));
     }
     let Some(len) = scanner.scan(buf, HeadKind::Response, limits)? else { return Ok(None) };
     let response = parse_response(&buf[..len], scratch, limits, to)?;
     Ok(Some((len, response)))
-}
-
-/// A response in the plainest form at the front of `buf`, and its length.
-fn plain<'a>(
-    buf: &'a [u8],
-    scratch: &mut Scratch,
-    limits: &Limits,
-    to: ResponseTo,
-) -> Option<(usize, Response<'a>)> {
-    let (line, end) = plain::status_line(buf)?;
-    let (len, facts) = plain::fields(buf, end, scratch, limits)?;
-    Some((len, understand(&buf[..len], &line, &facts, to).ok()?))
 }
 
 /// The status line as httparse has it.
@@ -93,12 +83,11 @@ fn status_line<'a>(parsed: &httparse::Response<'_, 'a>, head: &'a [u8]) -> Optio
     Some(StatusLine { version, status: parsed.code?, reason: reason(head) })
 }
 
-/// What a head means whose grammar is right. Its fields are left for the caller to fill in, so that
-/// a failure does not keep the scratch borrowed.
+/// What a head means whose grammar is right.
 #[inline]
 fn understand<'a>(
-    head: &'a [u8],
     line: &StatusLine<'a>,
+    fields: Fields<'a>,
     facts: &Facts<'a>,
     to: ResponseTo,
 ) -> Result<Response<'a>, Reason> {
@@ -121,7 +110,7 @@ fn understand<'a>(
         !facts.options.close && (version == Version::Http11 || facts.options.keep_alive);
     let ambiguous = status == 204 && !matches!(delimited, None | Some(Framing::Length(0)));
     Ok(Response {
-        head: ResponseHead { status, reason, version, fields: Fields::none(head) },
+        head: ResponseHead { status, reason, version, fields },
         framing,
         announced,
         keep_alive: persistent && !tunnel && !ambiguous && framing != Framing::UntilClose,
@@ -140,7 +129,7 @@ fn delimited(facts: &Facts<'_>, version: Version) -> Result<Option<Framing>, Rea
     if facts.length.is_some() || version == Version::Http10 {
         return Err(Reason::BadResponse);
     }
-    facts.codings.check()?;
+    facts.codings.check().map_err(|_| Reason::BadResponse)?;
     Ok(Some(Framing::Chunked))
 }
 
