@@ -15,7 +15,7 @@ use super::availability::{Guard, Standing};
 use super::contract::{ConnId, Direction};
 use super::exchange::ExchangeId;
 use super::gate::Gate;
-use super::spellings::Spellings;
+use super::spellings::{ByName, Spellings};
 use crate::balance::{Balancer, Member, MemberId, Params};
 use crate::config::{self, Meshed, Protocol, Timeouts};
 use crate::policy::affinity::Balancing;
@@ -30,7 +30,7 @@ pub(crate) struct Mesh {
     pub(crate) services: Slab<Service>,
     pub(crate) endpoints: Slab<Endpoint>,
     pub(crate) names: Slab<Name>,
-    pub(crate) by_name: HashMap<Arc<str>, u32, KeyedState>,
+    pub(crate) by_name: HashMap<Arc<str>, u32, ByName>,
     /// Named services, too. After every change of those.
     pub(crate) spellings: Spellings,
     /// Services made on demand, one per original destination. A peer can fill it.
@@ -226,7 +226,7 @@ impl Mesh {
             services: Slab::new(),
             endpoints: Slab::new(),
             names: Slab::new(),
-            by_name: HashMap::with_hasher(KeyedState::new(rng)),
+            by_name: HashMap::with_hasher(ByName),
             spellings: Spellings::default(),
             originals: HashMap::with_hasher(KeyedState::new(rng)),
             opaque: HashSet::with_hasher(KeyedState::new(rng)),

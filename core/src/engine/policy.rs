@@ -128,11 +128,15 @@ impl Engine {
         if direction != Direction::Outbound || request.is_connect {
             return None;
         }
-        let name = &mut self.authority;
-        name.clear();
-        if let Some(authority) = authority {
-            authority::normalize(authority, 80, name).ok()?;
-        }
+        let spelled = authority.and_then(|authority| self.mesh.spellings.get(authority));
+        let name = match (authority, spelled.and_then(|s| self.mesh.services.get(s as usize))) {
+            (_, Some(service)) => &*service.name,
+            (Some(authority), None) => {
+                authority::normalize(authority, 80, &mut self.authority).ok()?;
+                self.authority.as_str()
+            }
+            (None, None) => "",
+        };
         self.config.routes.find(name, request).map(Arc::clone)
     }
 

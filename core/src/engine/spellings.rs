@@ -1,6 +1,7 @@
-//! Services by what requests usually call them.
+//! Services by what requests usually call them, and what names of services are hashed with.
 
 use alloc::boxed::Box;
+use core::hash::{BuildHasher, Hasher};
 
 use hashbrown::HashTable;
 
@@ -34,6 +35,37 @@ impl Spellings {
     pub(crate) fn get(&self, authority: &[u8]) -> Option<u32> {
         let is_it = |(name, _): &(Box<str>, u32)| name.as_bytes() == authority;
         self.services.find(hash(0, authority), is_it).map(|&(_, service)| service)
+    }
+}
+
+/// Hashes names of services. Without a key: only the configuration adds names.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ByName;
+
+/// See [`ByName`].
+#[derive(Debug)]
+pub(crate) struct NameHasher(u64);
+
+impl BuildHasher for ByName {
+    type Hasher = NameHasher;
+    fn build_hasher(&self) -> NameHasher {
+        NameHasher(0)
+    }
+}
+
+impl Hasher for NameHasher {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = hash(self.0, bytes);
+    }
+    /// What the standard library puts behind a string: the same for all.
+    #[inline]
+    fn write_u8(&mut self, byte: u8) {
+        self.0 ^= u64::from(byte);
+    }
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
