@@ -1,4 +1,4 @@
-//! Tokens, lists and numbers (RFC 9110 §5.6).
+//! Tokens, values, lists and numbers (RFC 9110 §5.5 and §5.6).
 
 /// The characters of a token (RFC 9110 §5.6.2).
 static TCHAR: [bool; 256] = {
@@ -21,7 +21,7 @@ pub(crate) fn is_tchar(byte: u8) -> bool {
 
 /// Is this a token: one or more [`is_tchar`] bytes?
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| is_tchar(byte))
+    !bytes.is_empty() && token_end(bytes, 0) == bytes.len()
 }
 
 /// The characters of a field value (RFC 9110 §5.5).
@@ -41,19 +41,9 @@ pub(crate) fn is_value_byte(byte: u8) -> bool {
     VALUE[usize::from(byte)]
 }
 
-/// Are these all [`is_value_byte`]? Looks at eight at a time.
+/// Are these all [`is_value_byte`]?
 pub(crate) fn is_value(bytes: &[u8]) -> bool {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let (words, rest) = bytes.as_chunks::<8>();
-    let plain = |word: &[u8; 8]| {
-        let word = u64::from_ne_bytes(*word);
-        let del = word ^ (0x7f * EACH);
-        // The highest bit of a byte: it is below SP; it is DEL.
-        let control = word.wrapping_sub(0x20 * EACH) & !word;
-        (control | del.wrapping_sub(EACH) & !del) & (0x80 * EACH) == 0
-    };
-    words.iter().all(|word| plain(word) || word.iter().all(|&byte| is_value_byte(byte)))
-        && rest.iter().all(|&byte| is_value_byte(byte))
+    value_end(bytes, 0) == bytes.len()
 }
 
 /// Without optional whitespace (SP and HTAB, RFC 9110 §5.6.3) at both ends.
@@ -112,5 +102,109 @@ impl Decimal {
     /// The digits.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.digits[usize::from(self.start)..]
+    }
+}
+
+// ---- Eight bytes at a time ----
+
+const EACH: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x80 * EACH;
+
+/// Where the token from `at` on ends.
+#[inline]
+pub(crate) fn token_end(bytes: &[u8], at: usize) -> usize {
+    skip(bytes, at, odd_in_name, is_tchar)
+}
+
+/// Where the bytes from `at` on end that may stand in a field value.
+#[inline]
+pub(crate) fn value_end(bytes: &[u8], at: usize) -> usize {
+    skip(bytes, at, control, is_value_byte)
+}
+
+/// Where the visible ASCII from `at` on ends.
+#[inline]
+pub(crate) fn visible_end(bytes: &[u8], at: usize) -> usize {
+    skip(bytes, at, not_visible, |byte| byte.is_ascii_graphic())
+}
+
+/// The index of the first byte from `at` on that may not `stand` there, or the length. `stops` sets
+/// the highest bit of the bytes of a word that may not, and perhaps of others.
+#[inline]
+fn skip(
+    bytes: &[u8],
+    mut at: usize,
+    stops: impl Fn(u64) -> u64,
+    stands: impl Fn(u8) -> bool,
+) -> usize {
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let stops = stops(u64::from_le_bytes(*word)) & HIGH;
+        if stops == 0 {
+            at += 8;
+            continue;
+        }
+        at += stops.trailing_zeros() as usize / 8;
+        if !stands(bytes[at]) {
+            return at;
+        }
+        at += 1;
+    }
+    while bytes.get(at).is_some_and(|&byte| stands(byte)) {
+        at += 1;
+    }
+    at
+}
+
+/// What is neither a letter nor a hyphen: most tokens have nothing else.
+#[inline]
+fn odd_in_name(word: u64) -> u64 {
+    let low = word & !HIGH;
+    let lower = low | (0x20 * EACH);
+    let letter = (lower + (0x80 - 0x61) * EACH) & !(lower + (0x80 - 0x7b) * EACH);
+    let hyphen = !((low ^ (0x2d * EACH)) + 0x7f * EACH);
+    !(letter | hyphen) | word
+}
+
+/// Control characters, tabs included.
+#[inline]
+fn control(word: u64) -> u64 {
+    let del = (word & !HIGH) + EACH;
+    (word.wrapping_sub(0x20 * EACH) | del) & !word
+}
+
+/// What is not visible ASCII.
+#[inline]
+fn not_visible(word: u64) -> u64 {
+    let del = (word & !HIGH) + EACH;
+    word.wrapping_sub(0x21 * EACH) | del | word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every byte at every place of a word, among neighbours that make borrows and carries.
+    #[test]
+    fn words_are_skipped_as_bytes_are() {
+        type Rule = (fn(u64) -> u64, fn(u8) -> bool);
+        let rules: [(Rule, &[u8]); 3] = [
+            ((odd_in_name, is_tchar), b"aZ-~09"),
+            ((control, is_value_byte), b"a \t~\x80\xff"),
+            ((not_visible, |byte| byte.is_ascii_graphic()), b"!/~az"),
+        ];
+        for ((stops, stands), neighbours) in rules {
+            for &neighbour in neighbours {
+                for byte in 0..=u8::MAX {
+                    for at in 0..16 {
+                        let mut bytes = [neighbour; 21];
+                        bytes[at] = byte;
+                        bytes[17] = 0;
+                        let expected = bytes.iter().position(|&byte| !stands(byte));
+                        let found = skip(&bytes, 0, stops, stands);
+                        assert_eq!(Some(found), expected, "{byte:#x} at {at} in {neighbour:#x}");
+                    }
+                }
+            }
+        }
     }
 }

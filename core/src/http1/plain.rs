@@ -7,7 +7,7 @@
 
 use super::fields;
 use crate::http::facts::Facts;
-use crate::http::grammar::{is_tchar, is_value_byte};
+use crate::http::grammar::{token_end, value_end, visible_end};
 use crate::http::{Known, Scratch, Span, Version, hop};
 use crate::limits::Limits;
 
@@ -32,8 +32,8 @@ pub(super) fn within<'a>(buf: &'a [u8], limits: &Limits) -> &'a [u8] {
 
 /// The request line at the front, with a target of visible ASCII, and where it ends.
 pub(super) fn request_line(head: &[u8]) -> Option<(RequestLine<'_>, usize)> {
-    let method = skip(head, 0, odd_in_name, is_tchar);
-    let target = skip(head, method + 1, not_visible, |byte| byte.is_ascii_graphic());
+    let method = token_end(head, 0);
+    let target = visible_end(head, method + 1);
     let version = version(head.get(target + 1..)?)?;
     let separated = head[method] == b' ' && head[target] == b' ' && ends_line(head, target + 9);
     if !separated || method == 0 || target == method + 1 {
@@ -52,7 +52,7 @@ pub(super) fn status_line(head: &[u8]) -> Option<(StatusLine<'_>, usize)> {
         return None;
     }
     let status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
-    let end = skip(head, 13, control, is_value_byte);
+    let end = value_end(head, 13);
     let line = StatusLine { version, status, reason: &head[13..end] };
     ends_line(head, end).then_some((line, end + 2))
 }
@@ -70,11 +70,11 @@ pub(super) fn fields<'a>(
     let spans = &mut scratch.spans;
     spans.clear();
     loop {
-        let colon = skip(head, at, odd_in_name, is_tchar);
+        let colon = token_end(head, at);
         if colon == at {
             break;
         }
-        let end = skip(head, colon + 1, control, is_value_byte);
+        let end = value_end(head, colon + 1);
         if !ends_line(head, end) || head[colon] != b':' || spans.len() == most {
             return None;
         }
@@ -125,90 +125,4 @@ fn version(at: &[u8]) -> Option<Version> {
 #[inline]
 fn ends_line(head: &[u8], at: usize) -> bool {
     head.get(at..).is_some_and(|rest| rest.starts_with(b"\r\n"))
-}
-
-// ---- Eight bytes at a time ----
-
-const EACH: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x80 * EACH;
-
-/// The index of the first byte from `at` on that may not `stand` there, or the length. `stops` sets
-/// the highest bit of the bytes of a word that may not, and perhaps of others.
-#[inline]
-fn skip(
-    bytes: &[u8],
-    mut at: usize,
-    stops: impl Fn(u64) -> u64,
-    stands: impl Fn(u8) -> bool,
-) -> usize {
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        let stops = stops(u64::from_le_bytes(*word)) & HIGH;
-        if stops == 0 {
-            at += 8;
-            continue;
-        }
-        at += stops.trailing_zeros() as usize / 8;
-        if !stands(bytes[at]) {
-            return at;
-        }
-        at += 1;
-    }
-    while bytes.get(at).is_some_and(|&byte| stands(byte)) {
-        at += 1;
-    }
-    at
-}
-
-/// What is neither a letter nor a hyphen: most names have nothing else.
-#[inline]
-fn odd_in_name(word: u64) -> u64 {
-    let low = word & !HIGH;
-    let lower = low | (0x20 * EACH);
-    let letter = (lower + (0x80 - 0x61) * EACH) & !(lower + (0x80 - 0x7b) * EACH);
-    let hyphen = !((low ^ (0x2d * EACH)) + 0x7f * EACH);
-    !(letter | hyphen) | word
-}
-
-/// Control characters, tabs included.
-#[inline]
-fn control(word: u64) -> u64 {
-    let del = (word & !HIGH) + EACH;
-    (word.wrapping_sub(0x20 * EACH) | del) & !word
-}
-
-/// What is not visible ASCII.
-#[inline]
-fn not_visible(word: u64) -> u64 {
-    let del = (word & !HIGH) + EACH;
-    word.wrapping_sub(0x21 * EACH) | del | word
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every byte at every place of a word, among neighbours that make borrows and carries.
-    #[test]
-    fn words_are_skipped_as_bytes_are() {
-        type Rule = (fn(u64) -> u64, fn(u8) -> bool);
-        let rules: [(Rule, &[u8]); 3] = [
-            ((odd_in_name, is_tchar), b"aZ-~09"),
-            ((control, is_value_byte), b"a \t~\x80\xff"),
-            ((not_visible, |byte| byte.is_ascii_graphic()), b"!/~az"),
-        ];
-        for ((stops, stands), neighbours) in rules {
-            for &neighbour in neighbours {
-                for byte in 0..=u8::MAX {
-                    for at in 0..16 {
-                        let mut bytes = [neighbour; 21];
-                        bytes[at] = byte;
-                        bytes[17] = 0;
-                        let expected = bytes.iter().position(|&byte| !stands(byte));
-                        let found = skip(&bytes, 0, stops, stands);
-                        assert_eq!(Some(found), expected, "{byte:#x} at {at} in {neighbour:#x}");
-                    }
-                }
-            }
-        }
-    }
 }
