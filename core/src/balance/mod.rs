@@ -186,7 +186,13 @@ impl LoadBound {
 
     /// Has somebody of this weight too much pending to get one more? `all` is pending on those who
     /// weigh `total` together. There is always somebody who has not.
+    ///
+    /// Nobody is full with one: while less is pending than there are members a share says nothing, and
+    /// a key would move whenever its endpoint is asked twice at once.
     pub const fn is_full(self, pending: u32, weight: u64, all: u64, total: u64) -> bool {
+        if pending < 2 {
+            return false;
+        }
         let (pending, weight) = (pending as u128, weight as u128);
         let share = self.thousandths as u128 * (all as u128 + 1) * weight;
         self.thousandths != 0 && pending * total as u128 * 1_000 >= share

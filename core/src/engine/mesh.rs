@@ -216,7 +216,7 @@ pub(crate) struct Name {
 impl Mesh {
     /// What no other proxy makes of this.
     pub(crate) fn seeded_hash(&self, key: u64) -> u64 {
-        core::hash::BuildHasher::hash_one(self.by_name.hasher(), key)
+        core::hash::BuildHasher::hash_one(self.originals.hasher(), key)
     }
 }
 

@@ -298,7 +298,7 @@ impl Engine {
             if let Some(target) = target {
                 target.waiting.retain(|&waiting| waiting != id);
             }
-            return;
+            return self.leave_queue(id);
         };
         if let Some(stream) = stream {
             let body = self.with_http2(up, |connection, tx| {
@@ -328,6 +328,17 @@ impl Engine {
             }
             State::Connecting(_) => self.orphan(up.index),
             _ => {}
+        }
+    }
+
+    /// It waits for an endpoint no longer: it will ask for one again.
+    fn leave_queue(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        if core::mem::take(&mut exchange.progress.queued)
+            && let Some(service) = self.mesh.services.get_mut(exchange.service as usize)
+        {
+            service.queue.retain(|&waiting| waiting != id);
+            service.queued -= 1;
         }
     }
 

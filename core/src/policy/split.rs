@@ -47,17 +47,29 @@ impl Split {
         pending: impl Fn(&Backend) -> u32,
     ) -> Option<(&Backend, Why)> {
         let Split::Weighted(backends) = self else { return None };
-        let with_share = || backends.iter().filter(|backend| backend.weight > 0);
+        // Who is listed twice has both shares.
+        let is_other = |at: usize| {
+            let name = &backends[at].service;
+            !backends[..at].iter().any(|before| before.service == *name && before.weight > 0)
+        };
+        let weight = |backend: &Backend| -> u64 {
+            let same = backends.iter().filter(|other| other.service == backend.service);
+            same.map(|other| u64::from(other.weight)).sum()
+        };
+        let with_share = || {
+            let shares = backends.iter().enumerate().filter(|(_, backend)| backend.weight > 0);
+            shares.filter(|(at, _)| is_other(*at)).map(|(_, backend)| backend)
+        };
         let first = |left: &dyn Fn(&Backend) -> bool| {
-            let of = |backend: &&Backend| distance(key, backend);
+            let of = |backend: &&Backend| distance(key, &backend.service, weight(backend));
             with_share().filter(|b| left(b)).min_by(|a, b| of(a).total_cmp(&of(b)))
         };
         let owner = first(&|_| true)?;
         let available = || with_share().filter(|backend| is_available(backend));
-        let total: u64 = available().map(|backend| u64::from(backend.weight)).sum();
+        let total: u64 = available().map(weight).sum();
         let all: u64 = available().map(|backend| u64::from(pending(backend))).sum();
         let is_full =
-            |backend: &Backend| bound.is_full(pending(backend), backend.weight.into(), all, total);
+            |backend: &Backend| bound.is_full(pending(backend), weight(backend), all, total);
         match first(&|backend| is_available(backend) && !is_full(backend)) {
             Some(drawn) if drawn == owner => Some((owner, Why::Key)),
             Some(drawn) if is_available(owner) => Some((drawn, Why::Full)),
@@ -103,11 +115,11 @@ impl Split {
 
 /// How far a key is from a backend: it belongs to the nearest (weighted rendezvous hashing). Without
 /// one of them, or with another weight of it, no key moves between the others.
-fn distance(key: u64, backend: &Backend) -> f64 {
-    let number = hash::point(hash::service_name(&backend.service), key) >> 11;
+fn distance(key: u64, service: &str, weight: u64) -> f64 {
+    let number = hash::point(hash::service_name(service), key) >> 11;
     // Above 0, and at most 1.
     let unit = (number + 1) as f64 / (1_u64 << 53) as f64;
-    -libm::log(unit) / f64::from(backend.weight)
+    -libm::log(unit) / weight as f64
 }
 
 /// The backend that owns this point of those that count.
@@ -223,6 +235,22 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_is_listed_twice_has_both_shares() {
+        let twice = Split::Weighted(backends(&[("a", 1), ("b", 2), ("a", 0), ("a", 1)]));
+        let once = Split::Weighted(backends(&[("a", 2), ("b", 2)]));
+        assert_eq!(owners(&twice, "", 0), owners(&once, "", 0));
+        let without = owners(&twice, "a", 0);
+        assert!(without.iter().all(|&owner| owner == 1), "both are down");
+        // Half of all that is under way is its share.
+        let pending = |backend: &Backend| if &*backend.service == "a" { 12 } else { 7 };
+        for key in 0..100 {
+            let bound = LoadBound::default();
+            let (_, why) = twice.draw_by(key, bound, |_| true, pending).expect("one");
+            assert_eq!(why, Why::Key);
+        }
+    }
+
+    #[test]
     fn a_service_that_has_too_much_leaves_keys_to_others() {
         let split = Split::Weighted(backends(&[("a", 1), ("b", 1)]));
         let draw = |key: u64, bound: LoadBound, a: u32, b: u32| {
@@ -236,5 +264,8 @@ mod tests {
         assert_eq!(draw(key, bound, 12, 7), ("a".into(), Why::Key));
         assert_eq!(draw(key, bound, 13, 6), ("b".into(), Why::Full));
         assert_eq!(draw(key, LoadBound::NONE, 13, 6), ("a".into(), Why::Key));
+        // One is no load: whoever is asked twice at once stays.
+        assert_eq!(draw(key, bound, 1, 0), ("a".into(), Why::Key));
+        assert_eq!(draw(key, bound, 2, 0), ("b".into(), Why::Full));
     }
 }

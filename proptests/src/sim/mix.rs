@@ -246,7 +246,8 @@ impl Mix {
             let may = density > 0 && (!quiet || QUIET.contains(&fault));
             if may && choose.one_in(density) {
                 let rate = pick(choose, &RATES);
-                mix.set(fault, if POLICIES.contains(&fault) { 1 } else { rate });
+                let often = POLICIES.contains(&fault) || quiet && ROUTES.contains(&fault);
+                mix.set(fault, if often { 1 } else { rate });
             }
         }
         mix.largest = pick(choose, &[1024, 100, 5000, 1024, 5000, 16_384, 40_000, 300_000]);
@@ -350,12 +351,16 @@ pub(super) const POLICIES: &[Fault] = &[
     Fault::Adaptive,
 ];
 
+/// What routes are told to do.
+const ROUTES: &[Fault] = &[Fault::Retries, Fault::Splits];
+
 /// What bounds how many requests there are: in worlds with any of them not all that ask come
 /// through.
 pub(super) const LIMITS: &[Fault] = &[Fault::RateLimits, Fault::Gates, Fault::Adaptive];
 
-/// What there may be in a quiet world.
+/// What there may be in a quiet world: connects that fail let endpoints come back.
 const QUIET: &[Fault] = &[
+    Fault::ConnectFails,
     Fault::AppSlow,
     Fault::AppFails,
     Fault::Retries,

@@ -354,6 +354,21 @@ impl Model {
         })
     }
 
+    /// How many requests for a service an engine may have sent for the first time since `began`: those
+    /// that were not over by then.
+    pub(super) fn firsts(&self, service: &str, engine: u16, began: Time) -> usize {
+        // Of a client that gave it up it may be read later.
+        let lasts = |sent: &Sent| match sent.ended {
+            Some(Ended::Given | Ended::Lost) | None => true,
+            Some(_) => sent.over.is_none_or(|over| over >= began),
+        };
+        let all = self.requests.iter().filter(|sent| {
+            let mine = sent.engine.is_none_or(|mine| mine == engine);
+            mine && sent.fed.is_some() && sent.request.authority.as_deref() == Some(service)
+        });
+        all.filter(|sent| lasts(sent)).count()
+    }
+
     /// An engine says that a peer broke a rule of HTTP/2. May one have?
     pub(super) fn accuse(&mut self, checks: &mut Checks, mix: &Mix, violation: Violation) -> Check {
         let late = matches!(

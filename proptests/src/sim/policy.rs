@@ -180,11 +180,12 @@ impl RouteModel {
         self.budget.ratio * f64::from(self.asked) + floor * windows
     }
 
-    /// An engine says that it tries a request again, for the `count`th time.
+    /// An engine says that it tries a request again, as it did so often in the window that ends now,
+    /// in which so many were sent for the first time.
     pub(super) fn check_retry(
         &self,
         checks: &mut Checks,
-        count: u32,
+        [count, firsts]: [usize; 2],
         nth: u32,
         now: Time,
     ) -> Check {
@@ -192,14 +193,17 @@ impl RouteModel {
         checks.that(Invariant::Budget, retry.is_some_and(|retry| nth <= retry.limit), || {
             format!("retry {nth} on the route of {}, which allows {retry:?}", self.route.service)
         })?;
-        self.check_budget(checks, count, now)
+        let floor = self.budget.min_per_second * self.window().as_secs_f64();
+        let allowed = self.budget.ratio.mul_add(firsts as f64, floor);
+        checks.that(Invariant::Budget, count as f64 <= allowed + 1e-6, || {
+            let service = &self.route.service;
+            format!("{count} retries for {service} in the window until {now:?}: {allowed} allowed")
+        })
     }
 
-    fn check_budget(&self, checks: &mut Checks, count: u32, now: Time) -> Check {
-        let allowed = self.allowed(now);
-        checks.that(Invariant::Budget, f64::from(count) <= allowed + 1e-6, || {
-            format!("{count} retries for {} at {now:?}: {allowed} allowed", self.route.service)
-        })
+    /// What its budget is counted over.
+    pub(super) fn window(&self) -> Duration {
+        self.budget.window
     }
 
     /// A request reached `app`; it is `settled` who can be reached.
@@ -225,7 +229,7 @@ impl RouteModel {
         checks.that(Invariant::Routed, shared || mix.redirects, || {
             format!("app {app} gets what is shared out by {:?}", self.backends)
         })?;
-        if !mix.has_only(UNSHAKEN) || mix.meshed {
+        if !mix.has_only(UNSHAKEN) {
             return Ok(());
         }
         if attempts > 1 {

@@ -316,7 +316,9 @@ impl Shares {
             }
             return Ok(());
         }
-        if mix.has_only(UNSHAKEN) && !mix.has_any(LIMITS) {
+        // A connect that fails moves the few that waited for it: they are not counted.
+        let counts = |fault: &Fault| UNSHAKEN.contains(fault) || *fault == Fault::ConnectFails;
+        if Fault::ALL.iter().all(|f| !mix.has(*f) || counts(f)) && !mix.has_any(LIMITS) {
             pool.count(usize::from(engine), member, [fed, at], ready);
         }
         Ok(())

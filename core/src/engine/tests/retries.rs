@@ -460,6 +460,34 @@ fn no_response_head_in_time_is_tried_again_and_each_try_has_as_long() {
     ends(&rig);
 }
 
+/// Found by the simulator: it stood in the queue twice.
+#[test]
+fn what_waited_for_an_endpoint_waits_once_when_it_is_tried_again() {
+    let mut config = with(&all());
+    config.timeouts.response_headers = Some(millis(300));
+    let mut rig = Rig::with(config);
+    let down = rig.client();
+    rig.receive(down, request("GET", "one.example", "").as_bytes());
+    rig.refuse_connect();
+    for _ in 0..8 {
+        rig.pass(millis(50));
+        while !rig.connects.is_empty() {
+            rig.refuse_connect();
+        }
+    }
+    assert_eq!(decided(&rig, Decision::Retried), 1);
+    assert_eq!(rig.engine.check_invariants(), Ok(()));
+    while rig.connects.is_empty() {
+        rig.pass(millis(50));
+    }
+    let up = rig.connect();
+    assert_eq!(rig.written(up), request("GET", "one.example", ""));
+    rig.receive(up, OK.as_bytes());
+    assert_eq!(rig.written(down), OK);
+    assert_eq!(rig.engine.check_invariants(), Ok(()));
+    ends(&rig);
+}
+
 #[test]
 fn a_call_that_is_tried_again_says_what_is_left_of_its_time() {
     let mut rig = rig();

@@ -66,8 +66,8 @@ pub(in crate::sim) struct EngineHost {
     moved: [u64; 2],
     /// How wrong its wall clock is, in seconds.
     clock_wrong: i64,
-    /// Retries that it said it makes, by service.
-    retries: BTreeMap<String, u32>,
+    /// When it said that it makes retries, by service: those of a window.
+    retries: BTreeMap<String, VecDeque<Time>>,
 }
 
 impl EngineHost {

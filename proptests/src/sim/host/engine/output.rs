@@ -122,14 +122,21 @@ impl EngineHost {
 
     /// It sends a request for this service again, for the `nth` time.
     fn check_retry(&mut self, net: &mut Net<'_>, service: &str, nth: u32) -> Check {
-        let count = self.retries.entry(service.to_owned()).or_default();
-        *count += 1;
         let of =
             |route: &&RouteModel| *route.route.service == *service && route.route.retry.is_some();
         let Some(route) = net.model.routes.iter().find(of) else {
             return Err(violated(Invariant::Budget, format!("a retry for {service}")));
         };
-        route.check_retry(&mut net.checks, *count, nth, net.now)
+        let times = self.retries.entry(service.to_owned()).or_default();
+        times.push_back(net.now);
+        let HostId::Engine(engine) = self.id else { return Ok(()) };
+        let began = net.now.saturating_since(Time::ZERO).saturating_sub(route.window());
+        let began = Time::ZERO + began;
+        while times.front().is_some_and(|&at| at <= began && at < net.now) {
+            times.pop_front();
+        }
+        let firsts = net.model.firsts(service, engine, began);
+        route.check_retry(&mut net.checks, [times.len(), firsts], nth, net.now)
     }
 
     pub(super) fn connect(&mut self, net: &mut Net<'_>, conn: ConnId, addr: SocketAddr) -> Check {
