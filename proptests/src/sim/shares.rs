@@ -10,6 +10,7 @@ use selvedge_core::config::{Config, Endpoint, Service, Target};
 use selvedge_core::engine::Event;
 use selvedge_core::policy::Balancing;
 use selvedge_core::policy::affinity::{Affinity, Key};
+use selvedge_core::stats::Snapshot;
 use selvedge_core::time::Time;
 
 use super::invariant::{Check, Checks, Invariant};
@@ -358,6 +359,48 @@ impl Shares {
         let full = bound.is_full(others, member.weight.into(), all.saturating_sub(1), total);
         checks.that(Invariant::Balanced, !full, || {
             format!("app {app} has {pending} of {all} requests for {}, by {bound:?}", pool.service)
+        })
+    }
+
+    /// What an engine counts as under way at its endpoints is what their apps have not answered, and
+    /// nothing that is over. `is_shared`: is a request one of a split?
+    pub(super) fn check_pending(
+        &self,
+        checks: &mut Checks,
+        requests: &[Sent],
+        engine: u16,
+        snapshot: &Snapshot,
+        is_shared: impl Fn(&Sent) -> bool,
+    ) -> Check {
+        let mut all = 0;
+        for pool in &self.pools {
+            let service = snapshot.services.iter().find(|it| *it.name == *pool.service);
+            let Some(service) = service else { continue };
+            for endpoint in &service.endpoints {
+                all += endpoint.pending as usize;
+                let member = pool.members.iter().find(|member| member.addr == endpoint.addr);
+                let Some(app) = member.and_then(|member| member.app) else { continue };
+                let here = requests.iter().filter(|sent| {
+                    let asked = sent.request.authority.as_deref() == Some(&pool.service);
+                    let there = sent.serving == Some(app) && sent.engine == Some(engine);
+                    asked && there && !is_shared(sent)
+                });
+                let (here, pending) = (here.count(), endpoint.pending as usize);
+                checks.that(Invariant::Load, here <= pending, || {
+                    format!(
+                        "engine {engine} counts {pending} at app {app} for {}, which has {here}",
+                        pool.service
+                    )
+                })?;
+            }
+        }
+        let open = requests.iter().filter(|sent| {
+            let mine = sent.engine.is_none_or(|mine| mine == engine);
+            mine && sent.fed.is_some() && sent.over.is_none()
+        });
+        let open = open.count();
+        checks.that(Invariant::Load, all <= open, || {
+            format!("engine {engine} counts {all} requests at endpoints: {open} are open")
         })
     }
 

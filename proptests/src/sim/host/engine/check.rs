@@ -5,9 +5,10 @@ use selvedge_core::tls::session::MAX_RECORD;
 
 use super::EngineHost;
 use crate::sim::invariant::{Check, Invariant};
-use crate::sim::limits::Limits;
-use crate::sim::mix::LIMITS;
-use crate::sim::net::Net;
+use crate::sim::limits::{Limits, is_exact};
+use crate::sim::mix::{LIMITS, POLICIES};
+use crate::sim::model::Sent;
+use crate::sim::net::{HostId, Net};
 
 impl EngineHost {
     /// What the worker holds stays near its cap: one connection more than the cap allows may have
@@ -46,6 +47,17 @@ impl EngineHost {
         net.checks.result(Invariant::Caps, self.engine.check_buffers())?;
         net.checks.result(Invariant::Credit, self.engine.check_credit())?;
         net.checks.result(Invariant::Load, self.engine.check_load())?;
+        if let HostId::Engine(engine) = self.id
+            && u32::from(engine) < net.model.outbound
+            && net.mix.has_any(POLICIES)
+            && is_exact(&net.mix)
+        {
+            let (model, snapshot) = (&net.model, self.engine.snapshot());
+            let is_shared =
+                |sent: &Sent| sent.route.is_some_and(|route| model.routes[route].is_shared());
+            let requests = &model.requests;
+            model.shares.check_pending(&mut net.checks, requests, engine, &snapshot, is_shared)?;
+        }
         let gauges = self.engine.gauges();
         let open = self.open();
         net.checks.that(Invariant::Drains, gauges.connections == open, || {
