@@ -94,8 +94,6 @@ canaries! {
     EvenShares = "a split that ignores a weight";
     /// An endpoint has every other of its turns only.
     SkippedTurns = "a round robin that skips one";
-    /// Endpoints that are back have their whole share at once.
-    NoSlowStart = "a slow start ignored";
     /// A request that is given up keeps its place among those in flight.
     LostSlot = "a slot not given back on a cancel";
     /// Who comes last is first through.
@@ -110,8 +108,6 @@ canaries! {
     WideLimit = "an adaptive limit beyond its bounds";
     /// A rate limit recovers twice as fast.
     DoubleRate = "a rate limiter that refills twice";
-    /// Half of what may come at once is refused.
-    SmallBurst = "a client refused below its limit";
 }
 
 /// 0: none.

@@ -56,8 +56,7 @@ mod planted {
             | Canary::MovingKeys
             | Canary::NoLoadBound
             | Canary::NoZones
-            | Canary::SkippedTurns
-            | Canary::NoSlowStart => &[Invariant::Balanced],
+            | Canary::SkippedTurns => &[Invariant::Balanced],
             // What is counted by nobody is also counted wrong.
             Canary::LostSlot => &[Invariant::Bounded, Invariant::Load],
             Canary::LastFirst
@@ -65,7 +64,7 @@ mod planted {
             | Canary::LongQueue
             | Canary::WideGate
             | Canary::WideLimit => &[Invariant::Bounded],
-            Canary::DoubleRate | Canary::SmallBurst => &[Invariant::Admitted],
+            Canary::DoubleRate => &[Invariant::Admitted],
             // Bytes of one connection are counted, or read, as another's.
             // A late report of a write may be the first to be acted upon: it must do no harm.
             Canary::StaleId => {

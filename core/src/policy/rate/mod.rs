@@ -124,9 +124,8 @@ impl Rate {
     /// What is expected after one more request, or how long it is too soon by.
     pub(crate) fn next(self, expected: Expected, now: Time) -> Result<Expected, Duration> {
         let early = expected.saturating_since(now);
-        let tolerance = self.tolerance >> u32::from(canary!(SmallBurst));
         let interval = self.interval >> u32::from(canary!(DoubleRate));
-        let tolerance = Duration::from_nanos(tolerance);
+        let tolerance = Duration::from_nanos(self.tolerance);
         match early.checked_sub(tolerance) {
             Some(wait) if !wait.is_zero() => Err(wait),
             _ => Ok(expected.max(now) + Duration::from_nanos(interval)),
