@@ -26,6 +26,9 @@ const VISITS_PER_POLL: usize = 64;
 /// all that are ready, and not one for each, has what they send to the same HTTP/2 connection leave
 /// in one TLS record and one write; beyond a block, what waits would only grow.
 const BYTES_PER_TURN: usize = Limits::READ_BLOCK / 4 * 3;
+/// Of sockets that move bodies, so many are visited after those: whoever asks for little does not
+/// wait behind a hundred downloads.
+const BULK_VISITS_PER_POLL: usize = 8;
 /// Connections that one visit of a listener accepts.
 const ACCEPTS_PER_VISIT: u32 = 16;
 /// Sockets that are closed before the same. The end of a client can be that of a hundred connections
@@ -62,6 +65,8 @@ pub(crate) struct Driver<R: Runtime, E> {
     now: Time,
     /// Indices of the sources to visit.
     ready: VecDeque<u32>,
+    /// Those of them that had much to read when they were visited last.
+    bulk: VecDeque<u32>,
     block: Block,
     ended: bool,
 }
@@ -99,6 +104,7 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
             timer,
             now,
             ready,
+            bulk: VecDeque::new(),
             block: Block::default(),
             ended: false,
         };
@@ -123,7 +129,7 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
             return Poll::Ready(());
         }
         self.arm_timer();
-        if !self.ready.is_empty() || !self.closing.is_empty() {
+        if !(self.ready.is_empty() && self.bulk.is_empty() && self.closing.is_empty()) {
             R::yield_now(cx);
         }
         Poll::Pending
@@ -159,41 +165,54 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
     fn visit_ready(&mut self) {
         let mut visits = VISITS_PER_POLL;
         while visits > 0 && !self.ready.is_empty() {
-            let (mut fed, mut bytes) = (false, 0);
+            let mut turn = Turn::default();
             for _ in 0..visits.min(self.ready.len()) {
                 let Some(index) = self.ready.pop_front() else { break };
-                visits -= 1;
                 if index as usize >= self.sockets.len() {
-                    self.end_turn(&mut fed);
+                    visits -= 1;
+                    self.end_turn(&mut turn);
                     self.visit_other(index);
-                } else if let Some(read) = self.visit_socket(index) {
-                    fed = true;
-                    bytes += read;
-                    if bytes >= BYTES_PER_TURN {
-                        self.end_turn(&mut fed);
-                        bytes = 0;
-                    }
+                } else if self.is_bulk(index) {
+                    self.bulk.push_back(index);
+                } else {
+                    visits -= 1;
+                    self.visit_socket(index, &mut turn);
                 }
             }
-            self.end_turn(&mut fed);
+            self.end_turn(&mut turn);
         }
+        let mut turn = Turn::default();
+        for _ in 0..BULK_VISITS_PER_POLL {
+            let Some(index) = self.bulk.pop_front() else { break };
+            self.visit_socket(index, &mut turn);
+        }
+        self.end_turn(&mut turn);
     }
 
-    /// Visits one socket. If the engine was told something: how many bytes it was given.
-    fn visit_socket(&mut self, index: u32) -> Option<usize> {
-        let socket = self.sockets.get_mut(index as usize)?.as_mut()?;
+    fn is_bulk(&self, index: u32) -> bool {
+        let socket = self.sockets.get(index as usize).and_then(Option::as_ref);
+        socket.is_some_and(|socket| socket.bulk)
+    }
+
+    /// Visits one socket, and ends the turn if enough was read.
+    fn visit_socket(&mut self, index: u32, turn: &mut Turn) {
+        let Some(Some(socket)) = self.sockets.get_mut(index as usize) else { return };
         match socket.visit(&mut self.engine, &mut self.block, self.now) {
-            Visit::Nothing => None,
+            Visit::Nothing => return,
             Visit::Fed { bytes, more } => {
-                if more {
+                socket.bulk = bytes >= Limits::READ_BLOCK / 4;
+                if more && socket.bulk {
+                    socket.source.queue(&mut self.bulk);
+                } else if more {
                     socket.source.queue(&mut self.ready);
                 }
-                Some(bytes)
+                turn.bytes += bytes;
             }
-            Visit::Gone => {
-                self.sockets[index as usize] = None;
-                Some(0)
-            }
+            Visit::Gone => self.sockets[index as usize] = None,
+        }
+        turn.fed = true;
+        if turn.bytes >= BYTES_PER_TURN {
+            self.end_turn(turn);
         }
     }
 
@@ -212,8 +231,8 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
         }
     }
 
-    fn end_turn(&mut self, fed: &mut bool) {
-        if std::mem::take(fed) {
+    fn end_turn(&mut self, turn: &mut Turn) {
+        if std::mem::take(turn).fed {
             self.settle();
         }
     }
@@ -359,6 +378,13 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
             self.timer.source.queue(&mut self.ready);
         }
     }
+}
+
+/// What the engine was told since its last turn ended.
+#[derive(Default)]
+struct Turn {
+    fed: bool,
+    bytes: usize,
 }
 
 /// Those who wait until a certificate is wanted.

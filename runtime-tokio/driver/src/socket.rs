@@ -31,6 +31,8 @@ pub(crate) struct Socket<S> {
     /// A write failed. What arrived before that is read first: a server that refuses an upload
     /// answers and closes, and the answer must not get lost behind the error.
     write_failed: Option<IoError>,
+    /// Much was read when it was last visited.
+    pub(crate) bulk: bool,
 }
 
 /// What a visit did.
@@ -49,8 +51,17 @@ impl<S: Stream> Socket<S> {
     pub(crate) fn new(conn: ConnId, stream: S, inbox: &Arc<Inbox>, connecting: bool) -> Self {
         let source = Source::new(inbox, conn.index() as u32);
         let waker = Waker::from(Arc::clone(&source));
-        let (write_blocked, read_closed, write_failed) = (false, false, None);
-        Socket { conn, source, stream, waker, connecting, write_blocked, read_closed, write_failed }
+        Socket {
+            conn,
+            source,
+            stream,
+            waker,
+            connecting,
+            write_blocked: false,
+            read_closed: false,
+            write_failed: None,
+            bulk: false,
+        }
     }
 
     /// Looks what happened: finishes connecting, or writes what was blocked and reads at most one
