@@ -356,8 +356,10 @@ impl Engine {
     pub(super) fn close_when_flushed(&mut self, index: u32) {
         if let Some(conn) = self.conns.get_mut(index) {
             conn.state = State::Closing;
-            // A peer that does not read must not keep it for ever.
-            self.timers.conns.set(index, self.now + self.config.timeouts.half_open);
+            // A peer that does not read must not keep it for ever. A check has a time for everything.
+            if !conn.flags.check {
+                self.timers.conns.set(index, self.now + self.config.timeouts.half_open);
+            }
             self.touch(index);
         }
     }

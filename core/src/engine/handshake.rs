@@ -334,7 +334,11 @@ impl Engine {
             _ => (Reason::HandshakeFailed, false),
         };
         self.count_tcp(Direction::Outbound, Some(endpoint), |tcp| tcp.opens += 1);
-        self.close_when_flushed(index);
+        if check.is_some() && failure == Failure::Timeout {
+            self.end_conn(index, CloseKind::Abort);
+        } else {
+            self.close_when_flushed(index);
+        }
         if let Some(check) = check {
             return self.check_unconnected(endpoint, check, reason, ours);
         }

@@ -218,7 +218,11 @@ impl Engine {
                 self.count_tls_failure(id.index, Failure::Reset.into());
                 self.end_conn(id.index, CloseKind::Abort);
             }
-            State::Check(_) => self.answered(id.index, Err(CheckFailure::NoAnswer)),
+            State::Check(_) => {
+                self.answered(id.index, Err(CheckFailure::NoAnswer));
+                // What it had to say cannot be said any more.
+                self.end_conn(id.index, CloseKind::Abort);
+            }
             _ => self.server_lost(id.index),
         }
     }

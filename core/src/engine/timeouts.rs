@@ -102,7 +102,7 @@ impl Engine {
                 let due = conn.last + self.config.timeouts.half_open;
                 if conn.is_flushed() {
                     self.end_conn(index, CloseKind::Full);
-                } else if due > self.now {
+                } else if due > self.now && !conn.flags.check {
                     self.timers.conns.set(index, due);
                 } else {
                     self.end_conn(index, CloseKind::Abort);

@@ -9,7 +9,7 @@ use super::http2_rig::Peer;
 use super::rig::*;
 use super::tls_rig;
 use crate::config::{Config, Service};
-use crate::engine::{Command, ConnId, Event, TimerKind};
+use crate::engine::{CloseKind, Command, ConnId, Event, TimerKind};
 use crate::policy::{CheckKind, HealthCheck};
 use crate::stats::Decision;
 use crate::time::Duration;
@@ -252,4 +252,38 @@ fn a_mesh_endpoint_is_checked_through_its_session() {
     tls_rig::carry(&mut out, &mut inn, &link, usize::MAX);
     assert!(out.events.iter().all(|event| !matches!(event, Event::CheckFailed { .. })));
     assert_eq!(out.closed(link.up).len(), 1);
+}
+
+/// The mesh simulator found these: connections of checks that stayed for as long as a slow reader may
+/// take, because there was still something to be written to a peer that had gone or said nothing.
+#[test]
+fn no_connection_of_a_check_outlives_it() {
+    let begin = |rig: &mut Rig| {
+        while rig.connects.is_empty() {
+            rig.pass(millis(100));
+        }
+        rig.blocked.push(rig.connects[0].0);
+        rig.connect()
+    };
+    // It breaks before the question is written.
+    let mut rig = Rig::with(fleet(&["10.0.0.1:80"], Some(http())));
+    let up = begin(&mut rig);
+    rig.reset(up);
+    assert_eq!(rig.closed(up), [CloseKind::Abort]);
+    assert_eq!(decided(&rig, Decision::Unhealthy), 1);
+    // It is answered before that, and never reads.
+    let mut rig = Rig::with(fleet(&["10.0.0.1:80"], Some(http())));
+    let up = begin(&mut rig);
+    rig.receive(up, OK.as_bytes());
+    assert_eq!(decided(&rig, Decision::Healthy), 1);
+    rig.pass(Duration::from_secs(1));
+    assert_eq!(rig.closed(up), [CloseKind::Abort]);
+    // Its handshake is not answered.
+    let mut config = tls_rig::client_config(None);
+    config.services[0].health_check = Some(http());
+    let mut rig = tls_rig::client(None);
+    rig.command(Command::Reload(Arc::new(config)));
+    let up = begin(&mut rig);
+    rig.pass(Duration::from_secs(1));
+    assert_eq!(rig.closed(up), [CloseKind::Abort]);
 }
