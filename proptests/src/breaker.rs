@@ -27,7 +27,8 @@ enum State {
     Serving,
     Shut(Time),
     Awaiting,
-    Probing(Time),
+    /// The answer may have begun.
+    Probing(Time, bool),
 }
 
 impl Model {
@@ -80,7 +81,7 @@ impl Model {
 
     fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::Shut(until) | State::Probing(until) => Some(until),
+            State::Shut(until) | State::Probing(until, _) => Some(until),
             State::Serving | State::Awaiting => None,
         }
     }
@@ -126,7 +127,7 @@ pub fn breaker(data: &[u8]) -> Counts {
         let unit = choose.below(256) as f64 / 255.0;
         let verdicts = [Verdict::Failure, Verdict::Success, Verdict::Throttled];
         let verdict = pick(choose, &verdicts);
-        match choose.below(8) {
+        match choose.below(9) {
             0 => now += Duration::from_millis(pick(choose, &[1, 100, 999, 10_000])),
             1 => {
                 let wait = Duration::from_millis(pick(choose, &[10, 5_000, 500_000]));
@@ -140,7 +141,12 @@ pub fn breaker(data: &[u8]) -> Counts {
                 let shut = breaker.timeout(&config, unit, now);
                 match model.state {
                     State::Shut(until) if until <= now => model.state = State::Awaiting,
-                    State::Probing(until) if until <= now => {
+                    State::Probing(until, true) if until <= now => {
+                        assert_eq!(shut, None);
+                        model.readmit();
+                        counts[2] += 1;
+                    }
+                    State::Probing(until, false) if until <= now => {
                         model.eject(shut.expect("it took too long"), now);
                         counts[1] += 1;
                     }
@@ -150,19 +156,25 @@ pub fn breaker(data: &[u8]) -> Counts {
             4 => {
                 breaker.probe(&config, now);
                 if model.state == State::Awaiting {
-                    model.state = State::Probing(now + config.backoff_max);
+                    model.state = State::Probing(now + config.backoff_max, false);
+                }
+            }
+            6 => {
+                breaker.answering(&config, now);
+                if let State::Probing(_, false) = model.state {
+                    model.state = State::Probing(now + config.backoff_min, true);
                 }
             }
             5 => {
                 let verdict = (choose.below(4) > 0).then_some(verdict);
                 let shut = breaker.probed(&config, verdict, unit, now);
                 match (model.state, verdict) {
-                    (State::Probing(_), None) => model.state = State::Awaiting,
-                    (State::Probing(_), Some(Verdict::Success)) => {
+                    (State::Probing(..), None) => model.state = State::Awaiting,
+                    (State::Probing(..), Some(Verdict::Success)) => {
                         model.readmit();
                         counts[2] += 1;
                     }
-                    (State::Probing(_), Some(_)) => {
+                    (State::Probing(..), Some(_)) => {
                         model.eject(shut.expect("it failed"), now);
                         counts[1] += 1;
                     }

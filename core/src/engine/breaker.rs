@@ -7,9 +7,10 @@ use super::contract::Event;
 use super::exchange::{Exchange, ExchangeId, Kind};
 use crate::balance::Outcome;
 use crate::http::Response;
+use crate::http1::trailer_grpc_status;
 use crate::http2::ErrorCode;
 use crate::policy::breaker::{Trip, Verdict};
-use crate::policy::retry::{Again, Failed, pushback};
+use crate::policy::retry::{Again, Failed, pushback, trailer_pushback};
 use crate::stats::Decision;
 use crate::time::Duration;
 
@@ -88,16 +89,31 @@ impl Engine {
 
     /// A response head came: an endpoint that fails may say how long it does not want to be asked.
     pub(super) fn heed(&mut self, id: ExchangeId, response: &Response<'_>) {
-        let now = self.now;
         let Some(exchange) = self.exchanges.get(id) else { return };
         let grpc = response.grpc_status.filter(|_| exchange.traits.grpc).map(grpc_code);
         let status = response.head.status;
         let verdict = if status < 200 { None } else { self.verdict(exchange, status, grpc) };
-        if !matches!(verdict, Some(Verdict::Failure | Verdict::Throttled)) {
-            return;
+        if matches!(verdict, Some(Verdict::Failure | Verdict::Throttled)) {
+            self.heed_wait(id, pushback(response.head.fields, self.wall()));
         }
-        if let Again::After(wait) = pushback(response.head.fields, self.wall())
-            && let Some(endpoint) = exchange.endpoint
+    }
+
+    /// Trailers came: gRPC says there how it failed, and how long it does not want to be asked.
+    pub(super) fn heed_trailers(&mut self, id: ExchangeId, section: &[u8]) {
+        let Some(exchange) = self.exchanges.get(id).filter(|exchange| exchange.judged) else {
+            return;
+        };
+        let code = trailer_grpc_status(section).filter(|_| exchange.traits.grpc).map(grpc_code);
+        let verdict = code.and_then(|code| self.verdict(exchange, 200, Some(code)));
+        if matches!(verdict, Some(Verdict::Failure | Verdict::Throttled)) {
+            self.heed_wait(id, trailer_pushback(section));
+        }
+    }
+
+    fn heed_wait(&mut self, id: ExchangeId, again: Again) {
+        let now = self.now;
+        if let Again::After(wait) = again
+            && let Some(endpoint) = self.exchanges.get(id).and_then(|exchange| exchange.endpoint)
             && let Some((_, endpoint)) = self.mesh.service_of(endpoint)
             && let Some(standing) = &mut endpoint.standing
         {
@@ -105,16 +121,28 @@ impl Engine {
         }
     }
 
-    /// A probe is answered: it need not be over for that.
+    /// The answer to a probe begins. Of a tunnel that is all that can be said.
     pub(super) fn probe_answers(&mut self, id: ExchangeId) {
+        let now = self.now;
         let Some(exchange) = self.exchanges.get(id) else { return };
         let (judged, endpoint) = (exchange.judged, exchange.endpoint);
+        let is_tunnel = exchange.progress.tunnelled || exchange.is_tunnel();
         let Some(index) = endpoint.filter(|_| judged) else { return };
         let is_probe = self.mesh.endpoints.get(index as usize).is_some_and(|endpoint| {
             endpoint.standing.as_ref().is_some_and(|standing| standing.probe == Some(id))
         });
-        if is_probe && self.verdict_of_answer(id) == Some(Verdict::Success) {
-            self.judge(id, index, Some(Verdict::Success));
+        if !is_probe || self.verdict_of_answer(id) != Some(Verdict::Success) {
+            return;
+        }
+        if is_tunnel {
+            return self.judge(id, index, Some(Verdict::Success));
+        }
+        if let Some((service, endpoint)) = self.mesh.service_of(index)
+            && let (Some(guard), Some(standing)) = (&service.guard, &mut endpoint.standing)
+            && let Some(config) = &guard.breaker
+        {
+            standing.breaker.answering(config, now);
+            self.breaker_changed(index);
         }
     }
 
@@ -159,9 +187,13 @@ impl Engine {
             return;
         };
         let Some(config) = &guard.breaker else { return };
+        let was_ejected = standing.breaker.is_ejected();
         if let Some(wait) = standing.breaker.timeout(config, self.rng.unit(), now) {
             standing.probe = None;
             self.ejected(index, Trip::Probe, wait);
+        } else if was_ejected && !standing.breaker.is_ejected() {
+            standing.probe = None;
+            self.readmitted(index);
         }
         self.breaker_changed(index);
     }

@@ -84,8 +84,11 @@ impl Engine {
             if is_mirrored {
                 self.feed_mirror(id, Copied::trailers(section), true);
             }
-        } else if !self.retries_trailers(id, section) && self.pass_held(id) {
-            self.end_response_body(id, Some(section));
+        } else {
+            self.heed_trailers(id, section);
+            if !self.retries_trailers(id, section) && self.pass_held(id) {
+                self.end_response_body(id, Some(section));
+            }
         }
     }
 
@@ -220,7 +223,7 @@ impl Engine {
         if !grpc {
             self.sample(id);
         } else if judged {
-            // Of a long stream a message is enough.
+            // Of a long stream a message is a beginning.
             self.probe_answers(id);
         }
         self.touch(down.index);

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::http2_rig::{Peer, http2_config};
 use super::rig::*;
 use crate::config::{Config, Service};
 use crate::engine::{Command, ConnId, Event};
@@ -154,14 +155,67 @@ fn while_a_probe_is_under_way_nobody_else_is_sent_there() {
     assert_eq!(fleet.ejected(), []);
 }
 
-#[test]
-fn a_probe_need_not_be_over_to_be_answered() {
+/// Up to its probe, of whose answer there is so much.
+fn probed(part: &[u8]) -> (Fleet, ConnId) {
     let mut fleet = Fleet::new(2, breaker());
     fleet.until_ejected(1, one_is_bad);
     fleet.pass_backoff();
     let (probe, _) = fleet.send(GET);
-    fleet.rig.receive(probe, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nh");
+    fleet.rig.receive(probe, part);
+    (fleet, probe)
+}
+
+#[test]
+fn a_probe_is_judged_at_the_end_of_its_answer() {
+    let begun = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc";
+    let (mut fleet, probe) = probed(begun);
+    assert_eq!(fleet.ejected(), [addr(BAD)]);
+    fleet.rig.pass(millis(900));
+    fleet.rig.receive(probe, b"defghi");
+    assert_eq!((fleet.ejected(), fleet.decided(Decision::Readmitted)), ([].into(), 1));
+    // A body that is cut short is a failure, and it is one more.
+    let (mut fleet, probe) = probed(begun);
+    fleet.rig.reset(probe);
+    assert_eq!(fleet.ejected(), [addr(BAD)]);
+    assert_eq!(fleet.decided(Decision::Ejected), 2);
+    assert_eq!(fleet.decided(Decision::Readmitted), 0);
+}
+
+#[test]
+fn a_probe_whose_answer_goes_on_for_long_need_not_be_over() {
+    let begun = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nh";
+    let (mut fleet, probe) = probed(begun);
+    fleet.rig.pass(millis(999));
+    assert_eq!(fleet.ejected(), [addr(BAD)]);
+    // A timer may be a millisecond late.
+    fleet.rig.pass(millis(2));
+    assert_eq!((fleet.ejected(), fleet.decided(Decision::Readmitted)), ([].into(), 1));
+    // From then on its end is one of many.
+    fleet.rig.reset(probe);
     assert_eq!(fleet.ejected(), []);
+}
+
+#[test]
+fn trailers_say_how_long_an_endpoint_does_not_want_to_be_asked() {
+    for (fields, seconds) in [("grpc-retry-pushback-ms: 9000\r\n", 9..10), ("", 1..2)] {
+        let mut config = http2_config();
+        let two = config.services.iter_mut().find(|service| &*service.name == "two.example:80");
+        two.expect("a service").breaker = Some(BreakerConfig { consecutive: 1, ..breaker() });
+        let mut rig = Rig::with(config);
+        let mut client = Peer::client(&mut rig);
+        let call = "POST /a.B/Get HTTP/1.1\r\nHost: two.example\r\n\
+                    Content-Type: application/grpc\r\n\r\n";
+        client.ask(&mut rig, call, true);
+        let mut app = Peer::endpoint(&mut rig);
+        app.answer(&mut rig, 1, "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n\r\n", false);
+        app.trailers(&mut rig, 1, &alloc::format!("grpc-status: 14\r\n{fields}"));
+        client.run(&mut rig);
+        let ejected = rig.events.iter().find_map(|event| match event {
+            Event::EndpointEjected { retry_in, .. } => Some(retry_in.as_secs()),
+            _ => None,
+        });
+        assert!(ejected.is_some_and(|wait| seconds.contains(&wait)), "{fields} {ejected:?}");
+    }
 }
 
 /// Everything that is no failure of the endpoint, much more of it than failures are allowed.

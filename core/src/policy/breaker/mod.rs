@@ -6,7 +6,7 @@
 //!     ▲                ▲                                       ▲  the probe says nothing │ │
 //!     │                │                                       └────────────────────────┘ │
 //!     │                └──────────────── it fails, or takes too long ─────────────────────┤
-//!     └───────────────────────────────── it succeeds ─────────────────────────────────────┘
+//!     └───────────── it succeeds, or has begun to and goes on for long ───────────────────┘
 //! ```
 //!
 //! A trip is so many failures in a row, or too low a share of successes in a window; linkerd2-proxy
@@ -178,6 +178,8 @@ enum State {
     Awaiting,
     Probing {
         until: Time,
+        /// Its answer has begun well.
+        answering: bool,
     },
 }
 
@@ -195,7 +197,7 @@ impl Breaker {
     /// When [`Breaker::timeout`] has to be called.
     pub fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::Shut { until } | State::Probing { until } => Some(until),
+            State::Shut { until } | State::Probing { until, .. } => Some(until),
             State::Serving | State::Awaiting => None,
         }
     }
@@ -248,7 +250,15 @@ impl Breaker {
     pub fn probe(&mut self, config: &BreakerConfig, now: Time) {
         if self.wants_probe() {
             // linkerd2-proxy: a probe without an answer does not keep it out for ever.
-            self.state = State::Probing { until: now + config.backoff_max };
+            self.state = State::Probing { until: now + config.backoff_max, answering: false };
+        }
+    }
+
+    /// The answer to the probe has begun well. Whether it ends well is waited for, but no longer than
+    /// an endpoint is shut at first: an answer that goes on and on does not keep it out.
+    pub fn answering(&mut self, config: &BreakerConfig, now: Time) {
+        if let State::Probing { until, answering: answering @ false } = &mut self.state {
+            (*until, *answering) = (now + config.backoff_min, true);
         }
     }
 
@@ -275,11 +285,14 @@ impl Breaker {
     }
 
     /// Its deadline may have come: the backoff is over, or the probe has taken too long. Returns how
-    /// long the endpoint is shut, if so.
+    /// long the endpoint is shut, if it is; one whose answer had begun is back in rotation.
     pub fn timeout(&mut self, config: &BreakerConfig, unit: f64, now: Time) -> Option<Duration> {
         match self.state {
             State::Shut { until } if until <= now => self.state = State::Awaiting,
-            State::Probing { until } if until <= now => return Some(self.eject(config, unit, now)),
+            State::Probing { until, answering: true } if until <= now => self.readmit(),
+            State::Probing { until, .. } if until <= now => {
+                return Some(self.eject(config, unit, now));
+            }
             _ => {}
         }
         None

@@ -121,6 +121,26 @@ fn a_probe_that_says_nothing_is_followed_by_another() {
 }
 
 #[test]
+fn an_answer_that_has_begun_is_waited_for_no_longer_than_the_first_backoff() {
+    let config = config();
+    let (mut breaker, now) = unprobed(&config);
+    breaker.answering(&config, now);
+    assert!(breaker.wants_probe(), "nothing was asked");
+    breaker.probe(&config, now);
+    let begun = now + Duration::from_secs(5);
+    breaker.answering(&config, begun);
+    // More of it changes nothing.
+    breaker.answering(&config, begun + Duration::from_millis(500));
+    let due = begun + config.backoff_min;
+    assert_eq!(breaker.deadline(), Some(due));
+    let early = begun + (config.backoff_min - Duration::from_nanos(1));
+    assert_eq!(breaker.timeout(&config, 1.0, early), None);
+    assert!(breaker.is_ejected());
+    assert_eq!(breaker.timeout(&config, 1.0, due), None);
+    assert!(!breaker.is_ejected());
+}
+
+#[test]
 fn an_endpoint_that_throttles_is_not_readmitted() {
     let config = config();
     let (mut breaker, now) = unprobed(&config);
