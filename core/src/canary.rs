@@ -108,6 +108,8 @@ canaries! {
     WideLimit = "an adaptive limit beyond its bounds";
     /// A rate limit recovers twice as fast.
     DoubleRate = "a rate limiter that refills twice";
+    /// A request that no route matches goes to its service all the same.
+    Unrouted = "a request served that no route matches";
 }
 
 /// 0: none.

@@ -114,6 +114,8 @@ reasons! {
     // ---- Routing ----
     /// No service has this authority and there is no original destination.
     UnknownAuthority = 404, "unknown_authority", "no service has this authority";
+    /// There are routes for this authority, and none of them matches.
+    NoRoute = 404, "no_route", "no route matches the request";
     /// The target is one of our own listeners.
     Loop = 508, "loop", "target is this proxy";
     /// An original destination on loopback, outbound.

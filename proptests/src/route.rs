@@ -76,10 +76,17 @@ enum Path {
     Grpc(Option<&'static str>, Option<&'static str>),
 }
 
+/// Whom routes with hosts belong to; those without belong to [`OWN`].
+const SERVICES: [&str; 3] = ["a.example:80", "x.a.example:80", "none"];
+
+/// Nobody asks for it but by its name: without hosts a route is found by its service.
+const OWN: &str = "b.example:80";
+
 /// A route in the words of the model.
 #[derive(Clone, Debug)]
 struct Wanted {
     hosts: Vec<&'static str>,
+    service: &'static str,
     path: Path,
     methods: Vec<&'static str>,
     headers: Vec<(&'static str, Option<&'static str>)>,
@@ -99,7 +106,8 @@ struct Asked {
 impl Wanted {
     fn choose(choose: &mut dyn Choose) -> Self {
         let few = |choose: &mut dyn Choose| choose.below(3);
-        let hosts = (0..few(choose)).map(|_| pick(choose, &WANTED[1..])).collect();
+        let hosts: Vec<_> = (0..few(choose)).map(|_| pick(choose, &WANTED[1..])).collect();
+        let service = if hosts.is_empty() { OWN } else { pick(choose, &SERVICES) };
         let path = match choose.below(5) {
             0 => Path::Any,
             1 => Path::Exact(pick(choose, &PATHS)),
@@ -117,7 +125,7 @@ impl Wanted {
         let query = (0..few(choose))
             .map(|_| (pick(choose, &["q", "r s"]), pick(choose, &["1", ""])))
             .collect();
-        Wanted { hosts, path, methods, headers, query }
+        Wanted { hosts, service, path, methods, headers, query }
     }
 
     fn route(&self, name: usize) -> Route {
@@ -161,16 +169,18 @@ impl Wanted {
             None => HostMatch::Exact(text(host)),
         };
         let hosts = self.hosts.iter().map(host).collect();
-        // Nobody asks for it: without hosts it is found by its service.
-        let service = if self.hosts.is_empty() { "b.example:80" } else { "none" };
-        Route { service: service.into(), hosts, matches, timeouts: times(name), ..Route::default() }
+        Route {
+            service: self.service.into(),
+            hosts,
+            matches,
+            timeouts: times(name),
+            ..Route::default()
+        }
     }
 
     /// How well this route suits a request: greater is better. `None`: not at all.
     fn suits(&self, asked: &Asked) -> Option<impl Ord + use<>> {
-        let own = ["b.example:80"];
-        let hosts: &[&str] = if self.hosts.is_empty() { &own } else { &self.hosts };
-        let host = hosts.iter().filter_map(|host| host_suits(host, asked.host)).max()?;
+        let host = self.listed().iter().filter_map(|host| host_suits(host, asked.host)).max()?;
         let path = self.path_suits(asked)?;
         let method = self.methods.is_empty() || self.methods.contains(&asked.method);
         let headers = self.headers.iter().all(|&(name, value)| {
@@ -183,6 +193,20 @@ impl Wanted {
         }
         let method = !self.methods.is_empty() || matches!(self.path, Path::Grpc(_, Some(_)));
         Some((host, path, method, self.headers.len(), self.query.len()))
+    }
+
+    fn listed(&self) -> &[&'static str] {
+        if self.hosts.is_empty() { &[OWN] } else { &self.hosts }
+    }
+
+    /// Is a request for this host one for it, or for nobody? By a name that it lists, or by a wildcard,
+    /// unless the host is another service.
+    fn covers(&self, asked: &str, service: Option<&str>) -> bool {
+        let means = |host: &&str| {
+            let own = !host.starts_with('*') || service.is_none_or(|name| name == self.service);
+            own && host_suits(host, asked).is_some()
+        };
+        self.listed().iter().any(means)
     }
 
     fn path_suits(&self, asked: &Asked) -> Option<(u8, usize)> {
@@ -316,6 +340,13 @@ pub fn matches(data: &[u8]) -> usize {
         let found = find(&table, asked.head().as_bytes()).expect("a request");
         assert_eq!(found.as_ref(), best, "{asked:?}\nof {wanted:#?}");
         count += usize::from(best.is_some());
+        // Whether it is a service makes no difference to which route is taken.
+        let mut name = String::new();
+        authority::normalize(asked.host.as_bytes(), 80, &mut name).expect("a host");
+        let is_service = choose.flip();
+        let service = is_service.then_some(&*name);
+        let covered = wanted.iter().any(|route| route.covers(asked.host, service));
+        assert_eq!(table.covers(&name, is_service), covered, "{asked:?}\nof {wanted:#?}");
     }
     // What is left, as a request.
     let _ = find(&table, data);

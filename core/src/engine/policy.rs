@@ -109,7 +109,7 @@ impl Engine {
         authority: Option<&[u8]>,
     ) -> Result<Selected, Reason> {
         if !self.config.routes.is_empty()
-            && let Some(route) = self.find_route(index, request, authority)
+            && let Some(route) = self.find_route(index, request, authority)?
         {
             return self.follow(index, route, request);
         }
@@ -118,26 +118,35 @@ impl Engine {
         Ok(Selected { service, policy: None, key })
     }
 
+    /// The route of a request; `None`: no routes are for it.
     fn find_route(
         &mut self,
         index: u32,
         request: &Request<'_>,
         authority: Option<&[u8]>,
-    ) -> Option<Arc<Route>> {
-        let direction = self.conns.get(index)?.direction;
-        if direction != Direction::Outbound || request.is_connect {
-            return None;
+    ) -> Result<Option<Arc<Route>>, Reason> {
+        let direction = self.conns.get(index).map(|conn| conn.direction);
+        if direction != Some(Direction::Outbound) || request.is_connect {
+            return Ok(None);
         }
         let spelled = authority.and_then(|authority| self.mesh.spellings.get(authority));
         let name = match (authority, spelled.and_then(|s| self.mesh.services.get(s as usize))) {
             (_, Some(service)) => &*service.name,
             (Some(authority), None) => {
-                authority::normalize(authority, 80, &mut self.authority).ok()?;
+                if authority::normalize(authority, 80, &mut self.authority).is_err() {
+                    return Ok(None);
+                }
                 self.authority.as_str()
             }
             (None, None) => "",
         };
-        self.config.routes.find(name, request).map(Arc::clone)
+        let routes = &self.config.routes;
+        let found = routes.find(name, request).map(Arc::clone);
+        let is_service = || self.mesh.by_name.contains_key(name);
+        if found.is_none() && routes.covers(name, is_service()) && !canary!(Unrouted) {
+            return Err(Reason::NoRoute);
+        }
+        Ok(found)
     }
 
     fn follow(

@@ -51,7 +51,9 @@ mod planted {
             Canary::NoBudget | Canary::NoLimit => &[Invariant::Budget],
             Canary::RetriedPost => &[Invariant::EndsOnce],
             Canary::LateRetry => &[Invariant::Deadlines],
-            Canary::OneShare | Canary::AlwaysInjected | Canary::EvenShares => &[Invariant::Routed],
+            Canary::OneShare | Canary::AlwaysInjected | Canary::EvenShares | Canary::Unrouted => {
+                &[Invariant::Routed]
+            }
             Canary::SeededHash
             | Canary::MovingKeys
             | Canary::NoLoadBound

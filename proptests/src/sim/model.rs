@@ -79,6 +79,8 @@ pub(super) struct Sent {
     pub(super) apps: u64,
     /// Its route, if it has one.
     pub(super) route: Option<usize>,
+    /// Its service has routes, and none matches it.
+    pub(super) unrouted: bool,
     /// How long it may take.
     pub(super) deadline: Option<Duration>,
     /// It was damaged, or follows something that was.
@@ -163,6 +165,8 @@ impl Model {
         };
         let mut crossed = Self::crosses(stream, protocol, apps != 0);
         let route = self.routes.iter().position(|route| route.is_for(&request));
+        let concerned = self.routes.iter().any(|route| route.concerns(&request));
+        let unrouted = route.is_none() && concerned && request.method != "CONNECT";
         if let Some(route) = route.map(|index| &mut self.routes[index]) {
             route.ask();
             let to: Vec<_> = route.route.split.backends().iter().map(|to| &*to.service).collect();
@@ -187,6 +191,7 @@ impl Model {
             crossed,
             apps: reaches,
             route,
+            unrouted,
             deadline,
             wild,
             fed: None,
@@ -240,6 +245,9 @@ impl Model {
             return Ok(());
         }
         let (attempts, method) = (sent.attempts, sent.request.method);
+        checks.that(Invariant::Routed, !sent.unrouted, || {
+            format!("request {id}, a {method} that no route matches, goes to app {app}")
+        })?;
         let route = sent.route.map(|index| &mut self.routes[index]);
         // Each engine may send a request again once, if it met a connection that was dead.
         let most = match &route {

@@ -39,8 +39,9 @@ pub(super) fn routes(
             faults.extend(hit.then_some(fault));
             hit
         };
-        if once(Fault::Injected, choose) {
-            // Of some methods; the others go on as without it.
+        let injects = once(Fault::Injected, choose);
+        if injects {
+            // Of some methods; of the others nothing is said, or another route says it.
             let methods = ["DELETE", "BREW"].map(Box::from).into();
             let matches = Match { methods, ..Match::default() };
             routes.push(Route { fixed: Some(fixed(choose)), matches, ..route.clone() });
@@ -62,7 +63,7 @@ pub(super) fn routes(
             route.timeouts = timeouts(choose);
         }
         let default = Route { service: route.service.clone(), ..Route::default() };
-        if route != default {
+        if route != default || injects && choose.flip() {
             routes.push(route);
         }
     }
@@ -146,8 +147,13 @@ impl RouteModel {
     /// Is it for this request? The one with methods comes first.
     pub(super) fn is_for(&self, request: &Request) -> bool {
         let methods = &self.route.matches.methods;
-        request.authority.as_deref() == Some(&*self.route.service)
+        self.concerns(request)
             && (methods.is_empty() || methods.iter().any(|method| **method == *request.method))
+    }
+
+    /// Has a request for its service another route, or none at all?
+    pub(super) fn concerns(&self, request: &Request) -> bool {
+        request.authority.as_deref() == Some(&*self.route.service)
     }
 
     /// The apps of its services, of those without a share too.

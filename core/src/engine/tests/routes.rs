@@ -9,8 +9,8 @@ use crate::config::Config;
 use crate::engine::{Command, Event};
 use crate::error::Reason;
 use crate::policy::{
-    Backend, Failure, Fixed, HostMatch, PathMatch, Redirect, Route, RouteTable, RouteTimeouts,
-    Split,
+    Backend, Failure, Fixed, HostMatch, Match, PathMatch, Redirect, Route, RouteTable,
+    RouteTimeouts, Split,
 };
 use crate::stats::Decision;
 use crate::time::Duration;
@@ -42,12 +42,50 @@ fn a_host_that_no_service_has_finds_one_by_its_route() {
     assert_eq!(rig.written(up), get("/", "shop.example"));
     rig.receive(up, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     assert!(rig.written(down).starts_with("HTTP/1.1 200 OK\r\n"));
-    // Whom nobody has stays unknown, and what a route does not match goes where it ever went.
+    // Whom nobody has stays unknown.
     let other = rig.client();
     rig.receive(other, get("/", "shop.test").as_bytes());
     assert!(rig.written(other).starts_with("HTTP/1.1 404 "));
     let (_, up) = rig.exchange(&get("/", "one.example"));
     assert_eq!(rig.written(up), get("/", "one.example"));
+}
+
+#[test]
+fn what_none_of_the_routes_for_it_matches_is_not_found() {
+    let only = |service: &str, hosts: &[HostMatch]| Route {
+        hosts: hosts.into(),
+        matches: Match { path: PathMatch::Prefix("/api".into()), ..Match::default() },
+        service: service.into(),
+        ..Route::default()
+    };
+    let wild = [HostMatch::Suffix(".example".into())];
+    let routes = [only("web.example:80", &[]), only("h2.example:80", &wild)];
+    let mut rig = Rig::with(with(routes.into()));
+    let down = rig.client();
+    let not_found = |text: &str| {
+        text.starts_with("HTTP/1.1 404 Not Found\r\n")
+            && text.contains("l5d-proxy-error: no route matches the request\r\n")
+    };
+    // Its own routes; those of a wildcard for hosts of no service, and for the wildcard's service.
+    for host in ["web.example", "nobody.example", "h2.example"] {
+        rig.receive(down, get("/apis", host).as_bytes());
+        let text = rig.written(down);
+        assert!(not_found(&text), "{host}: {text}");
+    }
+    // Another service has no routes, whatever wildcards of others say; and the connection goes on.
+    rig.receive(down, get("/apis", "one.example").as_bytes());
+    let up = rig.connect();
+    assert_eq!(rig.written(up), get("/apis", "one.example"));
+    let call = |host: &str| {
+        let fields = "Content-Type: application/grpc\r\nContent-Length: 0\r\n";
+        format!("POST /a.B/Get HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")
+    };
+    let mut client = Peer::client(&mut rig);
+    let stream = client.ask(&mut rig, &call("web.example"), true);
+    let head = client.head(stream);
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("grpc-status: 5\r\n"), "{head}");
+    let refused = rig.engine.snapshot().directions[0].refused[Reason::NoRoute as usize];
+    assert_eq!((refused, rig.engine.gauges().exchanges), (4, 1));
 }
 
 #[test]
@@ -173,17 +211,20 @@ fn a_split_passes_over_a_service_that_has_nobody_ready() {
 fn the_times_of_a_route_beat_those_of_its_service() {
     let times = |timeouts: RouteTimeouts| {
         let mut config = with(
-            [web(|route| {
-                route.matches.path = PathMatch::Prefix("/slow".into());
-                route.timeouts = timeouts;
-            })]
+            [
+                web(|_| {}),
+                web(|route| {
+                    route.matches.path = PathMatch::Prefix("/slow".into());
+                    route.timeouts = timeouts;
+                }),
+            ]
             .into(),
         );
         config.services[0].timeouts.request = Some(Duration::from_secs(1));
         Rig::with(config)
     };
     let none = RouteTimeouts::default();
-    // Its service's, without one of its own; and of a path that the route does not match.
+    // Its service's, without one of its own; and of a path that another route matches.
     let request = RouteTimeouts { request: Some(Duration::from_secs(5)), ..none.clone() };
     for (timeouts, path, at) in [
         (none.clone(), "/slow", 1_000),

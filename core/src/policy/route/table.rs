@@ -37,6 +37,8 @@ pub struct RouteTable {
 struct Group {
     /// Indices of routes; the place of one here is its rank.
     ranked: Vec<u32>,
+    /// The services that they belong to, sorted.
+    owners: Vec<Arc<str>>,
     /// A tree of path segments. The first is the root.
     nodes: Vec<Node>,
 }
@@ -91,21 +93,41 @@ impl RouteTable {
     /// nobody.
     pub fn find(&self, authority: &str, request: &Request<'_>) -> Option<&Arc<Route>> {
         let target = Target::of(request);
-        let host = authority.rfind(':').map_or(authority, |colon| &authority[..colon]);
-        let of = |list: &[(Box<str>, u32)], key: &str| {
-            let at = list.binary_search_by(|(name, _)| (**name).cmp(key)).ok()?;
-            self.groups[list[at].1 as usize].find(&self.routes, request, &target)
+        let mut groups = self.listed(authority).chain(self.wild(authority));
+        let route = groups.find_map(|group| group.find(&self.routes, request, &target))?;
+        Some(&self.routes[route as usize])
+    }
+
+    /// Is a request for `authority` one for the routes, although [`find`](RouteTable::find) finds
+    /// none? Then nobody serves it. So it is if a route lists its host, or if a wildcard of one
+    /// means it: a wildcard means hosts of no service, and those of the route's own.
+    pub fn covers(&self, authority: &str, is_service: bool) -> bool {
+        let owns = |group: &Group| {
+            !is_service || group.owners.binary_search_by(|owner| (**owner).cmp(authority)).is_ok()
         };
-        let exact = || of(&self.exact, authority).or_else(|| of(&self.exact, host));
-        let suffix = || {
-            let dots = memchr::memchr_iter(b'.', host.as_bytes());
-            // A label has to precede it.
-            dots.filter(|&dot| dot > 0 && host.len() - dot <= self.longest_suffix).find_map(|dot| {
-                of(&self.suffixes, &authority[dot..]).or_else(|| of(&self.suffixes, &host[dot..]))
-            })
-        };
-        let any = || self.groups[self.any? as usize].find(&self.routes, request, &target);
-        exact().or_else(suffix).or_else(any).map(|route| &self.routes[route as usize])
+        self.listed(authority).next().is_some() || self.wild(authority).any(owns)
+    }
+
+    /// The routes that list the host of an authority, those with its port first.
+    fn listed<'a>(&'a self, authority: &'a str) -> impl Iterator<Item = &'a Group> {
+        let named = |name| self.named(&self.exact, name);
+        [authority, host_of(authority)].into_iter().filter_map(named)
+    }
+
+    /// The routes with wildcards that match it, the longest first.
+    fn wild<'a>(&'a self, authority: &'a str) -> impl Iterator<Item = &'a Group> {
+        let host = host_of(authority);
+        let dots = memchr::memchr_iter(b'.', host.as_bytes());
+        // A label has to precede it.
+        let dots = dots.filter(move |&dot| dot > 0 && host.len() - dot <= self.longest_suffix);
+        let names = dots.flat_map(move |dot| [&authority[dot..], &host[dot..]]);
+        let suffixes = names.filter_map(|name| self.named(&self.suffixes, name));
+        suffixes.chain(self.any.map(|any| &self.groups[any as usize]))
+    }
+
+    fn named(&self, list: &[(Box<str>, u32)], name: &str) -> Option<&Group> {
+        let at = list.binary_search_by(|(other, _)| (**other).cmp(name)).ok()?;
+        Some(&self.groups[list[at].1 as usize])
     }
 
     fn add(&mut self, host: &HostMatch, route: u32) {
@@ -206,6 +228,10 @@ impl Group {
     fn build(&mut self, routes: &[Arc<Route>]) {
         // It is stable: ties go to the first.
         self.ranked.sort_by_cached_key(|&route| routes[route as usize].order());
+        let owners = self.ranked.iter().map(|&route| Arc::clone(&routes[route as usize].service));
+        self.owners = owners.collect();
+        self.owners.sort_unstable();
+        self.owners.dedup();
         self.nodes.push(Node { parent: u32::MAX, ..Node::default() });
         for rank in 0..self.ranked.len() {
             let route = &routes[self.ranked[rank] as usize];
@@ -297,6 +323,11 @@ impl Node {
     fn child(&self, segment: &[u8]) -> Result<usize, usize> {
         self.children.binary_search_by(|(name, _)| (**name).cmp(segment))
     }
+}
+
+/// The host of an authority.
+fn host_of(authority: &str) -> &str {
+    authority.rfind(':').map_or(authority, |colon| &authority[..colon])
 }
 
 /// The segments of a path that begins with a slash; none of any other.

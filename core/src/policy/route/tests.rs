@@ -272,3 +272,36 @@ fn a_thousand_routes_each_find_their_own() {
         assert_eq!(find_path(&routes, &format!("/s{n}/12")), format!("pattern {n}"));
     }
 }
+
+#[test]
+fn a_host_is_covered_by_who_lists_it_and_a_service_by_its_own_wildcards() {
+    let hosts = |name: &str, hosts: &[HostMatch]| {
+        route(name, |route| {
+            route.hosts = hosts.into();
+            route.matches.path = exact("/only");
+        })
+    };
+    let own = hosts("web.example:80", &[]);
+    let listed = hosts("gate.example:80", &[HostMatch::Exact("shop.example".into())]);
+    let wild = hosts("gate.example:80", &[HostMatch::Suffix(".example".into())]);
+    let any = hosts("gate.example:80", &[HostMatch::Any]);
+    let everything = [own.clone(), listed.clone(), wild.clone(), any.clone()];
+    for (routes, authority, as_service, as_stranger) in [
+        (&[own][..], "web.example:80", true, true),
+        (&everything[..1], "web.example:81", false, false),
+        (&[listed][..], "shop.example:80", true, true),
+        (&everything[1..2], "shop.example:8080", true, true),
+        (&everything[1..2], "gate.example:80", false, false),
+        (&[wild][..], "gate.example:80", true, true),
+        (&everything[2..3], "web.example:80", false, true),
+        (&everything[2..3], "example:80", false, false),
+        (&[any][..], "gate.example:80", true, true),
+        (&everything[3..], "web.example:80", false, true),
+        (&everything[3..], "", false, true),
+        (&[], "web.example:80", false, false),
+    ] {
+        let table = RouteTable::new(routes.to_vec());
+        let covers = [true, false].map(|is_service| table.covers(authority, is_service));
+        assert_eq!(covers, [as_service, as_stranger], "{authority} of {routes:?}");
+    }
+}

@@ -169,7 +169,8 @@ fn check_refusal(net: &mut Net<'_>, id: u32, status: u16, error: &[u8]) -> Check
     }
     let reason = Reason::ALL.iter().find(|reason| reason.message().as_bytes() == error);
     let allowed = reason.is_some_and(|&reason| {
-        let expected = reason == Reason::UnknownAuthority && sent.apps == 0;
+        let expected = reason == Reason::UnknownAuthority && sent.apps == 0
+            || reason == Reason::NoRoute && sent.unrouted;
         sent.wild || expected || may_refuse(reason, &net.mix, net.model.impatient)
     });
     net.checks.that(Invariant::EndsOnce, allowed, || {
