@@ -142,7 +142,7 @@ impl Engine {
         let apart =
             plain && exchange.traits.speaks == Speaks::Mesh && exchange.down_stream.is_none();
         let on_stream = exchange.kind == Kind::Http && exchange.traits.speaks != Speaks::Http1;
-        let policy = exchange.policy.is_some();
+        let policy = exchange.policy.as_deref_mut().map(|policy| policy.tries.sent += 1).is_some();
         // A copy decides nothing.
         if service.guard.is_some() && !exchange.is_mirror() {
             self.guard_attempt(id, endpoint_index);

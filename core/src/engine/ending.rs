@@ -281,7 +281,8 @@ impl Engine {
         }
         let close =
             !progress.request_done || !traits.keep_alive || traits.is_connect || self.is_draining();
-        self.answer(index, &Answer::of(reason, traits.grpc), close, Some(&traits));
+        let report = exchange.report();
+        self.answer(index, &exchange.answer(reason, report.as_deref()), close, Some(&traits));
         if close {
             self.linger(index);
         } else {

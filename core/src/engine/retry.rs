@@ -1,6 +1,8 @@
 //! Requests that are sent again because an attempt failed.
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -11,9 +13,9 @@ use super::exchange::{Exchange, ExchangeId};
 use super::gate::{Gate, GateOf};
 use crate::balance::Outcome;
 use crate::error::Reason;
-use crate::http::{Fields, Framing, Response, ResponseHead, Span, Version, status};
+use crate::http::{Answer, Fields, Framing, Response, ResponseHead, Span, Version, status};
 use crate::http2::{Body, ErrorCode};
-use crate::policy::retry::{Again, Failed, Retry, pushback, trailer_pushback};
+use crate::policy::retry::{ATTEMPT_COUNT, Again, Failed, Retry, pushback, trailer_pushback};
 use crate::stats::Decision;
 use crate::time::{Duration, Time};
 
@@ -30,6 +32,10 @@ pub(crate) struct Tries {
     pub(super) split_key: Option<u64>,
     /// Retries so far.
     pub(super) used: u32,
+    /// Endpoints that it was given to.
+    pub(super) sent: u32,
+    /// Why it was not sent once more.
+    outcome: Option<Decision>,
     /// Endpoints that were asked. An index may have been given to another since: it is a preference.
     pub(super) tried: Vec<u32>,
     /// It waits until then to be sent again.
@@ -103,6 +109,22 @@ impl Exchange {
         use Reason::{RequestTimeout, ResponseStreamTimeout, TryTimeout};
         self.policy.as_ref().is_some_and(|policy| policy.hurried)
             && matches!(reason, RequestTimeout | ResponseStreamTimeout | TryTimeout)
+    }
+
+    /// What its answer says of its attempts, if its route wants that.
+    pub(super) fn report(&self) -> Option<String> {
+        let tries = &self.policy.as_ref()?.tries;
+        self.retry().filter(|retry| retry.report)?;
+        Some(match tries.outcome {
+            Some(outcome) => format!("{};outcome={}", tries.sent, outcome.label()),
+            None => format!("{}", tries.sent),
+        })
+    }
+
+    /// What its client is told when it ends by `reason`; `report`: of its attempts.
+    pub(super) fn answer<'a>(&self, reason: Reason, report: Option<&'a str>) -> Answer<'a> {
+        let extra = report.map(|report| (ATTEMPT_COUNT, report));
+        Answer { extra, ..Answer::of(reason, self.traits.grpc) }
     }
 
     /// Does it wait to be sent again?
@@ -198,6 +220,10 @@ impl Engine {
         let (limit, nth) = (retry.limit, nth);
         self.emit(Event::Retry { service, addr, failed, took, decision, nth, limit, wait });
         if decision != Decision::Retried {
+            let exchange = self.exchanges.get_mut(id);
+            if let Some(policy) = exchange.and_then(|exchange| exchange.policy.as_mut()) {
+                policy.tries.outcome = Some(decision);
+            }
             return false;
         }
         self.take_back(id, failed);

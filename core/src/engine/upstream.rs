@@ -21,6 +21,7 @@ use crate::http1::{
     ResponseTo,
 };
 use crate::policy::HeaderChanges;
+use crate::policy::retry::ATTEMPT_COUNT;
 use crate::time::Duration;
 
 impl Engine {
@@ -191,13 +192,14 @@ impl Engine {
         end: bool,
     ) -> Result<ResponseKind, Reason> {
         let Some(exchange) = self.exchanges.get(id) else { return Err(Reason::ClientGone) };
-        match &exchange.policy {
-            Some(policy) => {
-                let route = Arc::clone(&policy.route);
-                self.pass_changed(id, response, end, &route.changes.response)
-            }
-            None => self.pass_head(id, response, end),
-        }
+        let Some(policy) = &exchange.policy else { return self.pass_head(id, response, end) };
+        let route = Arc::clone(&policy.route);
+        let Some(report) = exchange.report() else {
+            return self.pass_changed(id, response, end, &route.changes.response);
+        };
+        let mut changes = route.changes.response.clone();
+        changes.set.push((ATTEMPT_COUNT.into(), report.into()));
+        self.pass_changed(id, response, end, &changes)
     }
 
     fn pass_changed(

@@ -33,6 +33,8 @@ pub struct Retry {
     pub per_try_timeout: Option<Duration>,
     /// Bytes of a request body that are kept. A request with more is sent once.
     pub max_body: usize,
+    /// Answers say in [`ATTEMPT_COUNT`] how often the request was sent.
+    pub report: bool,
     /// The first wait is up to this, and twice as long each time …
     pub backoff_min: Duration,
     /// … but no longer than this.
@@ -53,11 +55,17 @@ impl Default for Retry {
             per_try_timeout: None,
             // linkerd2-proxy's.
             max_body: 64 * 1024,
+            report: false,
             backoff_min: Duration::from_millis(25),
             backoff_max: Duration::from_millis(250),
         }
     }
 }
+
+/// The field of an answer that says how many endpoints its request was given to, as Envoy's
+/// `x-envoy-attempt-count` does, and which decision kept it from one more, if one did: `3`, or
+/// `3;outcome=retry_limit`.
+pub const ATTEMPT_COUNT: &str = "l5d-attempt-count";
 
 /// How an attempt went that was not good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

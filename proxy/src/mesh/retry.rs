@@ -29,6 +29,7 @@ pub(super) fn read(reader: &mut Reader<'_>, mut table: Table<'_>) -> Retry {
     table.set(reader, "limit", &mut retry.limit, |v| value::integer(v, 1, 100).map(|n| n as u32));
     table.set(reader, "per_try_timeout", &mut retry.per_try_timeout, value::duration_or_none);
     table.set(reader, "max_body", &mut retry.max_body, bytes);
+    table.set(reader, "report", &mut retry.report, value::boolean);
     let waits = (&mut retry.backoff_min, &mut retry.backoff_max);
     backoff(reader, &mut table, waits, value::duration_or_at_once);
     table.finish(reader);

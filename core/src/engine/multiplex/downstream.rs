@@ -192,7 +192,7 @@ impl Engine {
         stream: StreamKey,
         reason: Reason,
     ) {
-        let (progress, grpc, now) = (exchange.progress, exchange.traits.grpc, self.now);
+        let (progress, report, now) = (exchange.progress, exchange.report(), self.now);
         self.with_http2(exchange.down, |connection, tx| {
             // How the far side ended its stream means the same on this one.
             let code = progress.reset.unwrap_or(match reason {
@@ -207,7 +207,7 @@ impl Engine {
             if gone || progress.response_started || progress.reset.is_some() {
                 connection.reset(tx, stream, code);
             } else {
-                connection.send_error(tx, stream, reason, grpc);
+                connection.send_answer(tx, stream, &exchange.answer(reason, report.as_deref()));
                 connection.abandon(tx, stream, now);
             }
         });

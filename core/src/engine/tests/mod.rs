@@ -1,6 +1,7 @@
 //! The engine, driven by hand: what each input makes it do.
 
 mod affinity;
+mod attempts;
 mod balancing;
 mod breaker;
 mod check;

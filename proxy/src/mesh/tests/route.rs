@@ -77,11 +77,11 @@ fn every_key_means_something() {
     let Some(Fixed::Redirect(redirect)) = fixed else { panic!("{fixed:?}") };
     assert_eq!((redirect.status, redirect.path), (308, Some(NewPath::Prefix(4, "/new".into()))));
     let retry = route(
-        r#"retry = { on = ["gateway-error", 429, "500-501", "response-timeout", "refused-stream", "connect-failure"], grpc = ["unavailable", 8], limit = 3, per_try_timeout = "300ms", max_body = "1MiB", methods = ["GET"], backoff = { min = 0, max = "1s" } }"#,
+        r#"retry = { on = ["gateway-error", 429, "500-501", "response-timeout", "refused-stream", "connect-failure"], grpc = ["unavailable", 8], limit = 3, per_try_timeout = "300ms", max_body = "1MiB", methods = ["GET"], backoff = { min = 0, max = "1s" }, report = true }"#,
     );
     let retry = retry.retry.expect("retries");
     assert_eq!(retry.statuses, [(502, 504), (429, 429), (500, 501)]);
-    assert_eq!((retry.reset, retry.refused, retry.timeout), (true, true, true));
+    assert_eq!((retry.reset, retry.refused, retry.timeout, retry.report), (true, true, true, true));
     assert_eq!((&retry.grpc[..], retry.limit, retry.max_body), (&[14, 8][..], 3, 1 << 20));
     assert_eq!((retry.methods.len(), retry.backoff_min.as_millis()), (1, 0));
     assert_eq!(route("retry = {}").retry, Some(Retry::default()));
