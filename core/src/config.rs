@@ -362,8 +362,10 @@ pub struct ServiceTimeouts {
     pub request: Option<Duration>,
     /// See [`Timeouts::connect`].
     pub connect: Option<Duration>,
-    /// See [`Timeouts::idle`].
-    pub idle: Option<Duration>,
+    /// See [`Timeouts::pool_idle`].
+    pub pool_idle: Option<Duration>,
+    /// See [`Timeouts::tcp_idle`].
+    pub tcp_idle: Option<Duration>,
     /// See [`Timeouts::failfast`].
     pub failfast: Option<Duration>,
 }

@@ -70,6 +70,24 @@ impl fmt::Debug for Time {
     }
 }
 
+/// Reads a duration as people write it: `300ms`, `10s`, `5m`, `1h` or `2d`; the unit of 0 may be left
+/// out. It is how mesh files, the command line and linkerd2-proxy's `l5d-*` fields have it.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "" if number == 0 => 0,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
 /// A point of the wall clock: milliseconds since 1970-01-01 00:00 UTC. Certificates end by it.
 ///
 /// It comes in as an input, at the start and whenever the clock was set.
@@ -126,6 +144,34 @@ mod tests {
         assert_eq!(Time::MAX + Duration::from_secs(1), Time::MAX);
         assert_eq!(Time::ZERO + Duration::MAX, Time::MAX);
         assert_eq!(Time::ZERO - Time::from_nanos(5), Duration::ZERO);
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        let ms = |millis| Some(Duration::from_millis(millis));
+        for (text, expected) in [
+            ("300ms", ms(300)),
+            ("10s", ms(10_000)),
+            ("5m", ms(300_000)),
+            ("1h", ms(3_600_000)),
+            ("2d", ms(172_800_000)),
+            ("0", ms(0)),
+            ("0s", ms(0)),
+            ("00010s", ms(10_000)),
+            ("", None),
+            ("s", None),
+            ("10", None),
+            ("-1s", None),
+            ("+1s", None),
+            ("1.5s", None),
+            ("1 s", None),
+            ("1S", None),
+            ("1µs", None),
+            ("18446744073709551616s", None),
+            ("18446744073709551615d", None),
+        ] {
+            assert_eq!(parse_duration(text), expected, "{text}");
+        }
     }
 
     #[test]

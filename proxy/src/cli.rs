@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use selvedge_core::config::ListenerKind;
+use selvedge_core::time::parse_duration;
 
 use crate::log::Format;
 use crate::run;
 use crate::{ca_command, demo};
 use selvedge::ca;
-use selvedge::mesh::{self, MAX_WORKERS, Mesh};
+use selvedge::mesh::{MAX_WORKERS, Mesh};
 
 /// Bad usage or configuration (sysexits.h `EX_USAGE`, as linkerd2-proxy).
 pub(crate) const BAD_CONFIG: u8 = 64;
@@ -104,7 +105,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 
 fn lifetime(text: &str) -> Result<Duration, String> {
     let range = ca::MIN_LIFETIME..=ca::MAX_LIFETIME;
-    mesh::parse_duration(text)
+    parse_duration(text)
         .filter(|lifetime| range.contains(lifetime))
         .ok_or_else(|| r#"expected a duration from "20s" to "365d", like "24h""#.into())
 }

@@ -148,7 +148,7 @@ impl Engine {
     /// When a tunnel has been silent for too long.
     pub(super) fn bridge_deadline(&self, exchange: &Exchange) -> (Time, Reason) {
         if exchange.progress.ended == [false; 2] {
-            (exchange.last + self.config.timeouts.tcp_idle, Reason::TcpIdle)
+            (exchange.last + self.tcp_idle(Some(exchange)), Reason::TcpIdle)
         } else {
             (exchange.last + self.half_open_limit(), Reason::HalfOpen)
         }

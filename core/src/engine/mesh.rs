@@ -128,6 +128,8 @@ pub(crate) struct Times {
     pub(crate) response_headers: Option<Duration>,
     pub(crate) request: Option<Duration>,
     pub(crate) idle: Option<Duration>,
+    pub(crate) pool_idle: Duration,
+    pub(crate) tcp_idle: Duration,
     pub(crate) failfast: Duration,
 }
 
@@ -137,7 +139,9 @@ impl Times {
             connect: own.connect.unwrap_or(all.connect),
             response_headers: all.response_headers,
             request: own.request.or(all.request),
-            idle: own.idle.or(all.idle),
+            idle: all.idle,
+            pool_idle: own.pool_idle.unwrap_or(all.pool_idle),
+            tcp_idle: own.tcp_idle.unwrap_or(all.tcp_idle),
             failfast: own.failfast.unwrap_or(all.failfast),
         }
     }

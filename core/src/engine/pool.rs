@@ -4,6 +4,7 @@ use super::Engine;
 use super::conn::{ClientPhase, Conn, State};
 use super::contract::{CloseKind, ConnId};
 use super::exchange::ExchangeId;
+use crate::time::Duration;
 
 /// Connects of an endpoint that nobody waits for: more would be an attack, or useless.
 const MAX_ORPHANS: usize = 8;
@@ -82,10 +83,18 @@ impl Engine {
         let conns = &self.conns;
         target.park(id, |id| conns.find(id).is_some_and(is_idle));
         let surplus = target.idle_live as usize > self.config.limits.pool_idle;
-        self.timers.conns.set(index, self.now + self.config.timeouts.pool_idle);
+        let pool_idle = self.pool_idle(endpoint);
+        self.timers.conns.set(index, self.now + pool_idle);
         if surplus {
             self.close_longest_idle(endpoint);
         }
+    }
+
+    /// How long a connection to an endpoint may be unused.
+    pub(super) fn pool_idle(&self, endpoint: u32) -> Duration {
+        let service = self.mesh.endpoints.get(endpoint as usize).map(|endpoint| endpoint.service);
+        let service = service.and_then(|service| self.mesh.services.get(service as usize));
+        service.map_or(self.config.timeouts.pool_idle, |service| service.times.pool_idle)
     }
 
     fn close_longest_idle(&mut self, endpoint: u32) {

@@ -6,7 +6,7 @@ use super::contract::{CloseKind, Event};
 use super::exchange::{Exchange, ExchangeId, Kind};
 use crate::config::Timeouts;
 use crate::error::Reason;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 impl Engine {
     /// Joins the two connections of an exchange.
@@ -36,7 +36,8 @@ impl Engine {
         }
         // One timer for both ends, on the client's.
         self.timers.conns.clear(up.index);
-        self.timers.conns.set(down.index, now + self.config.timeouts.tcp_idle);
+        let tcp_idle = self.tcp_idle(self.exchanges.get(id));
+        self.timers.conns.set(down.index, now + tcp_idle);
         self.touch(down.index);
         self.touch(up.index);
     }
@@ -123,8 +124,15 @@ impl Engine {
         self.release_service(exchange.service);
     }
 
+    /// How long a tunnel may be silent.
+    pub(super) fn tcp_idle(&self, exchange: Option<&Exchange>) -> Duration {
+        let service = exchange.map(|exchange| exchange.service);
+        let service = service.and_then(|service| self.mesh.services.get(service as usize));
+        service.map_or(self.config.timeouts.tcp_idle, |service| service.times.tcp_idle)
+    }
+
     /// How long a half-closed tunnel may be silent. A drain does not wait for leftovers.
-    pub(super) fn half_open_limit(&self) -> crate::time::Duration {
+    pub(super) fn half_open_limit(&self) -> Duration {
         let limit = self.config.timeouts.half_open;
         if self.is_draining() { limit.min(Timeouts::DRAIN_HALF_OPEN) } else { limit }
     }
@@ -138,7 +146,7 @@ impl Engine {
         let (limit, reason) = if half_open {
             (self.half_open_limit(), Reason::HalfOpen)
         } else {
-            (self.config.timeouts.tcp_idle, Reason::TcpIdle)
+            (self.tcp_idle(self.exchanges.get(tunnel.exchange)), Reason::TcpIdle)
         };
         let due: Time = conn.last.max(peer.last) + limit;
         if due > self.now {

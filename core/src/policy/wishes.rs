@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::retry::Retry;
 use super::route::{Match, Route, RouteTimeouts};
 use crate::http::{Fields, grammar};
-use crate::time::Duration;
+use crate::time::{Duration, parse_duration};
 
 const REQUEST: &str = "l5d-request-timeout";
 const TIMEOUT: &str = "l5d-timeout";
@@ -135,21 +135,9 @@ fn code(name: &str) -> Option<u8> {
     }
 }
 
-/// `300ms`, `10s`, `5m`, `1h` or `2d`; the unit of 0 may be left out. 0 is no wish.
+/// 0 is no wish.
 fn duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(unit_at);
-    let number = grammar::number(number.as_bytes()).filter(|&number| number > 0)?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(millis).map(Duration::from_millis)
+    parse_duration(text.trim()).filter(|duration| !duration.is_zero())
 }
 
 #[cfg(test)]

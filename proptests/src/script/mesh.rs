@@ -161,7 +161,8 @@ impl Mesh {
                 if choose.one_in(6) {
                     service.timeouts.request = Some(Duration::from_secs(3));
                     service.timeouts.connect = Some(Duration::from_secs(2));
-                    service.timeouts.idle = Some(Duration::from_secs(9));
+                    service.timeouts.pool_idle = Some(Duration::from_secs(9));
+                    service.timeouts.tcp_idle = Some(Duration::from_secs(9));
                     service.timeouts.failfast = Some(Duration::from_millis(500));
                 }
             }

@@ -34,7 +34,6 @@ use toml::de::DeTable;
 pub use identity::{Identity, Source};
 pub use read::Problem;
 use read::{Item, Reader, Table};
-pub use value::parse_duration;
 
 /// A mesh file that was read and found good.
 #[derive(Clone, Debug, PartialEq)]
@@ -377,7 +376,9 @@ fn read_service(
     let mut opaque = false;
     table.set(reader, "opaque", &mut opaque, value::boolean);
     let endpoints = read_endpoints(reader, &mut table, "endpoints", sites);
-    let timeouts = read_service_timeouts(reader, &mut table);
+    let mut timeouts = read_service_timeouts(reader, &mut table);
+    let idle = &mut timeouts.pool_idle;
+    table.set(reader, "idle_timeout", idle, |v| value::duration_or_at_once(v).map(Some));
     let mut protocol = Protocol::default();
     table.set(reader, "protocol", &mut protocol, value::protocol);
     let budget = table.table(reader, "retry_budget");
@@ -421,7 +422,10 @@ fn read_forward(
         sites.forward(item.site, addr);
     }
     let endpoints = read_endpoints(reader, &mut table, "to", sites);
-    let timeouts = read_service_timeouts(reader, &mut table);
+    let mut timeouts = read_service_timeouts(reader, &mut table);
+    // Connections that are forwarded are not pooled.
+    let idle = &mut timeouts.tcp_idle;
+    table.set(reader, "idle_timeout", idle, |v| value::duration_or_endless(v).map(Some));
     let balancing = balance::read(reader, &mut table);
     table.finish(reader);
     let name: Arc<str> = format!("tcp/{addr}").into();
@@ -431,15 +435,14 @@ fn read_forward(
     (listener, service)
 }
 
-/// The overrides that services and forwards share.
+/// The overrides that services and forwards share. What is idle is something else for each.
 fn read_service_timeouts(reader: &mut Reader<'_>, table: &mut Table<'_>) -> ServiceTimeouts {
     let mut timeouts = ServiceTimeouts::default();
     // Without `..`: a timeout that the core gains is missed here at compile time.
-    let ServiceTimeouts { request, connect, idle, failfast } = &mut timeouts;
+    let ServiceTimeouts { request, connect, pool_idle: _, tcp_idle: _, failfast } = &mut timeouts;
     // `None` inherits, so "no limit" is a limit that is never reached.
     table.set(reader, "timeout", request, |v| value::duration_or_endless(v).map(Some));
     table.set(reader, "connect_timeout", connect, |v| value::duration(v).map(Some));
-    table.set(reader, "idle_timeout", idle, |v| value::duration_or_endless(v).map(Some));
     table.set(reader, "failfast", failfast, |v| value::duration_or_at_once(v).map(Some));
     timeouts
 }

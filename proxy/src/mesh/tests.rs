@@ -251,6 +251,7 @@ fn services_arrive_in_the_configuration() {
         opaque = true
         timeout = 0
         connect_timeout = "5s"
+        idle_timeout = 0
         failfast = 0
         [[tcp]]
         listen = "127.0.0.1:5432"
@@ -279,13 +280,15 @@ fn services_arrive_in_the_configuration() {
         ServiceTimeouts {
             request: Some(Duration::MAX),
             connect: Some(Duration::from_secs(5)),
-            idle: None,
+            pool_idle: Some(Duration::ZERO),
+            tcp_idle: None,
             failfast: Some(Duration::ZERO),
         }
     );
     assert_eq!(&*forward.name, "tcp/127.0.0.1:5432");
     assert!(forward.opaque);
-    assert_eq!(forward.timeouts.idle, Some(Duration::from_hours(1)));
+    let idle = (forward.timeouts.pool_idle, forward.timeouts.tcp_idle);
+    assert_eq!(idle, (None, Some(Duration::from_hours(1))));
 }
 
 #[test]

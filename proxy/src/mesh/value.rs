@@ -8,6 +8,7 @@ use std::time::Duration;
 use selvedge_core::config::{Allow, Protocol, Target};
 use selvedge_core::http::authority::normalize;
 use selvedge_core::identity::Name;
+use selvedge_core::time::parse_duration;
 use selvedge_core::tls::Nameless;
 use toml::de::DeValue;
 
@@ -87,23 +88,6 @@ fn any_duration(value: &DeValue<'_>) -> Option<Duration> {
         Some(text) => parse_duration(text),
         None => integer(value, 0, 0).ok().map(|_| Duration::ZERO),
     }
-}
-
-/// As a mesh file has it: `300ms`, `10s`, `5m`, `1h` or `2d`; the unit of 0 may be left out.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit());
-    let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
-    let number: u64 = number.parse().ok()?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        "" if number == 0 => 0,
-        _ => return None,
-    };
-    number.checked_mul(millis).map(Duration::from_millis)
 }
 
 /// `ip:port` to listen on. Port 0: the system chooses one.

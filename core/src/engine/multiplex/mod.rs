@@ -245,15 +245,14 @@ impl Engine {
         let Some(conn) = self.conns.get(index) else { return Time::MAX };
         let Some(connection) = conn.http2() else { return Time::MAX };
         let busy = connection.open_streams() > 0;
-        let timeouts = &self.config.timeouts;
-        match (conn.endpoint.is_some(), busy) {
+        match (conn.endpoint, busy) {
             // What was done about the silence has a deadline of its own.
             (_, false) if connection.is_going() => Time::MAX,
             (_, true) if connection.is_pinging() => Time::MAX,
-            (false, false) => conn.last + timeouts.keep_alive,
-            (false, true) => Time::MAX,
-            (true, false) => conn.last + timeouts.pool_idle,
-            (true, true) => conn.last + KEEP_ALIVE,
+            (None, false) => conn.last + self.config.timeouts.keep_alive,
+            (None, true) => Time::MAX,
+            (Some(endpoint), false) => conn.last + self.pool_idle(endpoint),
+            (Some(_), true) => conn.last + KEEP_ALIVE,
         }
     }
 

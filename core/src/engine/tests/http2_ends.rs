@@ -472,7 +472,7 @@ fn timeouts_end_streams_and_not_connections() {
     let cases: [Set; 3] = [
         |config, _| config.timeouts.response_headers = Some(Duration::from_secs(2)),
         |_, times| times.request = Some(Duration::from_secs(2)),
-        |_, times| times.idle = Some(Duration::from_secs(2)),
+        |config, _| config.timeouts.idle = Some(Duration::from_secs(2)),
     ];
     for set in cases {
         let mut config = http2_config();

@@ -15,6 +15,7 @@ mod http2_messages;
 mod http2_rig;
 mod http2_tunnels;
 mod http2_turns;
+mod idle;
 mod limits;
 mod mirror;
 mod queues;
