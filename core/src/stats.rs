@@ -405,6 +405,8 @@ pub struct Snapshot {
     pub directions: [DirectionStats; 2],
     /// Services in the order of the configuration, then the app and the original destinations.
     pub services: Vec<ServiceSnapshot>,
+    /// Ports of the app that have limits.
+    pub ports: Vec<PortSnapshot>,
     /// Our certificate, if we are somebody.
     pub identity: Option<IdentitySnapshot>,
     /// What is held now.
@@ -422,10 +424,41 @@ pub struct ServiceSnapshot {
     pub stats: RequestStats,
     /// Is it in fail-fast?
     pub failfast: bool,
-    /// Exchanges that wait for an endpoint.
+    /// Exchanges that wait for an endpoint, or for their turn.
     pub queued: usize,
+    /// What it lets through at once.
+    pub gate: GateSnapshot,
     /// Its endpoints.
     pub endpoints: Vec<EndpointSnapshot>,
+}
+
+/// One port of the app that has limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSnapshot {
+    /// Which.
+    pub number: u16,
+    /// What it lets through at once.
+    pub gate: GateSnapshot,
+}
+
+/// Where requests come in, as many at once as there may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateSnapshot {
+    /// So many may be through at once, by now where the limit adapts. `None`: any number.
+    pub limit: Option<u64>,
+    /// So many are.
+    pub in_flight: u64,
+    /// So many wait for their turn.
+    pub queued: u64,
+}
+
+impl GateSnapshot {
+    /// Adds what another worker lets through.
+    pub fn merge(&mut self, other: &GateSnapshot) {
+        self.limit = self.limit.zip(other.limit).map(|(mine, theirs)| mine + theirs);
+        self.in_flight += other.in_flight;
+        self.queued += other.queued;
+    }
 }
 
 /// One endpoint.

@@ -10,7 +10,7 @@ use super::exchange::{ExchangeId, Kind};
 use crate::error::Reason;
 use crate::policy::Concurrency;
 use crate::policy::gradient::{Adaptive, Gradient};
-use crate::stats::Decision;
+use crate::stats::{Decision, GateSnapshot};
 use crate::time::{Duration, Time};
 
 /// How many that wait are let through in one turn: a long queue does not hold up everybody else.
@@ -91,6 +91,16 @@ impl Gate {
         let in_flight = self.in_flight;
         if let Some(adaptive) = &mut self.adaptive {
             adaptive.0.sample(took, in_flight, now);
+        }
+    }
+
+    /// What it lets through, and what comes.
+    pub(super) fn snapshot(&self) -> GateSnapshot {
+        let limit = self.limit.min(self.adaptive_limit().unwrap_or(u32::MAX));
+        GateSnapshot {
+            limit: (limit < u32::MAX).then_some(u64::from(limit)),
+            in_flight: u64::from(self.in_flight),
+            queued: self.queued as u64,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::error::Reason;
 use crate::policy::Concurrency;
 use crate::policy::rate::{Client, Limited, Limiter, RateLimit};
 use crate::rng::KeyedState;
+use crate::stats::PortSnapshot;
 
 /// A port of the app that has limits.
 #[derive(Debug)]
@@ -27,6 +28,13 @@ pub(super) struct Port {
 struct Rated {
     config: (RateLimit, u32),
     limiter: Limiter,
+}
+
+impl Port {
+    /// What it lets through.
+    pub(super) fn snapshot(&self) -> PortSnapshot {
+        PortSnapshot { number: self.number, gate: self.gate.snapshot() }
+    }
 }
 
 fn is_limited(inbound: &InboundPort) -> bool {

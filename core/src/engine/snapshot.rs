@@ -7,7 +7,10 @@ use super::Engine;
 use super::contract::Direction;
 use super::gate::Gate;
 use super::mesh::{Service, ServiceKind};
-use crate::stats::{EndpointSnapshot, Gauges, RequestStats, ServiceSnapshot, Snapshot};
+use super::ports::Port;
+use crate::stats::{
+    EndpointSnapshot, GateSnapshot, Gauges, RequestStats, ServiceSnapshot, Snapshot,
+};
 
 /// What is at a gate now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,7 @@ impl Engine {
                     stats,
                     failfast: false,
                     queued: queued[direction as usize],
+                    gate: GateSnapshot::default(),
                     endpoints: Vec::new(),
                 });
             }
@@ -63,6 +67,7 @@ impl Engine {
         Snapshot {
             directions: self.directions.clone(),
             services,
+            ports: self.ports.iter().map(Port::snapshot).collect(),
             identity: self.identity_snapshot(),
             gauges: self.gauges(),
         }
@@ -104,6 +109,7 @@ impl Engine {
             stats: service.stats.clone(),
             failfast: service.failing,
             queued: service.queued + service.gate.queued(),
+            gate: service.gate.snapshot(),
             endpoints: endpoints
                 .map(|endpoint| EndpointSnapshot {
                     addr: endpoint.addr,

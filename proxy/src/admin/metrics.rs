@@ -74,6 +74,7 @@ impl Collector for Page {
         self.hellos(&mut families)?;
         self.balancers(&mut families)?;
         self.endpoints(&mut families)?;
+        self.gates(&mut families)?;
         self.identity(&mut families)?;
         self.proxy(&mut families)?;
         self.process(&mut families)
@@ -312,6 +313,31 @@ impl Page {
             "balancer_failfast",
             "1 while requests fail at once, because no endpoint was ready for too long.",
             self.services().map(|(labels, s)| (labels, u64::from(s.failfast))),
+        )
+    }
+
+    /// Limits of requests in flight, where there are any.
+    fn gates(&self, families: &mut Families<'_>) -> fmt::Result {
+        families.gauges(
+            "concurrency_limit",
+            "Requests that a service is sent at once, as far as it is limited; where the limit adapts: by now.",
+            self.services().filter_map(|(labels, s)| Some((labels, s.gate.limit?))),
+        )?;
+        let ports = || self.totals.ports.iter().map(|(&port, gate)| ([("port", port)], gate));
+        families.gauges(
+            "port_concurrency_limit",
+            "Requests that a port of the app is sent at once, as far as it is limited.",
+            ports().filter_map(|(labels, gate)| Some((labels, gate.limit?))),
+        )?;
+        families.gauges(
+            "port_requests_in_flight",
+            "Requests to a port with limits that are under way.",
+            ports().map(|(labels, gate)| (labels, gate.in_flight)),
+        )?;
+        families.gauges(
+            "port_queue_length",
+            "Requests to a port that wait for their turn.",
+            ports().map(|(labels, gate)| (labels, gate.queued)),
         )
     }
 

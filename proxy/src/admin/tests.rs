@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use selvedge_core::engine::Direction;
 use selvedge_core::error::Reason;
 use selvedge_core::identity::Name;
-use selvedge_core::stats::{EndpointSnapshot, IdentitySnapshot, RequestStats, ServiceSnapshot};
+use selvedge_core::stats::{
+    EndpointSnapshot, GateSnapshot, IdentitySnapshot, PortSnapshot, RequestStats, ServiceSnapshot,
+};
 use selvedge_core::time::UnixTime;
 use selvedge_core::tls::Failure;
 use selvedge_core::tls::Malformed;
@@ -35,6 +37,7 @@ fn snapshot() -> Snapshot {
         stats: RequestStats::default(),
         failfast: true,
         queued: 6,
+        gate: GateSnapshot { limit: Some(10), in_flight: 4, queued: 2 },
         endpoints: vec![
             EndpointSnapshot {
                 addr: "10.0.0.1:80".parse().unwrap(),
@@ -70,6 +73,8 @@ fn snapshot() -> Snapshot {
     service.endpoints[0].stats.failures = 1;
     service.endpoints[0].stats.responded(500);
     snapshot.services.push(service);
+    let gate = GateSnapshot { limit: None, in_flight: 3, queued: 1 };
+    snapshot.ports.push(PortSnapshot { number: 8080, gate });
     snapshot.gauges.connections = 6;
     outbound_tls(&mut snapshot);
     snapshot.identity = Some(IdentitySnapshot {
@@ -184,6 +189,9 @@ balancer_endpoints{WEB,endpoint_state="pending"} 1
 balancer_ejected_endpoints{WEB} 1
 balancer_queue_length{WEB} 6
 balancer_failfast{WEB} 1
+concurrency_limit{WEB} 10
+port_requests_in_flight{port="8080"} 3
+port_queue_length{port="8080"} 1
 endpoint_ready{WEB,target_addr="10.0.0.1:80"} 1
 endpoint_ready{WEB,target_addr="[::1]:80"} 0
 endpoint_ejected{WEB,target_addr="10.0.0.1:80"} 0

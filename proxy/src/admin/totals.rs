@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use selvedge_core::engine::Direction;
 use selvedge_core::stats::{
-    DetectStats, DirectionStats, EndpointSnapshot, Gauges, IdentitySnapshot, ServiceSnapshot,
-    Snapshot,
+    DetectStats, DirectionStats, EndpointSnapshot, GateSnapshot, Gauges, IdentitySnapshot,
+    ServiceSnapshot, Snapshot,
 };
 
 /// The sum over all workers.
@@ -15,6 +15,8 @@ pub(super) struct Totals {
     pub directions: [DirectionStats; 2],
     /// By direction and name, which are labels: no pair may appear twice.
     pub services: BTreeMap<(Direction, Arc<str>), ServiceSnapshot>,
+    /// By number.
+    pub ports: BTreeMap<u16, GateSnapshot>,
     pub gauges: Gauges,
     /// Of the worker whose certificate ends first.
     pub identity: Option<IdentitySnapshot>,
@@ -35,6 +37,10 @@ impl Totals {
                     Some(sum) => add_service(sum, service),
                     None => drop(totals.services.insert(key, service)),
                 }
+            }
+            for port in snapshot.ports {
+                let sum = totals.ports.entry(port.number);
+                sum.and_modify(|sum| sum.merge(&port.gate)).or_insert(port.gate);
             }
             let Gauges { connections, accepted, exchanges, handshakes, buffered_bytes } =
                 snapshot.gauges;
@@ -90,6 +96,7 @@ fn add_service(sum: &mut ServiceSnapshot, part: ServiceSnapshot) {
     sum.stats.merge(&part.stats);
     sum.failfast |= part.failfast;
     sum.queued += part.queued;
+    sum.gate.merge(&part.gate);
     sum.endpoints.extend(part.endpoints);
 }
 
