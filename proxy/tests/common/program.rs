@@ -54,7 +54,7 @@ pub(crate) const HURRIED: &[&str] = &["chrt", "--fifo", "1"];
 pub(crate) fn script(name: &str) -> Command {
     let mut command = program("python3");
     command
-        .arg("-u")
+        .args(["-u", "-B"])
         .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(name));
     command
 }

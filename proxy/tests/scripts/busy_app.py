@@ -1,29 +1,22 @@
-"""An HTTP/1.1 server of the standard library that answers everything with one status, at once or after
-so many seconds: busy_app.py STATUS [SECONDS]"""
+"""An HTTP/1.1 server that answers everything with one status, at once or after so many seconds, so many
+at once, the others after each other: busy_app.py STATUS [SECONDS [AT_ONCE]]"""
 
-import http.server
+import contextlib
 import sys
+import threading
 import time
 
+import http_app
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+STATUS, SECONDS, AT_ONCE = (sys.argv[1:] + ["0", "0"])[:3]
+PLACES = threading.Semaphore(int(AT_ONCE)) if int(AT_ONCE) else contextlib.nullcontext()
 
+
+class Handler(http_app.Requests):
     def do_GET(self):
-        if len(sys.argv) > 2:
-            time.sleep(float(sys.argv[2]))
-        self.send_response(int(sys.argv[1]))
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
+        with PLACES:
+            time.sleep(float(SECONDS))
+        self.answer(int(STATUS))
 
 
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-
-server = Server(("127.0.0.1", 0), Handler)
-print("127.0.0.1:%d" % server.server_address[1], flush=True)
-server.serve_forever()
+http_app.serve(Handler)
