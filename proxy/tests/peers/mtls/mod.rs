@@ -27,7 +27,7 @@ fn text_of(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-fn init() -> (TempDir, String) {
+pub(crate) fn init() -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("cannot make a temporary folder");
     let ca = text_of(folder.path()).to_owned();
     run(&mut selvedge(&["ca", "init", &ca]), PATIENCE).ok();
@@ -82,6 +82,6 @@ impl Drop for Service {
 }
 
 /// `[identity]` of a mesh file.
-fn identity(name: &str, ca: &str) -> String {
+pub(crate) fn identity(name: &str, ca: &str) -> String {
     format!("[identity]\nname = \"{name}\"\nca = \"{ca}\"")
 }

@@ -7,6 +7,7 @@ use tempfile::NamedTempFile;
 
 use super::super::grpc::call_with;
 use crate::common::{Mesh, Need, PATIENCE, Peer, Proxy, eventually, have, run, script};
+use crate::mtls::{identity, init};
 
 const NEEDS: [Need; 2] = [Need::Program("curl"), Need::Program("python3")];
 
@@ -50,17 +51,20 @@ fn copies(proxy: &Proxy, decision: &str) -> u64 {
 
 /// Uploads, with a length and in chunks, in both versions.
 fn uploads(proxy: &Proxy, file: &NamedTempFile, expected: &str) -> u64 {
+    let versions = ["--http1.1", "--http2-prior-knowledge"].into_iter();
+    versions.map(|version| upload(proxy, version, file, expected)).sum()
+}
+
+/// The same in one of them.
+fn upload(proxy: &Proxy, version: &str, file: &NamedTempFile, expected: &str) -> u64 {
     let body = format!("@{}", file.path().display());
     let ways: [&[&str]; 2] = [&[], &["-H", "Transfer-Encoding: chunked"]];
-    for version in ["--http1.1", "--http2-prior-knowledge"] {
-        for way in ways {
-            let args =
-                [version, "-i", "-H", "Expect:", "--data-binary", &body, "http://web.test/up?q"];
-            let answer = proxy.curl(&[&args[..], way].concat()).ok().text();
-            assert!(answer.contains(" 200") && answer.ends_with(expected), "{version}: {answer}");
-        }
+    for way in ways {
+        let args = [version, "-i", "-H", "Expect:", "--data-binary", &body, "http://web.test/up?q"];
+        let answer = proxy.curl(&[&args[..], way].concat()).ok().text();
+        assert!(answer.contains(" 200") && answer.ends_with(expected), "{version}: {answer}");
     }
-    4
+    2
 }
 
 #[test]
@@ -84,6 +88,53 @@ fn mirror_gets_the_same_bytes_and_nobody_gets_its_answers() {
     for decision in ["mirror_behind", "mirror_failed", "mirror_cancelled", "mirror_timeout"] {
         assert_eq!(copies(&proxy, decision), 0, "{decision}");
     }
+}
+
+/// All copies share one connection, whose far end is an inbound proxy. There they are HTTP/1 again, if
+/// their requests were.
+#[test]
+fn mirror_gets_its_copies_through_mutual_tls() {
+    const CLIENT: &str = "client.ns.cluster.local";
+    const NEXT: &str = "next.ns.cluster.local";
+    if !have(&NEEDS) {
+        return;
+    }
+    let (_ca, ca) = init();
+    let folder = tempfile::tempdir().expect("cannot make a temporary folder");
+    let app = Peer::start(script("hash_app.py").arg(folder.path()));
+    let next = Peer::start(script("record_app.py").arg("200"));
+    let inbound = Mesh::new()
+        .proxy(format!("app = \"{}\"", next.addr))
+        .section(identity(NEXT, &ca))
+        .section(format!("[[inbound]]\nport = {}\nallow = [\"{CLIENT}\"]", next.addr.port()))
+        .start();
+    let endpoint = format!("{{ addr = \"{}\", identity = \"{NEXT}\" }}", inbound.inbound());
+    let proxy = Mesh::new()
+        .service("web.test", &[app.addr])
+        .speaks("http1")
+        .section(identity(CLIENT, &ca))
+        .section(format!("[[service]]\nauthority = \"next.test\"\nendpoints = [{endpoint}]"))
+        .route("service = \"web.test\"\nmirror = { service = \"next.test\", timeout = \"20s\" }")
+        .start();
+    let small = file(50_000);
+    let hash = sha256(&small);
+    let sent = upload(&proxy, "--http1.1", &small, &hash);
+    let line = format!("POST /up?q web.test {hash}");
+    let same = || next.output().lines().filter(|&other| other == line).count() as u64;
+    eventually("every copy arrives", PATIENCE, || (same() == sent).then_some(()));
+    assert_eq!(copies(&proxy, "mirrored"), sent);
+    assert_eq!(copies(&proxy, "mirror_failed") + copies(&proxy, "mirror_behind"), 0);
+    assert_eq!(inbound.metric("proxy_tls_handshakes_total{direction=\"inbound\"}"), 1);
+    // The far app stops: nobody waits, and what it has of a copy does not look complete.
+    let large = file(20_000_000);
+    let hash = sha256(&large);
+    next.signal("STOP");
+    let sent = upload(&proxy, "--http1.1", &large, &hash);
+    assert_eq!(copies(&proxy, "mirror_behind"), sent);
+    next.signal("CONT");
+    let is_cut = || next.output().contains("cut");
+    eventually("it learns that it is cut", PATIENCE, || is_cut().then_some(()));
+    assert!(!next.output().contains(&hash));
 }
 
 #[test]
