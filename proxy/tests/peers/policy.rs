@@ -1,11 +1,13 @@
 //! Policy of the mesh file, seen by curl and by grpcio.
 
+mod adaptive;
 mod balance;
 mod breaker;
 mod check;
 mod limits;
 mod mirror;
 mod outage;
+mod shares;
 
 use crate::common::{App, Mesh, Need, Peer, Proxy, have, script};
 
