@@ -219,10 +219,10 @@ http {{
 
 
 def wait_until(what, check, seconds=10):
-    """Waits until a check is true."""
+    """Waits until a check is true, or raises TimeoutError."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if check():
             return
         time.sleep(0.005)
-    sys.exit(f"compare: {what}: not within {seconds} s")
+    raise TimeoutError(f"{what}: not within {seconds} s")

@@ -56,7 +56,7 @@ class Running:
         patience = 300 if wrapper else 15
         try:
             wait_until(f"{peer.name} answers", lambda: _answers(self.port, "http1.bench"), patience)
-        except SystemExit:
+        except TimeoutError:
             self.__exit__()
             raise
 
