@@ -29,7 +29,7 @@ fn a_service_says_how_long_its_connections_are_kept() {
         // Between a request and its answer it is not idle.
         rig.pass(20 * SECOND);
         rig.receive(up, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-        rig.pass(seconds * SECOND - millis(1));
+        rig.pass((seconds * SECOND).saturating_sub(millis(1)));
         assert_eq!(rig.closed(up), [], "{host}");
         rig.pass(millis(1));
         assert_eq!(rig.closed(up), [CloseKind::Full], "{host}");
@@ -63,7 +63,7 @@ fn a_forward_says_how_long_nothing_may_move() {
         let up = rig.connect();
         rig.pass(SECOND);
         rig.receive(up, b"x");
-        rig.pass(seconds * SECOND - millis(1));
+        rig.pass((seconds * SECOND).saturating_sub(millis(1)));
         assert_eq!((rig.closed(down), rig.closed(up)), ([].into(), [].into()));
         rig.pass(millis(2));
         assert_eq!(rig.closed(down), [CloseKind::Abort]);

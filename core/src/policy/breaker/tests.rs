@@ -133,7 +133,7 @@ fn an_answer_that_has_begun_is_waited_for_no_longer_than_the_first_backoff() {
     breaker.answering(&config, begun + Duration::from_millis(500));
     let due = begun + config.backoff_min;
     assert_eq!(breaker.deadline(), Some(due));
-    let early = begun + (config.backoff_min - Duration::from_nanos(1));
+    let early = begun + config.backoff_min.saturating_sub(Duration::from_nanos(1));
     assert_eq!(breaker.timeout(&config, 1.0, early), None);
     assert!(breaker.is_ejected());
     assert_eq!(breaker.timeout(&config, 1.0, due), None);
