@@ -26,8 +26,8 @@ mod record;
 
 /// Streams of one client at most.
 const STREAMS: usize = 100;
-/// So many fit into a turn.
-const FEW: usize = 32;
+/// So many fit into a turn, even if each is given to an endpoint's connection of its own.
+const FEW: usize = 8;
 
 /// What the engine is told.
 #[derive(Clone, Copy)]
