@@ -239,7 +239,7 @@ impl Engine {
         true
     }
 
-    /// The earliest deadline that no retry moves.
+    /// The earliest deadline that waiting for a retry does not move: nothing else moves either.
     fn last_moment(&self, id: ExchangeId) -> Time {
         let (Some(exchange), Some(policy)) = (
             self.exchanges.get(id),
@@ -251,8 +251,11 @@ impl Engine {
         let own = &policy.route.timeouts;
         let request = own.request.or(service.and_then(|service| service.times.request));
         let response = own.response.filter(|_| exchange.progress.request_done);
+        let idle = own.idle.or(service.and_then(|service| service.times.idle));
         let after = |from: Time, limit: Option<Duration>| limit.map_or(Time::MAX, |l| from + l);
-        after(exchange.started, request).min(after(exchange.sent, response)).min(exchange.deadline)
+        let limits =
+            [(exchange.started, request), (exchange.sent, response), (exchange.last, idle)];
+        limits.into_iter().fold(exchange.deadline, |first, (from, l)| first.min(after(from, l)))
     }
 
     fn spend_budget(&mut self, service: &str) -> bool {

@@ -223,6 +223,44 @@ fn a_wait_that_is_too_long_is_no_wait() {
 }
 
 #[test]
+fn a_wait_that_would_end_idle_is_no_wait() {
+    // Seconds: the idle timeout of all requests, that of the route, and what the answer asks for. A
+    // request waits if it is sent again before it was idle for too long.
+    for (all_idle, own_idle, asked, waits) in [
+        (5, None, 5, false),
+        (5, None, 90_000, false),
+        (5, None, 4, true),
+        (5, Some(8), 6, true),
+        (5, Some(2), 4, false),
+    ] {
+        let case = format!("{all_idle} {own_idle:?} {asked}");
+        let mut config = with(&all());
+        config.timeouts.idle = Some(Duration::from_secs(all_idle));
+        let mut routes: Vec<Route> = config.routes.iter().map(|route| (**route).clone()).collect();
+        for route in &mut routes {
+            route.timeouts.idle = own_idle.map(Duration::from_secs);
+        }
+        config.routes = RouteTable::new(routes);
+        let mut rig = Rig::with(config);
+        let (down, up) = rig.exchange(&request("GET", "web.example", ""));
+        let answer =
+            format!("HTTP/1.1 503 Busy\r\nRetry-After: {asked}\r\nContent-Length: 0\r\n\r\n");
+        rig.receive(up, answer.as_bytes());
+        if !waits {
+            assert_eq!(rig.written(down), answer, "{case}");
+            assert_eq!(decided(&rig, Decision::RetryTooLate), 1, "{case}");
+            continue;
+        }
+        assert_eq!(rig.written(down), "", "{case}");
+        rig.pass(Duration::from_secs(asked));
+        let other = rig.connect();
+        rig.receive(other, OK.as_bytes());
+        assert_eq!(rig.written(down), OK, "{case}");
+        ends(&rig);
+    }
+}
+
+#[test]
 fn a_body_that_is_too_large_to_keep_is_sent_once() {
     for (most, retried) in [(4_000, false), (5_000, true)] {
         let mut rig = Rig::with(with(&Retry { max_body: most, ..all() }));
