@@ -110,6 +110,24 @@ canaries! {
     DoubleRate = "a rate limiter that refills twice";
     /// A request that no route matches goes to its service all the same.
     Unrouted = "a request served that no route matches";
+    /// As many endpoints are ejected as fail.
+    NoFloor = "an ejection beyond the floor";
+    /// A request that its client gave up counts as the endpoint's failure.
+    BlamedForCancel = "a cancelled request that counts as failed";
+    /// When the backoff of an endpoint is over, nobody is told.
+    EjectedForEver = "an ejected endpoint never asked again";
+    /// While the probe of an endpoint is under way, more requests go there.
+    ManyProbes = "more than one probe";
+    /// The check of an endpoint goes on when that is removed.
+    LingeringCheck = "a check of an endpoint that was removed";
+    /// A check is not followed by another.
+    CheckedOnce = "an endpoint that is not checked again";
+    /// A check waits for its answer as long as that takes.
+    EndlessCheck = "a check that does not time out";
+    /// An endpoint that fails its checks is used all the same.
+    UnhealthyPicked = "an endpoint used that fails its checks";
+    /// What is said against endpoints is ignored for ever, once it was.
+    EndlessPanic = "a panic that is never left";
 }
 
 /// 0: none.

@@ -1,5 +1,5 @@
-//! The simulator finds bugs: each planted one, within its default seeds, by the invariant meant for
-//! it; and every invariant is tripped by at least one of them.
+//! The simulator finds bugs: each planted one, within the default seeds of the worlds that it is about,
+//! by the invariant meant for it, and not without it; every invariant is tripped by at least one of them.
 
 use std::path::Path;
 use std::process::Command;

@@ -89,7 +89,8 @@ fn conversation(choose: &mut dyn Choose, damaged: bool) -> Conversation {
             // Nobody could tell which answers have a body.
             next = request(choose, ask);
         }
-        let answer = Answer { id, to: &next, largest: 100, status: None, tunnel: false };
+        let answer =
+            Answer { id, to: &next, largest: 100, status: None, tunnel: false, wait: None };
         let mut answer = response(choose, answer).bytes;
         if damaged && choose.one_in(3) {
             damage(choose, &mut next.bytes);

@@ -114,7 +114,8 @@ impl Guard {
     /// Counts an endpoint as what it is now. Returns whether it may be chosen.
     fn count(&mut self, index: u32, standing: &mut Standing, connected: bool) -> bool {
         let ejected = standing.breaker.is_ejected();
-        let healthy = self.check.is_none() || standing.checks.passes();
+        let passes = standing.checks.passes() || canary!(UnhealthyPicked);
+        let healthy = self.check.is_none() || passes;
         let now = Counted {
             connected,
             available: connected && healthy && !ejected,
@@ -145,7 +146,8 @@ impl Guard {
     /// Is too little available? Only where more would be if nothing were said against it.
     fn is_short(&self) -> bool {
         let short = f64::from(self.available) < self.panic * f64::from(self.members);
-        self.available < self.connected && (short || self.available == 0)
+        let ignored = canary!(EndlessPanic) && self.panicking;
+        ignored || self.available < self.connected && (short || self.available == 0)
     }
 }
 
@@ -223,7 +225,9 @@ impl Engine {
     /// An endpoint is no longer a member of its service.
     pub(super) fn dismiss(&mut self, index: u32) {
         self.timers.breakers.clear(index);
-        self.stop_check(index);
+        if !canary!(LingeringCheck) {
+            self.stop_check(index);
+        }
         let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
         if let (Some(guard), Some(mut standing)) = (&mut service.guard, endpoint.standing.take()) {
             standing.breaker.readmit();

@@ -31,8 +31,11 @@ impl Engine {
         }
         if let Some(config) = &guard.breaker
             && standing.breaker.wants_probe()
+            && !(canary!(ManyProbes) && standing.probe.is_some())
         {
-            standing.breaker.probe(config, now);
+            if !canary!(ManyProbes) {
+                standing.breaker.probe(config, now);
+            }
             standing.probe = Some(id);
             let event =
                 Event::EndpointProbed { service: Arc::clone(&service.name), addr: endpoint.addr };
@@ -68,6 +71,7 @@ impl Engine {
         }
         match outcome {
             Outcome::Failure => Some(Verdict::Failure),
+            Outcome::Cancelled(_) if canary!(BlamedForCancel) => Some(Verdict::Failure),
             _ => self.verdict_of_answer(id).filter(|&verdict| verdict == Verdict::Failure),
         }
     }
@@ -169,7 +173,7 @@ impl Engine {
         let Some(verdict) = verdict else { return };
         let Some(trip) = standing.breaker.record(config, verdict, now) else { return };
         let (ejected, endpoints) = (guard.ejected, guard.members);
-        if ejected >= config.floor(endpoints) {
+        if ejected >= config.floor(endpoints) && !canary!(NoFloor) {
             service.stats.decisions.count(Decision::EjectionSpared);
             let (service, addr) = (Arc::clone(&service.name), endpoint.addr);
             return self.emit(Event::EjectionSpared { service, addr, trip, ejected, endpoints });
@@ -214,6 +218,7 @@ impl Engine {
         let owner = endpoint.service;
         let deadline = endpoint.standing.as_ref().and_then(|standing| standing.breaker.deadline());
         match deadline {
+            Some(_) if canary!(EjectedForEver) => {}
             Some(due) => self.timers.breakers.set(index, due),
             None => self.timers.breakers.clear(index),
         }

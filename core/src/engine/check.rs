@@ -61,8 +61,17 @@ impl Engine {
         conn.flags.check = true;
         let id = self.conns.insert(conn);
         standing.asking = Some(id);
-        self.timers.conns.set(id.index, now + timeout);
+        if !canary!(EndlessCheck) {
+            self.timers.conns.set(id.index, now + timeout);
+        }
         self.outputs.push_back(Output::Connect { conn: id, addr });
+    }
+
+    /// Is this the connection of a health check that is under way? It carries no request of a client.
+    pub fn is_check(&self, id: ConnId) -> bool {
+        self.conns.find(id).is_some_and(|conn| {
+            conn.flags.check && !matches!(conn.state, State::Closing | State::Linger { .. })
+        })
     }
 
     /// Sets the time of the next check.
@@ -235,7 +244,9 @@ impl Engine {
                 Err(failure) => Event::CheckFailed { service: name, addr, failure },
             });
         }
-        self.plan_check(index);
+        if !canary!(CheckedOnce) {
+            self.plan_check(index);
+        }
         if changed {
             self.stand(index);
             self.wake(owner);

@@ -12,7 +12,7 @@ use std::{env, fs, io, thread};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use selvedge_proptests::choose::Replay;
-use selvedge_proptests::sim::{self, Fault, Report, Scenario, Scope, Violation};
+use selvedge_proptests::sim::{self, Fault, Report, Scenario, Scope, Theme, Violation};
 
 /// Seeds that a thread takes at once.
 const BATCH: u64 = 32;
@@ -41,6 +41,9 @@ struct Arguments {
     /// Threads; all cores if not given.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// What all worlds are about: anything, outage, one-bad, slow-death, flapping, herd or impatient.
+    #[arg(long, value_name = "NAME", value_parser = theme, conflicts_with = "golden")]
+    world: Option<Theme>,
     /// Write the hashes that tests compare with.
     #[arg(long)]
     golden: bool,
@@ -64,13 +67,18 @@ fn fault(text: &str) -> Result<Fault, String> {
     Fault::named(text).ok_or_else(|| format!("none of: {}", names()))
 }
 
+fn theme(text: &str) -> Result<Theme, String> {
+    let names = || Theme::ALL.map(Theme::name).join(", ");
+    Theme::named(text).ok_or_else(|| format!("none of: {}", names()))
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let scope = Scope { with: arguments.with, ..Scope::SEED };
+    let scope = Scope { with: arguments.with, theme: arguments.world, ..Scope::SEED };
     let result = if arguments.golden {
         sim::write_golden().map(|()| true)
     } else if let Some(file) = &arguments.replay {
-        replay(file, arguments.trace)
+        replay(file, &scope, arguments.trace)
     } else if let Some(seed) = arguments.seed {
         Ok(run_one(seed, &scope, arguments.trace))
     } else if arguments.hashes {
@@ -93,11 +101,11 @@ fn main() -> ExitCode {
 }
 
 /// Runs the choices of a file; true if everything holds.
-fn replay(file: &Path, trace: bool) -> io::Result<bool> {
+fn replay(file: &Path, scope: &Scope, trace: bool) -> io::Result<bool> {
     let choices = Scenario::choices_of(&fs::read_to_string(file)?).map_err(io::Error::other)?;
     let mut choose = Replay::new(&choices);
     let run = if trace { sim::run_shown } else { sim::run };
-    let outcome = run(&mut choose, &Scope::SEED);
+    let outcome = run(&mut choose, scope);
     println!("{}", outcome.report);
     Ok(say(outcome.violation.as_ref()))
 }
@@ -144,14 +152,13 @@ fn run_many(seeds: Range<u64>, scope: &Scope, jobs: usize) -> bool {
     failures.sort_by_key(|&(seed, _)| seed);
     for (seed, violation) in &failures {
         println!("seed {seed}: {violation}");
-        let with = scope.with.map_or_else(String::new, |f| format!(" --with {:?}", f.name()));
-        println!("  again: {} --seed {seed}{with} --trace", program());
+        println!("  again: {} --seed {seed} --trace", program(scope));
     }
     if let Some((seed, violation)) = failures.first() {
         shrink(*seed, scope, violation);
     }
     let missing =
-        if report.runs >= COVERS && scope.with.is_none() { report.missing() } else { Vec::new() };
+        if report.runs >= COVERS && *scope == Scope::SEED { report.missing() } else { Vec::new() };
     for name in &missing {
         println!("never seen: {name}");
     }
@@ -207,11 +214,13 @@ fn shrink(seed: u64, scope: &Scope, violation: &Violation) {
     let (after, why) = (scenario.choices.len(), &scenario.violation);
     println!("{before} choices have become {after}: {why}");
     match fs::write(&file, scenario.to_text()) {
-        Ok(()) => println!("  again: {} --replay {} --trace", program(), file.display()),
+        Ok(()) => println!("  again: {} --replay {} --trace", program(scope), file.display()),
         Err(error) => eprintln!("{}: {error}", file.display()),
     }
 }
 
-fn program() -> &'static str {
-    "cargo run --profile sim -p selvedge-proptests --bin sim --"
+fn program(scope: &Scope) -> String {
+    let world = scope.theme.map_or_else(String::new, |theme| format!(" --world {}", theme.name()));
+    let with = scope.with.map_or_else(String::new, |fault| format!(" --with {:?}", fault.name()));
+    format!("cargo run --profile sim -p selvedge-proptests --bin sim --{world}{with}")
 }

@@ -414,6 +414,7 @@ impl World<'_> {
             to: &request,
             largest: self.largest,
             tunnel: current.complete && !sent.wild && self.choose.flip(),
+            wait: None,
         };
         let mut response = response::response(self.choose, answer);
         if self.faults && self.choose.one_in(8) {
@@ -518,6 +519,7 @@ impl World<'_> {
                     to: &self.requests[id as usize].request,
                     largest: self.largest,
                     tunnel: false,
+                    wait: None,
                 };
                 let mut response = response::response(self.choose, answer);
                 request::damage(self.choose, &mut response.bytes);

@@ -39,11 +39,18 @@ pub enum Invariant {
     Admitted,
     /// As many are in flight, and wait, as may be: in order, and not too long.
     Bounded,
+    /// Endpoints are ejected for failures that they are to blame for, so many at most, and get one
+    /// request each time to show how they do; who is well is asked again.
+    Ejected,
+    /// Endpoints are checked as they should be, until they are removed; who does not pass is not used.
+    Checked,
+    /// What is said against endpoints is ignored while, and only while, too few would be left.
+    Panic,
 }
 
 impl Invariant {
     /// Every invariant, in order: `ALL[invariant as usize] == invariant`.
-    pub const ALL: [Invariant; 16] = [
+    pub const ALL: [Invariant; 19] = [
         Invariant::EndsOnce,
         Invariant::Bodies,
         Invariant::Caps,
@@ -60,6 +67,9 @@ impl Invariant {
         Invariant::Balanced,
         Invariant::Admitted,
         Invariant::Bounded,
+        Invariant::Ejected,
+        Invariant::Checked,
+        Invariant::Panic,
     ];
 
     /// A short name for tables.
@@ -81,6 +91,9 @@ impl Invariant {
             Invariant::Balanced => "shares and keys",
             Invariant::Admitted => "rates limited",
             Invariant::Bounded => "in flight and queued bounded",
+            Invariant::Ejected => "ejected as breakers say",
+            Invariant::Checked => "checked, and used if healthy",
+            Invariant::Panic => "panic only when it must be",
         }
     }
 }

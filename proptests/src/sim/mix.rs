@@ -180,6 +180,8 @@ faults! {
     Gates = "limits of requests in flight";
     /// … as many as it turns out to bear.
     Adaptive = "limits that adapt";
+    /// Breakers and health checks are added, changed, or taken away.
+    Guards = "breakers and checks changed";
 }
 
 impl Fault {
@@ -188,6 +190,71 @@ impl Fault {
         Fault::ALL.iter().copied().find(|fault| fault.name() == name)
     }
 }
+
+/// What a run is about, apart from what goes wrong by chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Theme {
+    /// Nothing in particular.
+    Anything,
+    /// All apps fail, until they are healed.
+    Outage,
+    /// One app fails.
+    OneBad,
+    /// Apps take longer and longer, and then fail.
+    SlowDeath,
+    /// Apps fail on and off.
+    Flapping,
+    /// All apps fail, and come back at once.
+    Herd,
+    /// Apps are well, and clients do not wait for them.
+    Impatient,
+}
+
+impl Theme {
+    /// Every kind, in order: `ALL[theme as usize] == theme`.
+    pub const ALL: [Theme; 7] = [
+        Theme::Anything,
+        Theme::Outage,
+        Theme::OneBad,
+        Theme::SlowDeath,
+        Theme::Flapping,
+        Theme::Herd,
+        Theme::Impatient,
+    ];
+
+    /// Its name in tables, and for who asks for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Theme::Anything => "anything",
+            Theme::Outage => "outage",
+            Theme::OneBad => "one-bad",
+            Theme::SlowDeath => "slow-death",
+            Theme::Flapping => "flapping",
+            Theme::Herd => "herd",
+            Theme::Impatient => "impatient",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Theme> {
+        Theme::ALL.into_iter().find(|theme| theme.name() == name)
+    }
+
+    fn draw(choose: &mut dyn Choose) -> Self {
+        // Most runs are about nothing in particular.
+        *Theme::ALL.get((choose.below(24) + 1).saturating_sub(18)).unwrap_or(&Theme::Anything)
+    }
+}
+
+/// Faults of clients that do not wait.
+const IMPATIENCE: [Fault; 6] = [
+    Fault::ClientAborts,
+    Fault::ClientLeaves,
+    Fault::ClientHalfCloses,
+    Fault::ClientStuck,
+    Fault::ClientResets,
+    Fault::AppSlow,
+];
 
 /// How often each fault happens in one run, and other things that the run is about.
 #[derive(Clone, Debug)]
@@ -210,6 +277,10 @@ pub struct Mix {
     pub(super) meshed: bool,
     /// Requests to services are copied to a mirror.
     pub(super) mirrored: bool,
+    /// What it is about.
+    pub(super) theme: Theme,
+    /// Endpoints of services are judged: by breakers, and by health checks.
+    pub(super) guarded: bool,
 }
 
 /// How often a fault that is on may happen: once in so many times.
@@ -228,18 +299,28 @@ impl Mix {
             redirects: false,
             meshed: false,
             mirrored: false,
+            theme: Theme::Anything,
+            guarded: false,
         }
     }
 
-    /// Draws one: most faults are off in most runs, and some runs have none.
+    /// Draws one: most faults are off in most runs, and some runs have none. `theme`: what it is to
+    /// be about, if that is not to be drawn.
     ///
     /// In some there is nothing but policies and what does them no harm: only there can the model say
     /// exactly what must come of them.
-    pub fn draw(choose: &mut dyn Choose) -> Self {
+    pub fn draw(choose: &mut dyn Choose, theme: Option<Theme>) -> Self {
         let mut mix = Mix::calm();
         let mut density = pick(choose, &[0, 4, 3, 8, 3, 2, 4]);
-        let quiet = choose.one_in(4);
-        if quiet {
+        let drawn = Theme::draw(choose);
+        mix.theme = theme.unwrap_or(drawn);
+        let themed = mix.theme != Theme::Anything;
+        let quiet = choose.one_in(4) && !themed;
+        mix.guarded = themed || !quiet && choose.one_in(6);
+        if themed {
+            // Half of those that are about something are about nothing else.
+            density *= choose.below(2);
+        } else if quiet {
             density = pick(choose, &[3, 2, 4]);
         }
         for &fault in Fault::ALL {
@@ -257,6 +338,27 @@ impl Mix {
         mix.redirects = choose.flip();
         mix.meshed = choose.one_in(3);
         mix.mirrored = choose.one_in(4);
+        match mix.theme {
+            Theme::Anything => {}
+            Theme::Impatient => {
+                for fault in IMPATIENCE {
+                    let rate = pick(choose, &[8, 0, 30, 3]);
+                    mix.set(fault, rate);
+                }
+            }
+            _ => mix.plan(Fault::AppFails),
+        }
+        if themed && choose.one_in(3) {
+            mix.set(Fault::Guards, pick(choose, &RATES));
+        }
+        if mix.guarded {
+            // What comes of these can be told only where nobody is ejected.
+            for &fault in POLICIES {
+                mix.set(fault, 0);
+            }
+        } else {
+            mix.set(Fault::Guards, 0);
+        }
         if !mix.meshed {
             IDENTITIES.iter().chain(&[Fault::Rotation, Fault::Anchors]).for_each(|&fault| {
                 mix.set(fault, 0);
@@ -273,6 +375,7 @@ impl Mix {
     /// Lets a fault happen often.
     pub(super) fn demand(&mut self, fault: Fault) {
         self.set(fault, if POLICIES.contains(&fault) { 1 } else { RATES[5] });
+        self.guarded &= !POLICIES.contains(&fault);
     }
 
     /// A fault will happen, and is not drawn.
@@ -309,6 +412,11 @@ impl Mix {
         rate > 0 && choose.one_in(usize::from(rate / 16 + 2))
     }
 
+    /// Does what an engine sends arrive within so many round trips?
+    pub(super) fn is_prompt(&self) -> bool {
+        !self.has_any(super::model::DELAYS) && !self.has_any(super::model::WAITS)
+    }
+
     /// How much later than it should an engine may act.
     pub(super) fn slack(&self) -> Duration {
         let mut slack = Duration::from_millis(2);
@@ -330,6 +438,9 @@ impl fmt::Display for Mix {
         }
         if self.mirrored {
             f.write_str(", mirrored")?;
+        }
+        if self.guarded {
+            write!(f, ", guarded, {}", self.theme.name())?;
         }
         for &fault in Fault::ALL.iter().filter(|&&fault| self.has(fault)) {
             write!(f, "; {} (1 in {})", fault.name(), self.rates[fault as usize])?;

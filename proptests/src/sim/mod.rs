@@ -10,6 +10,7 @@
 //! drain to nothing. A model that shares nothing with the engine says what may happen
 //! to each request; the [invariants](Invariant) are checked while it runs and at the end.
 
+mod availability;
 mod golden;
 mod host;
 mod invariant;
@@ -32,7 +33,7 @@ mod world;
 
 pub use golden::{GOLDEN, golden_hashes, kept_hashes, write_golden};
 pub use invariant::{Checks, Invariant, Violation};
-pub use mix::{Fault, Mix};
+pub use mix::{Fault, Mix, Theme};
 pub use report::{Coverage, EVENTS, FRAMES, MESH, OUTPUTS, Report, TIMERS, WAYS};
 pub use shrink::{Scenario, record, shrink};
 pub use small::{Tried, exhaust};
@@ -104,6 +105,10 @@ fn differs(first: &Report, again: &Outcome) -> Option<Violation> {
 
 /// Runs seeds until something does not hold: which seed, and what. For whoever wants to know
 /// whether a bug is found, and by which invariant.
-pub fn first_violation(seeds: impl IntoIterator<Item = u64>) -> Option<(u64, Violation)> {
-    seeds.into_iter().find_map(|seed| run_seed(seed).violation.map(|violation| (seed, violation)))
+pub fn first_violation(
+    seeds: impl IntoIterator<Item = u64>,
+    scope: &Scope,
+) -> Option<(u64, Violation)> {
+    let mut seeds = seeds.into_iter();
+    seeds.find_map(|seed| Some((seed, run_seed_in(seed, scope).violation?)))
 }

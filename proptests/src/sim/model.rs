@@ -1,5 +1,7 @@
 //! What may happen to each request, told without the engine's help.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_core::config::Protocol;
@@ -7,6 +9,7 @@ use selvedge_core::error::Reason;
 use selvedge_core::http2::Violation;
 use selvedge_core::time::Time;
 
+use super::availability::{Blame, Watch};
 use super::host::client::Place;
 use super::invariant::{Check, Checks, Invariant};
 use super::limits::{Limits, is_exact};
@@ -31,6 +34,12 @@ pub(super) struct Model {
     pub(super) limits: Limits,
     /// How apps fail.
     pub(super) failing: Vec<Failing>,
+    /// Which app is at which address that engines know.
+    pub(super) places: Vec<(SocketAddr, u16)>,
+    /// What is known of the endpoints of each outbound engine.
+    pub(super) watches: Vec<Watch>,
+    /// What may be held against each app.
+    pub(super) blames: Vec<Blame>,
     /// How many outbound engines there are.
     pub(super) outbound: u32,
     /// Apps that said what no HTTP server would, as bits.
@@ -282,6 +291,21 @@ impl Model {
             })?;
         }
         let shared = sent.route.is_some_and(|route| self.routes[route].is_shared());
+        if let Some(via) = sent.engine.filter(|_| mix.guarded && mix.is_prompt()) {
+            let named = sent.request.authority.as_deref().map(Arc::from);
+            let of_split = sent.route.map(|route| self.routes[route].route.split.backends());
+            let mut services: Vec<Arc<str>> =
+                of_split.into_iter().flatten().map(|to| Arc::clone(&to.service)).collect();
+            if services.is_empty() {
+                services.extend(named);
+            }
+            let places: Vec<_> =
+                self.places.iter().filter(|place| place.1 == app).map(|place| place.0).collect();
+            // A request that was given to the endpoint before has arrived by then.
+            let grace = Time::ZERO + mix.slack() + Duration::from_nanos(40 * mix.latency);
+            let watch = &mut self.watches[usize::from(via)];
+            watch.came(checks, [stamp.at, grace], &services, &places)?;
+        }
         if attempts == 1 && !shared {
             self.shares.came(checks, mix, sent, app, stamp.at)?;
         }
@@ -513,7 +537,7 @@ const HANDSHAKES: &[Fault] = &[
 ];
 
 /// Faults that let a request wait between the engines.
-const WAITS: &[Fault] = &[
+pub(super) const WAITS: &[Fault] = &[
     Fault::ConnectLate,
     Fault::ConnectHangs,
     Fault::ConnectFails,

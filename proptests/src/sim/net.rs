@@ -152,6 +152,8 @@ pub(super) struct Net<'a> {
     pub(super) leak: Option<String>,
     /// Nothing goes wrong any more.
     pub(super) healed: bool,
+    /// And clients ask all the same, to see whether everybody is well.
+    pub(super) reviving: bool,
     pub(super) model: Model,
     pub(super) checks: Checks,
     pub(super) coverage: Coverage,
@@ -173,6 +175,7 @@ impl<'a> Net<'a> {
             authority: Authority::default(),
             leak: None,
             healed: false,
+            reviving: false,
             model,
             checks: Checks::default(),
             coverage: Coverage::default(),

@@ -12,7 +12,7 @@ use selvedge_core::policy::{
 use selvedge_core::time::Time;
 
 use super::invariant::{Check, Checks, Invariant};
-use super::mix::{Fault, LIMITS, Mix, UNSHAKEN};
+use super::mix::{Fault, LIMITS, Mix, Theme, UNSHAKEN};
 use super::model::Sent;
 use super::shares::{is_likely, key_of};
 use crate::choose::{Choose, pick};
@@ -250,7 +250,7 @@ impl RouteModel {
         let Some(at) = self.backends.iter().position(|backend| backend.0 >> app & 1 == 1) else {
             return Ok(());
         };
-        if mix.has_any(LIMITS) || !self.is_shared() {
+        if mix.has_any(LIMITS) || mix.guarded || !self.is_shared() {
             return Ok(());
         }
         let Some((sticky, key)) =
@@ -315,6 +315,10 @@ impl RouteModel {
     }
 }
 
+fn some_time(choose: &mut dyn Choose) -> Duration {
+    Duration::from_millis(50 + choose.below(2000) as u64)
+}
+
 /// How an app fails, apart from what else goes wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Failing {
@@ -335,14 +339,31 @@ pub(super) enum Failing {
 
 impl Failing {
     pub(super) fn draw(choose: &mut dyn Choose) -> Self {
-        let some = |choose: &mut dyn Choose| Duration::from_millis(50 + choose.below(2000) as u64);
         match choose.below(5) {
             0 => Failing::Always,
             1 => Failing::OneIn(pick(choose, &[2, 4, 10])),
-            2 => Failing::Flaps(some(choose)),
-            3 => Failing::Dies(some(choose)),
-            _ => Failing::Recovers(some(choose)),
+            2 => Failing::Flaps(some_time(choose)),
+            3 => Failing::Dies(some_time(choose)),
+            _ => Failing::Recovers(some_time(choose)),
         }
+    }
+
+    /// How each of so many apps fails in a run about this.
+    pub(super) fn themed(choose: &mut dyn Choose, theme: Theme, apps: usize) -> Vec<Self> {
+        let bad = choose.below(apps);
+        let at = some_time(choose);
+        let fails = |index| match theme {
+            Theme::Anything | Theme::Impatient => Failing::No,
+            Theme::Outage => Failing::Always,
+            Theme::OneBad if index != bad => Failing::No,
+            Theme::OneBad => pick(choose, &[Failing::Always, Failing::OneIn(2)]),
+            // One dies before the others, or alone.
+            Theme::SlowDeath if choose.flip() => Failing::No,
+            Theme::SlowDeath => Failing::Dies(some_time(choose)),
+            Theme::Flapping => pick(choose, &[Failing::Flaps(at), Failing::No]),
+            Theme::Herd => Failing::Recovers(at),
+        };
+        (0..apps).map(fails).collect()
     }
 
     /// Does this answer fail?

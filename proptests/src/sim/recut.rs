@@ -24,7 +24,8 @@ pub(super) fn check(choose: &mut dyn Choose) -> Result<(), String> {
     let ask =
         Ask { id: 0, authorities, redirected: false, largest: 1024, tunnels: false, users: 0 };
     let request = request(choose, ask);
-    let answer = Answer { id: 0, to: &request, largest: 1024, status: None, tunnel: false };
+    let answer =
+        Answer { id: 0, to: &request, largest: 1024, status: None, tunnel: false, wait: None };
     let response = response(choose, answer);
     let mut cuts = |bytes: &[u8]| {
         let mut cuts = [0; 3].map(|_| choose.below(bytes.len() + 1));

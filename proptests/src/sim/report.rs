@@ -8,7 +8,7 @@ use selvedge_core::stats::{Decision, Decisions, TlsStats};
 use selvedge_core::tls::Failure;
 
 use super::invariant::{Checks, Invariant};
-use super::mix::Fault;
+use super::mix::{Fault, Theme};
 
 /// Kinds of [`Output`], by place in [`Coverage::outputs`].
 pub const OUTPUTS: [&str; 8] = [
@@ -23,7 +23,7 @@ pub const OUTPUTS: [&str; 8] = [
 ];
 
 /// Kinds of [`Event`], by place in [`Coverage::events`].
-pub const EVENTS: [&str; 16] = [
+pub const EVENTS: [&str; 24] = [
     "refused",
     "closed",
     "endpoint down",
@@ -40,11 +40,29 @@ pub const EVENTS: [&str; 16] = [
     "certify failed",
     "uncertified",
     "retry",
+    "endpoint ejected",
+    "ejection spared",
+    "endpoint probed",
+    "endpoint readmitted",
+    "check failed",
+    "check passed",
+    "panic entered",
+    "panic left",
 ];
 
 /// Kinds of timers, by place in [`Coverage::timers`].
-pub const TIMERS: [&str; 8] =
-    ["connection", "exchange", "endpoint", "service", "resolve", "drain", "identity", "handshake"];
+pub const TIMERS: [&str; 10] = [
+    "connection",
+    "exchange",
+    "endpoint",
+    "service",
+    "resolve",
+    "drain",
+    "identity",
+    "handshake",
+    "breaker",
+    "check",
+];
 
 /// Types of HTTP/2 frames that engines send, by place in [`Coverage::frames`]: the number of the type.
 /// A CONTINUATION is not among them: no head here is larger than a frame.
@@ -120,6 +138,8 @@ pub struct Coverage {
     pub mirrors: [u64; MIRRORS.len()],
     /// Handshakes that failed, by `Failure as usize`.
     pub failures: [u64; Failure::ALL.len()],
+    /// What runs were about, by `Theme as usize`.
+    pub themes: [u64; Theme::ALL.len()],
     /// Ends of byte tunnels that learned of their other end.
     pub tunnels: u64,
     /// Bytes of bodies and tunnels that arrived.
@@ -139,6 +159,7 @@ impl Default for Coverage {
             mesh: [0; MESH.len()],
             mirrors: [0; MIRRORS.len()],
             failures: [0; Failure::ALL.len()],
+            themes: [0; Theme::ALL.len()],
             tunnels: 0,
             bytes: 0,
         }
@@ -178,18 +199,9 @@ impl Coverage {
             Event::FailfastLeft { .. } => 5,
             Event::ResolveFailed { .. } => 6,
             Event::Reloaded { .. } => 7,
-            // Nobody is ejected here yet, and TLS of clients only goes where it wanted to. Sessions are
-            // counted by their engines.
+            // TLS of clients only goes where it wanted to. Sessions are counted by their engines.
             Event::UnknownServerName { .. }
             | Event::Mirror { .. }
-            | Event::EndpointEjected { .. }
-            | Event::EjectionSpared { .. }
-            | Event::EndpointProbed { .. }
-            | Event::EndpointReadmitted { .. }
-            | Event::CheckFailed { .. }
-            | Event::CheckPassed { .. }
-            | Event::PanicEntered { .. }
-            | Event::PanicLeft { .. }
             | Event::Placed { .. }
             | Event::TlsEstablished { .. } => return,
             Event::Draining => 8,
@@ -200,6 +212,14 @@ impl Coverage {
             Event::CertifyFailed { .. } => 13,
             Event::Uncertified { .. } => 14,
             Event::Retry { .. } => 15,
+            Event::EndpointEjected { .. } => 16,
+            Event::EjectionSpared { .. } => 17,
+            Event::EndpointProbed { .. } => 18,
+            Event::EndpointReadmitted { .. } => 19,
+            Event::CheckFailed { .. } => 20,
+            Event::CheckPassed { .. } => 21,
+            Event::PanicEntered { .. } => 22,
+            Event::PanicLeft { .. } => 23,
         };
         self.events[index] += 1;
     }
@@ -222,8 +242,9 @@ impl Coverage {
             TimerKind::Drain => 5,
             TimerKind::Identity => 6,
             TimerKind::Handshake => 7,
-            // No endpoint is ejected here yet.
-            TimerKind::Breaker | TimerKind::Check | TimerKind::Turn => return,
+            TimerKind::Breaker => 8,
+            TimerKind::Check => 9,
+            TimerKind::Turn => return,
         };
         self.timers[index] += 1;
     }
@@ -266,6 +287,7 @@ impl Coverage {
         add(&mut self.mesh, &other.mesh);
         add(&mut self.mirrors, &other.mirrors);
         add(&mut self.failures, &other.failures);
+        add(&mut self.themes, &other.themes);
         self.tunnels += other.tunnels;
         self.bytes += other.bytes;
     }
@@ -341,7 +363,7 @@ impl Report {
     }
 
     /// Everything that must happen, by kind.
-    fn tables(&self) -> [(&'static str, Vec<(&'static str, u64)>); 10] {
+    fn tables(&self) -> [(&'static str, Vec<(&'static str, u64)>); 11] {
         let named = |names: &[&'static str], counts: &[u64]| {
             let rows = names.iter().copied().zip(counts.iter().copied());
             rows.filter(|(name, _)| !name.is_empty()).collect()
@@ -359,6 +381,7 @@ impl Report {
             ("way of a request", named(&WAYS, &coverage.ways)),
             ("TLS between engines", named(&MESH, &coverage.mesh)),
             ("mirrored request", named(&MIRRORS.map(Decision::label), &coverage.mirrors)),
+            ("world", named(&Theme::ALL.map(Theme::name), &coverage.themes)),
             ("failed handshake", named(&FAILURES, &coverage.failures)),
         ]
     }

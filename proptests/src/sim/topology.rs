@@ -11,6 +11,7 @@ use selvedge_core::limits::Limits;
 use selvedge_core::policy::{Mirror, Route, RouteTable};
 use selvedge_core::tls::Nameless;
 
+use super::availability::{self, Blame, Watch};
 use super::host::client::{Place, Speaks};
 use super::limits;
 use super::mesh::{inbound_name, other_name, outbound_name};
@@ -88,7 +89,8 @@ fn direct_ip(n: usize) -> IpAddr {
 
 impl Topology {
     pub(super) fn draw(choose: &mut dyn Choose, mix: &Mix) -> Self {
-        let sizes = [choose.within(1, 2), choose.within(1, 3), choose.within(1, 3)];
+        let [least, most] = if mix.guarded { [2, 5] } else { [1, 3] };
+        let sizes = [choose.within(1, 2), choose.within(1, 3), choose.within(least, most)];
         Self::sized(choose, mix, sizes)
     }
 
@@ -109,6 +111,9 @@ impl Topology {
         let mut routes = policy::routes(choose, mix, &mut services, &mut faults);
         shares::balance(choose, mix, &mut services, &mut faults);
         limits::services(choose, mix, &mut services, &mut faults);
+        if mix.guarded {
+            availability::guard(choose, &mut services);
+        }
         if mix.mirrored {
             mirrors(choose, &mut services, &mut routes);
         }
@@ -204,6 +209,9 @@ impl Topology {
                 self.apps.iter().map(|app| app.addr),
             ),
             failing: vec![policy::Failing::No; self.apps.len()],
+            blames: vec![Blame::default(); self.apps.len()],
+            watches: self.outbound.iter().map(|_| Watch::default()).collect(),
+            places: self.places(),
             outbound: self.outbound.len() as u32,
             deadline: config.timeouts.request,
             response_headers: config.timeouts.response_headers,
@@ -243,11 +251,22 @@ impl Topology {
         apps.fold(0, |bits, (index, app)| bits | u64::from(leads(app) && open(app)) << index)
     }
 
+    /// Which app is at which address that engines know: its own, or that of the engine before it.
+    fn places(&self) -> Vec<(SocketAddr, u16)> {
+        let apps = self.apps.iter().zip(0..).filter(|(app, _)| !app.streams);
+        let places = apps.flat_map(|(app, index)| {
+            let engine = SocketAddr::new(app.addr.ip(), INBOUND);
+            let behind = app.addr.port() == BEHIND;
+            [Some((app.addr, index)), behind.then_some((engine, index))]
+        });
+        places.flatten().collect()
+    }
+
     /// To the first outbound engine, with HTTP.
     pub(super) fn first_place(&self, choose: &mut dyn Choose) -> Place {
         let to = SocketAddr::new(self.outbound[0].0, OUTBOUND);
         let speaks = if choose.one_in(3) { Speaks::Http2 } else { Speaks::Http1 };
-        Place { to, original_dst: None, speaks, apps: 0 }
+        Place { to, original_dst: None, speaks, apps: 0, asks: None }
     }
 
     /// Where a client may connect.
@@ -257,10 +276,10 @@ impl Topology {
         let kind = choose.below(8);
         let waits = choose.flip();
         let speaks = if choose.flip() { Speaks::Http2 } else { Speaks::Http1 };
-        let http = Place { to, original_dst: None, speaks, apps: 0 };
+        let http = Place { to, original_dst: None, speaks, apps: 0, asks: None };
         let towards = |dst: SocketAddr, speaks| {
             let apps = self.reach(&endpoint(dst));
-            Place { to, original_dst: Some(dst), speaks, apps }
+            Place { to, original_dst: Some(dst), speaks, apps, asks: None }
         };
         match kind {
             5 if mix.redirects => {
@@ -274,7 +293,7 @@ impl Topology {
                     let apps = forward.endpoints.iter();
                     let apps = apps.fold(0, |apps, e| apps | self.reach(e));
                     let speaks = Speaks::Stream { waits, sniffed: false };
-                    Place { to: (ip, TCP).into(), original_dst: None, speaks, apps }
+                    Place { to: (ip, TCP).into(), original_dst: None, speaks, apps, asks: None }
                 }
                 1 => towards((inbound_ip(0), TCP).into(), Speaks::Stream { waits, sniffed: false }),
                 // Where detection gives up after a while, the server may still speak first.
@@ -360,7 +379,7 @@ fn services(
     };
     let mut mixed = web.clone();
     mixed.push(apps[0].clone());
-    if choose.flip() {
+    if choose.flip() && !mix.guarded {
         mixed.push(name.clone());
     }
     let tcp = |n: usize| {

@@ -2,36 +2,41 @@
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_core::error::ConnectError;
 use selvedge_core::time::Time;
 
+use super::availability::GUARDED;
 use super::host::Host;
 use super::host::app::App;
-use super::host::client::Client;
+use super::host::client::{Client, Place, Speaks};
 use super::host::discovery::Discovery;
 use super::host::engine::EngineHost;
 use super::host::mirror::Mirror;
 use super::invariant::{Check, Invariant, Violation, violated};
 use super::link::{Cut, End, FAR, LinkId, LinkState, NEAR};
-use super::mix::{Fault, Mix};
+use super::mix::{Fault, IDENTITIES, Mix, Theme};
 use super::model::Ended;
 use super::net::{Event, HostId, Net};
+use super::policy::Failing;
 use super::recut;
 use super::report::Report;
-use super::topology::{INBOUND, MIRROR, Topology};
+use super::topology::{INBOUND, MIRROR, OUTBOUND, Topology};
 use crate::choose::Choose;
 
 /// Faults are over by then.
 const FAULTY: Duration = Duration::from_mins(2);
 /// How long healing may take: the longest timeouts are an hour.
 const HEALING: Duration = Duration::from_hours(3);
+/// By then everybody is connected to again, and every backoff of a breaker is over.
+const REVIVAL: Duration = Duration::from_secs(30);
 /// No run has more events.
 const STEPS: u64 = 3_000_000;
 
 /// How large a run is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scope {
     /// At most so many clients, at least 1.
     pub clients: usize,
@@ -39,13 +44,15 @@ pub struct Scope {
     pub requests: usize,
     /// All worlds have this fault, and often.
     pub with: Option<Fault>,
+    /// What all runs are about, if that is not to be drawn.
+    pub theme: Option<Theme>,
 }
 
 impl Scope {
     /// What a seed plays.
-    pub const SEED: Scope = Scope { clients: 10, requests: 47, with: None };
+    pub const SEED: Scope = Scope { clients: 10, requests: 47, with: None, theme: None };
     /// What a fuzzer's input plays.
-    pub const SMALL: Scope = Scope { clients: 3, requests: 4, with: None };
+    pub const SMALL: Scope = Scope { clients: 3, requests: 4, with: None, theme: None };
 }
 
 /// See the [module](self).
@@ -62,7 +69,7 @@ pub(super) struct World<'a> {
 impl<'a> World<'a> {
     /// Draws a world: who is there, and what goes wrong.
     pub(super) fn draw(choose: &'a mut dyn Choose, scope: &Scope, shown: bool) -> Self {
-        let mut mix = Mix::draw(choose);
+        let mut mix = Mix::draw(choose, scope.theme);
         if let Some(fault) = scope.with {
             mix.demand(fault);
         }
@@ -111,6 +118,10 @@ impl<'a> World<'a> {
         for &fault in &topology.faults {
             net.coverage.faults[fault as usize] += 1;
         }
+        net.coverage.themes[net.mix.theme as usize] += 1;
+        if net.mix.theme != Theme::Anything {
+            net.model.failing = Failing::themed(net.choose, net.mix.theme, topology.apps.len());
+        }
         let apps = topology.apps.iter().enumerate();
         let apps = apps.map(|(index, app)| App::new(index as u16, app.addr, app.streams)).collect();
         let discovery = Discovery::new(configs, topology.outbound.len(), topology.named.clone());
@@ -151,6 +162,9 @@ impl<'a> World<'a> {
             self.step()?;
         }
         self.heal()?;
+        if self.net.mix.guarded {
+            self.revive()?;
+        }
         let until = self.net.now + HEALING;
         while !self.is_over() {
             let next = self.net.peek();
@@ -392,6 +406,80 @@ impl<'a> World<'a> {
         self.mirror.heal(&mut self.net)?;
         for client in &mut self.clients {
             client.heal(&mut self.net)?;
+        }
+        Ok(())
+    }
+
+    /// Everybody who was ejected, or did not pass its checks, is asked again, and is well.
+    fn revive(&mut self) -> Check {
+        // By then every backoff is over, and every check was made as often as it has to be.
+        let until = self.net.now + REVIVAL;
+        self.play_until(until, |_| false)?;
+        self.net.reviving = true;
+        let before = self.clients.len();
+        for engine in self.engines.iter().filter(|engine| !engine.draining) {
+            let HostId::Engine(via) = engine.id else { continue };
+            if usize::from(via) >= self.net.model.watches.len() {
+                continue;
+            }
+            for (service, asks) in GUARDED {
+                let Some(name) = engine.config.services.get(service).map(|it| &it.name) else {
+                    continue;
+                };
+                let members = self.net.model.watches[usize::from(via)].members(name);
+                let place = Place {
+                    to: SocketAddr::new(engine.ip, OUTBOUND),
+                    original_dst: None,
+                    speaks: Speaks::Http1,
+                    apps: 0,
+                    asks: Some(asks),
+                };
+                let index = self.clients.len() as u16;
+                self.clients.push(Client::new(index, place, 4 * members as u32 + 4));
+            }
+        }
+        for client in &mut self.clients[before..] {
+            client.start(&mut self.net);
+        }
+        let first = self.net.model.requests.len();
+        let until = self.net.now + HEALING;
+        self.play_until(until, |world| world.clients.iter().all(Client::is_done))?;
+        self.net.reviving = false;
+        self.check_revived(first)?;
+        self.discovery.rest(&mut self.net);
+        Ok(())
+    }
+
+    fn play_until(&mut self, until: Time, is_over: impl Fn(&Self) -> bool) -> Check {
+        while !is_over(self) && self.net.peek().is_some_and(|at| at < until) {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// `first`: the first request that was made after everything was healed.
+    fn check_revived(&mut self, first: usize) -> Check {
+        // Who drains does not come back.
+        let excuses = [IDENTITIES, &[Fault::SmallLimits, Fault::Drain]].concat();
+        if self.net.mix.has_any(&excuses) {
+            return Ok(());
+        }
+        let Net { model, checks, now, .. } = &mut self.net;
+        for engine in self.engines.iter().filter(|engine| !engine.draining) {
+            let HostId::Engine(via) = engine.id else { continue };
+            let Some(watch) = model.watches.get(usize::from(via)) else { continue };
+            // Those that are asked themselves, as often as they have endpoints.
+            let is_asked = |name: &&Arc<str>| {
+                let asked = model.requests[first..].iter().filter(|sent| {
+                    let split = sent.route.map(|route| &model.routes[route].route.split);
+                    let whole = split.is_none_or(|split| split.backends().is_empty());
+                    let named = sent.request.authority.as_deref() == Some(&***name);
+                    named && whole && sent.engine == Some(via) && sent.attempts > 0
+                });
+                asked.count() > watch.members(name)
+            };
+            let asked: Vec<_> = engine.guarded().filter(is_asked).cloned().collect();
+            watch.check_healed(checks, &asked, *now)?;
         }
         Ok(())
     }

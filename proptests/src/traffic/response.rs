@@ -43,6 +43,8 @@ pub struct Answer<'a> {
     pub status: Option<u16>,
     /// Switch protocols, if the request asks for that.
     pub tunnel: bool,
+    /// How long it does not want to be asked again, as a `Retry-After` says it.
+    pub wait: Option<&'a str>,
 }
 
 /// An honest response.
@@ -80,6 +82,9 @@ pub fn response(choose: &mut dyn Choose, answer: Answer<'_>) -> Response {
         FieldLine::end_to_end("X-Rid", token(answer.id).as_bytes()),
         FieldLine::end_to_end("X-Id", token(request.id).as_bytes()),
     ];
+    if let Some(wait) = answer.wait {
+        lines.push(FieldLine::end_to_end("Retry-After", wait.as_bytes()));
+    }
     let field = if bodiless { announced.field() } else { body.field() };
     if let Some((name, value)) = field {
         let at = choose.below(lines.len() + 1);

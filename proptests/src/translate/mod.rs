@@ -88,7 +88,7 @@ fn pass_request(sent: &Request, hops: &[Hop]) {
 }
 
 fn pass_response(choose: &mut dyn Choose, to: &Request, hops: &[Hop]) {
-    let answer = Answer { id: to.id, to, largest: 40_000, status: None, tunnel: false };
+    let answer = Answer { id: to.id, to, largest: 40_000, status: None, tunnel: false, wait: None };
     let sent = response(choose, answer);
     let end = sent.bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(0) + 4;
     let mut message = Message {

@@ -80,8 +80,14 @@ fn generated(seeds: u64) -> Vec<(Kind, Vec<u8>)> {
             users: 0,
         };
         let mut asked = request(choose, ask);
-        let answer =
-            Answer { id: 1, to: &asked, largest: 100, status: None, tunnel: choose.one_in(4) };
+        let answer = Answer {
+            id: 1,
+            to: &asked,
+            largest: 100,
+            status: None,
+            tunnel: choose.one_in(4),
+            wait: None,
+        };
         let mut answered = response(choose, answer);
         if choose.flip() {
             damage(choose, &mut asked.bytes);

@@ -82,8 +82,11 @@ pub(crate) fn responses() -> impl Strategy<Value = Stream> {
             users: 0,
         };
         let asked = request(choose, ask);
-        response(choose, Answer { id: 1, to: &asked, largest: 100, status: None, tunnel: false })
-            .bytes
+        response(
+            choose,
+            Answer { id: 1, to: &asked, largest: 100, status: None, tunnel: false, wait: None },
+        )
+        .bytes
     })
 }
 

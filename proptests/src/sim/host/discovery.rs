@@ -9,6 +9,7 @@ use selvedge_core::engine::Command;
 use selvedge_core::error::DnsError;
 
 use crate::choose::pick;
+use crate::sim::availability;
 use crate::sim::mesh::Grant;
 use crate::sim::mix::Fault;
 use crate::sim::net::{Answer, Event, HostId, Net};
@@ -53,7 +54,7 @@ impl Discovery {
         if net.hits_once(Fault::DiscoverySilent) {
             wait += net.some(Duration::from_secs(10));
         } else {
-            let changed = [Fault::Endpoints, Fault::Weights, Fault::Services]
+            let changed = [Fault::Endpoints, Fault::Weights, Fault::Services, Fault::Guards]
                 .map(|fault| net.hits_once(fault));
             if changed.contains(&true) {
                 self.change(net, changed);
@@ -94,9 +95,14 @@ impl Discovery {
         net.after(wait, Event::Anchors);
     }
 
-    fn change(&mut self, net: &mut Net<'_>, [endpoints, weights, services]: [bool; 3]) {
+    fn change(&mut self, net: &mut Net<'_>, [endpoints, weights, services, guards]: [bool; 4]) {
         let engine = net.choose.below(self.outbound);
         let mut config = self.configs[engine].clone();
+        if guards {
+            for (index, _) in availability::GUARDED {
+                availability::guard_one(net.choose, &mut config.services[index]);
+            }
+        }
         for service in &mut config.services {
             if endpoints {
                 let sure = net.choose.below(service.endpoints.len());
@@ -128,6 +134,17 @@ impl Discovery {
         for engine in 0..self.outbound {
             let config = Arc::new(self.configs[engine].clone());
             net.reload(Duration::from_millis(1), engine as u16, config);
+        }
+    }
+
+    /// Nobody is judged any more, so that there is an end to it.
+    pub(in crate::sim) fn rest(&mut self, net: &mut Net<'_>) {
+        for engine in 0..self.outbound {
+            let mut config = self.configs[engine].clone();
+            for service in &mut config.services {
+                (service.breaker, service.health_check) = (None, None);
+            }
+            net.reload(Duration::from_millis(1), engine as u16, Arc::new(config));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::wire::{Then, Wire};
+use super::health;
 use super::served::{self, Served};
 use super::{ANSWER, DROP, REST};
 use crate::choose::pick;
@@ -187,12 +188,13 @@ impl Http1 {
             return;
         }
         current.answered = true;
-        let (id, complete) = (current.request, current.complete);
+        let (id, asked, complete) = (current.request, current.asked, current.complete);
         if complete {
             self.current = None;
         }
         let Some(id) = id else {
-            wire.send(net, UNKNOWN);
+            let health = asked.map(|asked| health::answer(net, app, asked).bytes());
+            wire.send(net, health.as_deref().unwrap_or(UNKNOWN));
             return;
         };
         if net.hits(Fault::AppMalformed) {

@@ -8,6 +8,7 @@ use selvedge_core::http2::ErrorCode;
 
 use super::super::http2::{STREAM, Streams};
 use super::super::wire::{Then, Wire};
+use super::health;
 use super::served::{self, Served};
 use super::{DROP, REST};
 use crate::choose::pick;
@@ -191,7 +192,16 @@ impl Http2 {
         open.served.answered = true;
         let complete = open.served.complete;
         let Some(id) = open.served.request else {
-            self.streams.mux.answer(stream, UNKNOWN, true);
+            match open.served.asked.map(|asked| health::answer(net, self.app, asked)) {
+                None => self.streams.mux.answer(stream, UNKNOWN, true),
+                Some(health) => {
+                    self.streams.mux.answer(stream, health.head, health.body.is_empty());
+                    if !health.body.is_empty() {
+                        self.streams.mux.send(stream, health.body, false);
+                        self.streams.mux.trailers(stream, health.trailers);
+                    }
+                }
+            }
             self.over(stream);
             return;
         };

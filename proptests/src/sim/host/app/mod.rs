@@ -1,5 +1,6 @@
 //! Apps: servers that answer, or speak first.
 
+mod health;
 mod http1;
 mod http2;
 mod served;
@@ -76,6 +77,7 @@ impl App {
 
     pub(in crate::sim) fn start(&mut self, net: &mut Net<'_>) {
         if !self.streams && net.hits_once(Fault::AppFails) {
+            // Whatever the run is about.
             let failing = Failing::draw(net.choose);
             net.say(self.id, || format!("will fail: {failing:?}"));
             net.model.failing[usize::from(self.index)] = failing;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::health::{self, Asked};
 use crate::choose::pick;
 use crate::sim::invariant::{Check, Invariant, Violation};
 use crate::sim::link::Stamp;
@@ -18,6 +19,8 @@ use crate::traffic::wire::{Field, Head, show};
 pub(super) struct Served {
     /// `None`: it is nobody's.
     pub(super) request: Option<u32>,
+    /// It is asked how it does.
+    pub(super) asked: Option<Asked>,
     /// How much of its body has come.
     got: usize,
     pub(super) complete: bool,
@@ -35,7 +38,8 @@ impl Served {
         stream: bool,
     ) -> Result<Self, Box<Violation>> {
         let request = id_of(net, head);
-        let served = Served { request, got: 0, complete: false, answered: false };
+        let asked = health::asked(head).filter(|_| request.is_none());
+        let served = Served { request, asked, got: 0, complete: false, answered: false };
         let Some(id) = request else { return Ok(served) };
         net.say(HostId::App(app), || format!("is asked {id}"));
         net.model.attempt(&mut net.checks, &net.mix, id, app, stamp)?;
@@ -112,13 +116,38 @@ pub(super) fn answer(net: &mut Net<'_>, app: u16, id: u32) -> Response {
     let failing = net.model.failing[usize::from(app)];
     let fails = !net.healed && failing.strikes(net.choose, net.now);
     net.model.requests[id as usize].serving = None;
-    let status = fails.then(|| pick(net.choose, &[503, 500, 429]));
+    if fails {
+        net.model.blames[usize::from(app)].failures += 1;
+    }
+    let status = match fails {
+        true => Some(pick(net.choose, &[503, 500, 429])),
+        // Where endpoints are judged, those that are well do not seem otherwise.
+        false if net.healed => net.mix.guarded.then_some(200),
+        false => net.mix.guarded.then(|| pick(net.choose, &[200, 204, 404, 304])),
+    };
+    let wait = if fails && net.choose.one_in(4) { wait(net) } else { None };
     let answer = Answer {
         status,
         id: net.model.responses.len() as u32,
         to: &net.model.requests[id as usize].request,
         largest: net.mix.largest,
         tunnel: false,
+        wait: wait.as_deref(),
     };
     response::response(net.choose, answer)
+}
+
+/// How long an app that fails does not want to be asked: in seconds, or until a date.
+fn wait(net: &mut Net<'_>) -> Option<String> {
+    let seconds = pick(net.choose, &[1, 0, 2, 100]);
+    if net.choose.flip() {
+        return Some(seconds.to_string());
+    }
+    let at = mesh::wall(net.now, seconds).as_millis() / 1000;
+    let at = time::OffsetDateTime::from_unix_timestamp(at.cast_signed()).ok()?;
+    let (day, month) = (at.weekday().to_string(), at.month().to_string());
+    let (day, month, hms) = (&day[..3], &month[..3], at.time().as_hms());
+    let (hour, minute, second) = hms;
+    let (date, year) = (at.day(), at.year());
+    Some(format!("{day}, {date:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT"))
 }

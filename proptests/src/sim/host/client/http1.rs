@@ -95,7 +95,8 @@ impl Http1 {
     }
 
     fn wants_more(&self, net: &Net<'_>, left: u32) -> bool {
-        let ends = self.last || self.closing || self.wild || self.gave_up || net.healed;
+        let ends =
+            self.last || self.closing || self.wild || self.gave_up || net.healed && !net.reviving;
         !ends && left > 0 && self.asked < self.quota
     }
 
@@ -120,7 +121,7 @@ impl Http1 {
         let id = net.model.requests.len() as u32;
         let ask = Ask {
             id,
-            authorities: authorities(&net.mix),
+            authorities: place.asks.unwrap_or(authorities(&net.mix)),
             redirected: place.original_dst.is_some(),
             largest: net.mix.largest,
             tunnels: false,

@@ -118,7 +118,7 @@ impl Http2 {
 
     fn wants_more(&self, net: &Net<'_>, left: u32) -> bool {
         let connection = &self.streams.mux.connection;
-        let ends = self.closing || self.wild || self.gave_up || net.healed;
+        let ends = self.closing || self.wild || self.gave_up || net.healed && !net.reviving;
         !ends && left > 0 && self.count < self.quota && connection.capacity() > 0
     }
 
@@ -126,7 +126,7 @@ impl Http2 {
         let id = net.model.requests.len() as u32;
         let ask = Ask {
             id,
-            authorities: authorities(&net.mix),
+            authorities: place.asks.unwrap_or(authorities(&net.mix)),
             redirected: place.original_dst.is_some(),
             largest: net.mix.largest,
             tunnels: false,

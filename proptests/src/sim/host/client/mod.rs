@@ -54,6 +54,8 @@ pub(in crate::sim) struct Place {
     pub(in crate::sim) speaks: Speaks,
     /// The apps that it may reach whatever it says, as bits.
     pub(in crate::sim) apps: u64,
+    /// The authorities that it asks for, if not for all.
+    pub(in crate::sim) asks: Option<&'static [&'static str]>,
 }
 
 impl Place {
@@ -205,7 +207,9 @@ impl Client {
         self.conn = None;
         self.slot += 1;
         if self.left > 0 {
-            let wait = net.some(Duration::from_millis(50));
+            // Where endpoints are judged, there is some time for that.
+            let most = if net.mix.guarded { 400 } else { 50 };
+            let wait = net.some(Duration::from_millis(most));
             self.plan(net, wait);
         }
         Ok(())

@@ -44,6 +44,8 @@ impl EngineHost {
 
     /// Everything that must hold between turns.
     pub(in crate::sim) fn check(&mut self, net: &mut Net<'_>) -> Check {
+        self.check_judged(net)?;
+        self.check_looks(net)?;
         net.checks.result(Invariant::Caps, self.engine.check_buffers())?;
         net.checks.result(Invariant::Credit, self.engine.check_credit())?;
         net.checks.result(Invariant::Load, self.engine.check_load())?;

@@ -2,6 +2,7 @@
 
 mod check;
 mod identity;
+mod judged;
 mod names;
 mod output;
 mod socket;
@@ -68,6 +69,11 @@ pub(in crate::sim) struct EngineHost {
     clock_wrong: i64,
     /// When it said that it makes retries, by service: those of a window.
     retries: BTreeMap<String, VecDeque<Time>>,
+    /// It has said something of its endpoints.
+    judged: bool,
+    /// When it began to check each of them, and since when that is known.
+    looked: BTreeMap<SocketAddr, VecDeque<Time>>,
+    looks_since: Time,
 }
 
 impl EngineHost {
@@ -101,13 +107,18 @@ impl EngineHost {
             moved: [0; 2],
             clock_wrong: 0,
             retries: BTreeMap::new(),
+            judged: false,
+            looked: BTreeMap::new(),
+            looks_since: now,
         }
     }
 
     /// Does what the configuration wants at once.
     pub(in crate::sim) fn start(&mut self, net: &mut Net<'_>) -> Check {
+        self.will_change(net);
         self.tell_clock(net);
         self.settle(net)?;
+        self.has_changed(net, None)?;
         self.arm(net);
         Ok(())
     }

@@ -42,8 +42,11 @@ impl EngineHost {
         if let Ok((ips, _)) = &answer {
             self.names.insert(query, ips.clone());
         }
+        self.will_change(net);
         self.engine.handle_input(net.now, Input::Resolved { query, result: answer });
         self.settle(net)?;
+        let config = Arc::clone(&self.config);
+        self.has_changed(net, Some(&config))?;
         if failed {
             let after = self.endpoints();
             net.checks.that(Invariant::LastKnown, before == after, || {
@@ -65,6 +68,8 @@ impl EngineHost {
 
     /// The operator wants something.
     pub(in crate::sim) fn command(&mut self, net: &mut Net<'_>, command: Command) -> Check {
+        self.will_change(net);
+        let before = Arc::clone(&self.config);
         match &command {
             Command::Reload(config) => {
                 net.say(self.id, || "is given another configuration".to_owned());
@@ -82,6 +87,7 @@ impl EngineHost {
         self.settle(net)?;
         self.engine.handle_input(net.now, Input::Command(command));
         self.settle(net)?;
+        self.has_changed(net, Some(&before))?;
         self.check(net)?;
         self.arm(net);
         Ok(())

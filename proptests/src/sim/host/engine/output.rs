@@ -41,6 +41,9 @@ impl EngineHost {
             })?;
         }
         self.check_gates(net)?;
+        if self.judged {
+            self.check_judged(net)?;
+        }
         self.check_buffers(net)
     }
 
@@ -82,6 +85,7 @@ impl EngineHost {
                 if let Some(heard) = &mut self.heard {
                     heard.push_back(event.clone());
                 }
+                self.hear(net, &event)?;
                 // What a mirror says is nobody's concern.
                 if let Told::Violation { violation, peer, .. } = event
                     && peer != MIRROR
@@ -151,7 +155,13 @@ impl EngineHost {
         if self.is_meshed(addr) {
             net.links[link as usize].records = Some(Box::default());
         }
-        self.insert(conn, link, NEAR)
+        let is_check = self.engine.is_check(conn);
+        let check = if is_check { Some(self.begins_check(net, addr)?) } else { None };
+        self.insert(conn, link, NEAR)?;
+        if let Some(socket) = self.socket(conn) {
+            socket.check = check;
+        }
+        Ok(())
     }
 
     /// May it connect here now?
@@ -191,6 +201,7 @@ impl EngineHost {
             return Err(violated(Invariant::Drains, message));
         };
         let (link, side, connecting) = (socket.link, socket.side, socket.connecting);
+        let check = socket.check;
         let written = !socket.flush && !connecting;
         let twice = how == CloseKind::Half && std::mem::replace(&mut socket.fin_sent, true);
         net.say(id, || format!("{conn:?} is closed: {how:?}"));
@@ -204,10 +215,14 @@ impl EngineHost {
         }
         self.sockets[conn.index()] = None;
         self.bury(conn);
+        if let Some(timeout) = check {
+            let since = net.links[link as usize].since;
+            self.check_ends(net, since, timeout)?;
+        }
         if connecting {
             net.links[link as usize].ends[NEAR].closed = true;
             let since = net.links[link as usize].since;
-            return self.check_connect(net, since);
+            return if check.is_some() { Ok(()) } else { self.check_connect(net, since) };
         }
         match how {
             CloseKind::Abort => {

@@ -1,5 +1,7 @@
 //! The engine's end of a link: reads and writes.
 
+use std::time::Duration;
+
 use selvedge_core::engine::{ConnId, Input};
 use selvedge_core::error::IoError;
 use selvedge_core::limits::Limits;
@@ -19,6 +21,8 @@ pub(super) struct Socket {
     pub(super) link: LinkId,
     pub(super) side: usize,
     pub(super) connecting: bool,
+    /// It is of a health check, which may take so long.
+    pub(super) check: Option<Duration>,
     /// On the ready list.
     pub(super) queued: bool,
     /// The engine wants to write, and not everything is written.
@@ -52,6 +56,7 @@ impl EngineHost {
             link,
             side,
             connecting: side == NEAR,
+            check: None,
             queued: false,
             flush: false,
             blocked: false,
