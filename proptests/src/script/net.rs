@@ -20,6 +20,10 @@ use selvedge_core::time::Time;
 use crate::choose::Choose;
 use crate::traffic::wire::show;
 
+/// Turns that one moment takes at most. Each takes a frame at least of what was read, if only one when
+/// that makes much work: a block of the smallest has 3,641, and two blocks can wait.
+const TURNS_AT_ONCE: usize = 8_000;
+
 /// Holds, or says what does not.
 pub(crate) type Check = Result<(), String>;
 
@@ -208,7 +212,7 @@ impl Net {
     /// Lets the time be `to`, and everything fire that is due then.
     pub(crate) fn fire(&mut self, choose: &mut dyn Choose, to: Time) -> Check {
         self.now = self.now.max(to);
-        for _ in 0..300 {
+        for _ in 0..TURNS_AT_ONCE {
             self.input(Input::Timeout);
             self.turn(choose)?;
             if self.engine.next_timeout().is_none_or(|(at, _)| at > self.now) {
