@@ -120,6 +120,8 @@ impl Engine {
             && core::mem::take(&mut conn.flags.put_off)
         {
             self.drive_http2(index);
+            // It was paused for that.
+            self.touch(index);
         }
     }
 
