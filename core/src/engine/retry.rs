@@ -73,7 +73,7 @@ impl Exchange {
 
     /// Since when a response head has been waited for, if one is: what is sent again has as long again.
     #[inline]
-    pub(super) fn awaits_head_since(&self) -> Option<Time> {
+    pub(super) fn head_wanted_since(&self) -> Option<Time> {
         if !self.progress.request_done || self.progress.response_started {
             return None;
         }

@@ -145,7 +145,7 @@ impl Engine {
             or(due, reason);
         } else {
             if let Some(limit) = times.response_headers
-                && let Some(asked) = exchange.awaits_head_since()
+                && let Some(asked) = exchange.head_wanted_since()
             {
                 or(asked + limit, Reason::ResponseTimeout);
             }
