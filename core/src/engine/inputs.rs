@@ -186,7 +186,8 @@ impl Engine {
     }
 
     pub(super) fn failed(&mut self, id: ConnId, kind: IoError) {
-        if self.conns.find(id).is_some_and(|conn| conn.flags.queued && !conn.rx.is_empty()) {
+        let Some(conn) = self.conns.find(id) else { return };
+        if conn.flags.queued && !conn.rx.is_empty() {
             // What came before the failure counts: an early answer, for one.
             self.drive(id.index);
         }

@@ -223,3 +223,28 @@ fn a_deadline_does_not_overtake_what_has_come() {
     let sent = rig.taken(conn);
     assert!(!sent.windows(5).any(|w| w == [8, 7, 0, 0, 0]), "no GOAWAY: {sent:?}");
 }
+
+/// Found by random schedules: a late report of a connection that was gone caught up with who had its
+/// slot. That one was paused while its rest waited for a turn, and nobody looked at it again.
+#[test]
+fn who_waits_for_a_turn_is_nothing_to_a_late_report() {
+    let mut rig = Rig::with(http2_config());
+    let old = rig.client();
+    rig.input(Input::Failed { conn: old, kind: IoError::Reset });
+    let (client, up) = uploader(&mut rig);
+    assert_eq!(client.conn.index(), old.index());
+    read(&mut rig, client.conn, &octets(2 * TURN));
+    let first = arrived(&mut rig, up);
+    assert!(has_more(&mut rig) && rig.engine.read_budget(client.conn) == 0, "it waits");
+    rig.read_ready.clear();
+    rig.engine.handle_input(rig.now, Input::Failed { conn: old, kind: IoError::Reset });
+    rig.one_turn();
+    assert_eq!(arrived(&mut rig, up), 0);
+    assert!(has_more(&mut rig) && rig.engine.read_budget(client.conn) == 0, "it still does");
+    rig.turn();
+    wake(&mut rig);
+    rig.turn();
+    assert_eq!(first + arrived(&mut rig, up), 2 * TURN);
+    assert!(rig.engine.read_budget(client.conn) > 0);
+    assert!(rig.read_ready.contains(&client.conn), "it was told to read on");
+}
