@@ -97,7 +97,7 @@ impl Log {
 
     /// Logs an event, from any thread, without waiting.
     pub(crate) fn event(&self, event: &Event) {
-        if !is_caused_by_a_peer(event) {
+        if !event.kind().is_caused_by_a_peer() {
             return line(event);
         }
         let verdict = self.limited(|limiter, second| limiter.admit(second));
@@ -217,20 +217,6 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         "panic: {}",
         panic.payload_as_str().unwrap_or("(no message)")
     );
-}
-
-/// A peer decides how often these happen.
-fn is_caused_by_a_peer(event: &Event) -> bool {
-    matches!(
-        event,
-        Event::Refused { .. }
-            | Event::Closed { .. }
-            | Event::Violation { .. }
-            | Event::UnknownServerName { .. }
-            | Event::TlsEstablished { .. }
-            | Event::TlsFailed { .. }
-            | Event::EjectionSpared { .. }
-    )
 }
 
 /// So many lines in each second; the rest is counted and summed up in one line afterwards.

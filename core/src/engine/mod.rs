@@ -13,6 +13,7 @@ mod deadlines;
 mod dispatch;
 mod downstream;
 mod ending;
+mod event;
 mod exchange;
 mod gate;
 mod handshake;
@@ -48,6 +49,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 
 pub use contract::*;
+pub use event::EventKind;
 pub use snapshot::{GateGauge, Guarded};
 
 use crate::buf::Spare;

@@ -13,8 +13,9 @@ use selvedge_core::policy::check::{CheckKind, HealthCheck};
 use selvedge_core::stats::Snapshot;
 use selvedge_core::time::Time;
 
+use super::fault::{Fault, Faults};
 use super::invariant::{Check, Checks, Invariant, violated};
-use super::mix::{Fault, Mix};
+use super::mix::{Mix, UNNOTICED};
 use crate::choose::{Choose, pick};
 
 /// Services whose endpoints may be judged, by their place, and what clients call them. Not the one
@@ -437,23 +438,19 @@ fn is_short(service: Option<&Service>, available: u32, endpoints: u32) -> bool {
 }
 
 /// Faults that let no request end without a word from who it was sent to.
-const CONCLUSIVE: &[Fault] = &[
+const CONCLUSIVE: Faults = Faults::of(&[
     Fault::CutRead,
     Fault::AppFails,
     Fault::Splits,
     Fault::Injected,
     Fault::Retries,
-    Fault::Pings,
-    Fault::Padding,
-    Fault::CutFrames,
-    Fault::TimerEarly,
-    Fault::TimerLate,
     Fault::Weights,
     Fault::Guards,
-];
+])
+.and(UNNOTICED);
 
 /// Faults that are nothing against an endpoint: its clients give up, or are slow, or it is.
-const INNOCENT: &[Fault] = &[
+const INNOCENT: Faults = Faults::of(&[
     Fault::CutRead,
     Fault::CutWrite,
     Fault::SmallPipe,
@@ -470,15 +467,11 @@ const INNOCENT: &[Fault] = &[
     Fault::Splits,
     Fault::Injected,
     Fault::Retries,
-    Fault::Pings,
-    Fault::Padding,
-    Fault::CutFrames,
     Fault::SmallWindows,
     Fault::LateCredit,
     Fault::FewStreams,
-    Fault::TimerEarly,
-    Fault::TimerLate,
     Fault::EngineStalls,
     Fault::Weights,
     Fault::Guards,
-];
+])
+.and(UNNOTICED);

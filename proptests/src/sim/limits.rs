@@ -13,9 +13,10 @@ use selvedge_core::policy::gradient::Adaptive;
 use selvedge_core::policy::rate::{Client, ClientMatch, Override, RateLimit};
 use selvedge_core::time::Time;
 
+use super::fault::{Fault, Faults};
 use super::invariant::{Check, Checks, Invariant};
 use super::mesh::outbound_name;
-use super::mix::{Fault, Mix, UNSHAKEN};
+use super::mix::{BALANCING, LIMITS, Mix, UNNOTICED, UNSHAKEN};
 use super::model::Sent;
 use super::topology::outbound_ip;
 use crate::choose::{Choose, pick};
@@ -45,7 +46,7 @@ pub(super) fn port(
     inbound: &mut Vec<InboundPort>,
     faults: &mut Vec<Fault>,
 ) {
-    if !mix.has_any(super::mix::LIMITS) {
+    if !mix.has_any(LIMITS) {
         return;
     }
     let rated = mix.draws_once(choose, Fault::RateLimits);
@@ -97,29 +98,15 @@ fn concurrency(choose: &mut dyn Choose, mix: &Mix, faults: &mut Vec<Fault>) -> C
 // ---- What may come of it ----
 
 /// Faults that let it be told when a request is where.
-const TIMED: &[Fault] = &[
-    Fault::AppSlow,
-    Fault::AppFails,
-    Fault::Splits,
-    Fault::Injected,
-    Fault::Pings,
-    Fault::Padding,
-    Fault::CutFrames,
-    Fault::TimerEarly,
-    Fault::TimerLate,
-    Fault::Balancers,
-    Fault::Sticky,
-    Fault::SlowStarts,
-    Fault::Zones,
-    Fault::Shares,
-    Fault::RateLimits,
-    Fault::Gates,
-    Fault::Adaptive,
-];
+const TIMED: Faults =
+    Faults::of(&[Fault::AppSlow, Fault::AppFails, Fault::Splits, Fault::Injected])
+        .and(UNNOTICED)
+        .and(BALANCING)
+        .and(LIMITS);
 
 /// Is nothing sent twice, nor given up?
 pub(super) fn is_exact(mix: &Mix) -> bool {
-    mix.has_only(UNSHAKEN) && !mix.has_any(&[Fault::Retries, Fault::TryTimeouts])
+    mix.has_only(UNSHAKEN) && !mix.has_any(Faults::of(&[Fault::Retries, Fault::TryTimeouts]))
 }
 
 /// How long a request may be on its way to where it is counted, if that is known.
@@ -224,7 +211,7 @@ impl Limits {
         [settled, shared]: [bool; 2],
         now: Time,
     ) -> Check {
-        if !mix.has_any(super::mix::LIMITS) {
+        if !mix.has_any(LIMITS) {
             return Ok(());
         }
         let sent = &requests[id];

@@ -11,6 +11,8 @@
 //! to each request; the [invariants](Invariant) are checked while it runs and at the end.
 
 mod availability;
+mod excuses;
+mod fault;
 mod golden;
 mod host;
 mod invariant;
@@ -31,10 +33,11 @@ mod topology;
 mod trace;
 mod world;
 
+pub use fault::{Fault, Faults};
 pub use golden::{GOLDEN, golden_hashes, kept_hashes, write_golden};
 pub use invariant::{Checks, Invariant, Violation};
-pub use mix::{Fault, Mix, Theme};
-pub use report::{Coverage, EVENTS, FRAMES, MESH, OUTPUTS, Report, TIMERS, WAYS};
+pub use mix::{Mix, Theme};
+pub use report::{Coverage, FRAMES, MESH, OUTPUTS, Report, TIMERS, WAYS};
 pub use shrink::{Scenario, record, shrink};
 pub use small::{Tried, exhaust};
 pub use stage::{Seen, Stage};

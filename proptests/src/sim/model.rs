@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_core::config::Protocol;
-use selvedge_core::error::Reason;
 use selvedge_core::http2::Violation;
 use selvedge_core::time::Time;
 
 use super::availability::{Blame, Watch};
+use super::excuses::{DELAYS, HOSTILE, LATE, WAITS};
+use super::fault::{Fault, Faults};
 use super::host::client::Place;
 use super::invariant::{Check, Checks, Invariant};
 use super::limits::{Limits, is_exact};
 use super::link::Stamp;
-use super::mix::{Fault, IDENTITIES, Mix};
+use super::mix::Mix;
 use super::policy::{Failing, RouteModel};
 use super::shares::Shares;
 use crate::traffic::arrival::{Crossed, Way};
@@ -343,7 +344,7 @@ impl Model {
         let quiet = alone && !sent.hinted;
         let route = sent.route.map(|index| &self.routes[index].route);
         // A retry has a time of its own for its head, and something moves.
-        let gated = mix.has_any(&[Fault::Gates, Fault::Adaptive]);
+        let gated = mix.has_any(Faults::of(&[Fault::Gates, Fault::Adaptive]));
         let once = route.is_none_or(|route| route.retry.is_none()) && !gated;
         let idle = route.and_then(|route| route.timeouts.idle).or(self.idle);
         let limits = [
@@ -424,202 +425,3 @@ impl Model {
         })
     }
 }
-
-/// May an honest request be refused for this reason?
-pub(super) fn may_refuse(reason: Reason, mix: &Mix, impatient: bool) -> bool {
-    #[allow(clippy::enum_glob_use, reason = "a table of them")]
-    use Fault::*;
-    let causes: &[Fault] = match reason {
-        Reason::HeaderTimeout => &[ClientSlow, BlackHole, SlowLink, SmallPipe, CutWrite, CutRead],
-        Reason::InFlight | Reason::QueueFull | Reason::BuffersFull | Reason::ConnectionLimit => {
-            &[SmallLimits]
-        }
-        Reason::TooManyFields | Reason::HeadTooLarge | Reason::TargetTooLong => &[SmallLimits],
-        Reason::UnknownAuthority => &[Services],
-        Reason::Failfast => &[
-            ConnectFails,
-            ConnectHangs,
-            LinkReset,
-            AppDown,
-            AppResets,
-            Endpoints,
-            Drain,
-            DiscoverySilent,
-            DiscoveryFails,
-            SlowLink,
-            EngineStalls,
-            SmallLimits,
-            BlackHole,
-        ],
-        Reason::ConnectFailed => &[ConnectFails, AppDown, Drain, LinkReset, SmallLimits],
-        Reason::ConnectTimeout => {
-            &[ConnectHangs, ConnectFails, ConnectLate, SlowLink, EngineStalls]
-        }
-        Reason::UpstreamClosed | Reason::UpstreamReset => &[
-            LinkReset,
-            AppResets,
-            AppCloses,
-            AppDown,
-            AppMalformed,
-            AppDropsIdle,
-            ShortTimeouts,
-            SmallLimits,
-            Drain,
-            AppAnswersEarly,
-            ClientMalformed,
-            AppResetsStream,
-            AppRefuses,
-            GoAway,
-        ],
-        Reason::BadResponse | Reason::ResponseTruncated => &[AppMalformed, ClientMalformed],
-        Reason::ResponseTimeout
-        | Reason::RequestTimeout
-        | Reason::IdleTimeout
-        | Reason::ResponseStreamTimeout => &[ShortTimeouts],
-        Reason::TryTimeout => &[TryTimeouts],
-        Reason::RateLimit | Reason::ClientRateLimit => &[RateLimits],
-        Reason::ServiceBusy
-        | Reason::ServiceQueueFull
-        | Reason::ServiceQueueTimeout
-        | Reason::PortBusy
-        | Reason::PortQueueFull
-        | Reason::PortQueueTimeout => &[Gates, Adaptive],
-        Reason::Drained => &[Drain],
-        _ => &[],
-    };
-    // Who has no identity, or meets none that it believes, does not get far.
-    let unmeshed: &[Fault] = match reason {
-        Reason::HandshakeFailed | Reason::NotCertified | Reason::Failfast => IDENTITIES,
-        Reason::Unauthorized => &[Denied, CertifyOther],
-        Reason::UpstreamClosed
-        | Reason::UpstreamReset
-        | Reason::BadResponse
-        | Reason::ResponseTruncated => &[NoGoodbye],
-        _ => &[],
-    };
-    let broken = match reason {
-        Reason::HandshakeFailed | Reason::ConnectTimeout if mix.meshed => HANDSHAKES,
-        _ => &[],
-    };
-    let causes = &[causes, unmeshed, broken].concat();
-    // A peer of HTTP/2 that does not answer in time is given up, and all its streams with it.
-    let given_up =
-        matches!(reason, Reason::BadResponse | Reason::UpstreamClosed | Reason::UpstreamReset);
-    mix.has_any(causes) || impatient && given_up
-}
-
-/// Faults that keep a peer of HTTP/2 from answering in time.
-const LATE: &[Fault] = &[
-    Fault::AppStuck,
-    Fault::AppStallsHead,
-    Fault::ClientStuck,
-    Fault::ClientSlow,
-    Fault::ClientSilent,
-    Fault::ClientLeaves,
-    Fault::BlackHole,
-    Fault::SlowLink,
-    Fault::SmallPipe,
-    Fault::CutWrite,
-    Fault::CutRead,
-];
-
-/// Faults that end handshakes, or keep them from ending in time.
-const HANDSHAKES: &[Fault] = &[
-    Fault::LinkReset,
-    Fault::BlackHole,
-    Fault::SlowLink,
-    Fault::SmallPipe,
-    Fault::CutWrite,
-    Fault::CutRead,
-    Fault::EngineStalls,
-    Fault::SmallLimits,
-    Fault::Drain,
-];
-
-/// Faults that let a request wait between the engines.
-pub(super) const WAITS: &[Fault] = &[
-    Fault::ConnectLate,
-    Fault::ConnectHangs,
-    Fault::ConnectFails,
-    Fault::AcceptLate,
-    Fault::FewStreams,
-    Fault::SmallLimits,
-    Fault::SmallWindows,
-    Fault::LateCredit,
-    Fault::CertifyLate,
-];
-
-/// Faults that let a peer of HTTP/2 say what it should not.
-const HOSTILE: &[Fault] = &[Fault::ClientMalformed, Fault::AppMalformed];
-
-/// Faults that let an attempt arrive long after it was sent.
-pub(super) const DELAYS: &[Fault] = &[
-    Fault::BlackHole,
-    Fault::SlowLink,
-    Fault::SmallPipe,
-    Fault::CutWrite,
-    Fault::CutRead,
-    Fault::AppStuck,
-    Fault::EngineStalls,
-];
-
-/// Faults that may end a client's connection before its requests are answered.
-pub(super) const BREAKS: &[Fault] = &[
-    Fault::LinkReset,
-    Fault::BlackHole,
-    Fault::ClientAborts,
-    Fault::ClientLeaves,
-    Fault::ClientMalformed,
-    Fault::ClientSlow,
-    Fault::ClientSilent,
-    Fault::SlowLink,
-    Fault::AppCloses,
-    Fault::AppResets,
-    Fault::AppDown,
-    Fault::AppMalformed,
-    Fault::AppAnswersEarly,
-    Fault::AppStallsBody,
-    Fault::AppResetsStream,
-    Fault::AppRefuses,
-    Fault::GoAway,
-    Fault::SmallLimits,
-    Fault::ShortTimeouts,
-    Fault::Services,
-    Fault::Drain,
-    Fault::EngineStalls,
-    Fault::Denied,
-    Fault::NoGoodbye,
-    Fault::TryTimeouts,
-    Fault::Injected,
-    Fault::RateLimits,
-    Fault::Gates,
-    Fault::Adaptive,
-];
-
-/// Faults that may end a tunnel before both its ends have said everything.
-pub(super) const TUNNEL_BREAKS: &[Fault] = &[
-    Fault::LinkReset,
-    Fault::BlackHole,
-    Fault::ConnectFails,
-    Fault::ConnectHangs,
-    Fault::ConnectLate,
-    Fault::ClientAborts,
-    Fault::ClientSilent,
-    Fault::AppDown,
-    Fault::SlowLink,
-    Fault::SmallLimits,
-    Fault::ShortTimeouts,
-    Fault::Endpoints,
-    Fault::Drain,
-    Fault::EngineStalls,
-    Fault::CertifyLate,
-    Fault::CertifyFails,
-    Fault::CertifyExpired,
-    Fault::CertifyOther,
-    Fault::CertifyStranger,
-    Fault::ShortLived,
-    Fault::ClockStep,
-    Fault::WrongIdentity,
-    Fault::Denied,
-    Fault::NoGoodbye,
-];

@@ -13,10 +13,11 @@ use selvedge_core::engine::{Command, QueryId};
 use selvedge_core::error::{ConnectError, IoError};
 use selvedge_core::time::Time;
 
+use super::fault::Fault;
 use super::invariant::{Checks, Invariant};
 use super::link::{Cut, End, FAR, Fin, Link, LinkId, LinkState, NEAR, Pipe, Stamp, Trap};
 use super::mesh::{Authority, Grant};
-use super::mix::{Fault, Mix};
+use super::mix::Mix;
 use super::model::Model;
 use super::report::Coverage;
 use super::trace::Trace;

@@ -11,8 +11,9 @@ use selvedge_core::policy::{
 };
 use selvedge_core::time::Time;
 
+use super::fault::Fault;
 use super::invariant::{Check, Checks, Invariant};
-use super::mix::{Fault, LIMITS, Mix, Theme, UNSHAKEN};
+use super::mix::{LIMITS, Mix, Theme, UNSHAKEN};
 use super::model::Sent;
 use super::shares::{is_likely, key_of};
 use crate::choose::{Choose, pick};

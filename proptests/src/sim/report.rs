@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use selvedge_core::engine::{CloseKind, Event, Output, TimerKind};
+use selvedge_core::engine::{CloseKind, Event, EventKind, Output, TimerKind};
 use selvedge_core::error::Reason;
 use selvedge_core::stats::{Decision, Decisions, TlsStats};
 use selvedge_core::tls::Failure;
 
+use super::fault::Fault;
 use super::invariant::{Checks, Invariant};
-use super::mix::{Fault, Theme};
+use super::mix::Theme;
 
 /// Kinds of [`Output`], by place in [`Coverage::outputs`].
 pub const OUTPUTS: [&str; 8] = [
@@ -20,34 +21,6 @@ pub const OUTPUTS: [&str; 8] = [
     "close abort",
     "resolve",
     "certify",
-];
-
-/// Kinds of [`Event`], by place in [`Coverage::events`].
-pub const EVENTS: [&str; 24] = [
-    "refused",
-    "closed",
-    "endpoint down",
-    "endpoint up",
-    "failfast entered",
-    "failfast left",
-    "resolve failed",
-    "reloaded",
-    "draining",
-    "drained",
-    "HTTP/2 violation",
-    "TLS failed",
-    "certified",
-    "certify failed",
-    "uncertified",
-    "retry",
-    "endpoint ejected",
-    "ejection spared",
-    "endpoint probed",
-    "endpoint readmitted",
-    "check failed",
-    "check passed",
-    "panic entered",
-    "panic left",
 ];
 
 /// Kinds of timers, by place in [`Coverage::timers`].
@@ -122,8 +95,8 @@ pub struct Coverage {
     pub faults: [u64; Fault::ALL.len()],
     /// See [`OUTPUTS`].
     pub outputs: [u64; OUTPUTS.len()],
-    /// See [`EVENTS`].
-    pub events: [u64; EVENTS.len()],
+    /// By `EventKind as usize`.
+    pub events: [u64; EventKind::ALL.len()],
     /// See [`TIMERS`].
     pub timers: [u64; TIMERS.len()],
     /// Refusals and closes, by `Reason as usize`.
@@ -151,7 +124,7 @@ impl Default for Coverage {
         Coverage {
             faults: [0; Fault::ALL.len()],
             outputs: [0; OUTPUTS.len()],
-            events: [0; EVENTS.len()],
+            events: [0; EventKind::ALL.len()],
             timers: [0; TIMERS.len()],
             reasons: vec![0; Reason::ALL.len()],
             frames: [0; FRAMES.len()],
@@ -184,44 +157,10 @@ impl Coverage {
     }
 
     fn event(&mut self, event: &Event) {
-        let index = match event {
-            Event::Refused { reason, .. } => {
-                self.reasons[*reason as usize] += 1;
-                0
-            }
-            Event::Closed { reason, .. } => {
-                self.reasons[*reason as usize] += 1;
-                1
-            }
-            Event::EndpointDown { .. } => 2,
-            Event::EndpointUp { .. } => 3,
-            Event::FailfastEntered { .. } => 4,
-            Event::FailfastLeft { .. } => 5,
-            Event::ResolveFailed { .. } => 6,
-            Event::Reloaded { .. } => 7,
-            // TLS of clients only goes where it wanted to. Sessions are counted by their engines.
-            Event::UnknownServerName { .. }
-            | Event::Mirror { .. }
-            | Event::Placed { .. }
-            | Event::TlsEstablished { .. } => return,
-            Event::Draining => 8,
-            Event::Drained => 9,
-            Event::Violation { .. } => 10,
-            Event::TlsFailed { .. } => 11,
-            Event::Certified { .. } => 12,
-            Event::CertifyFailed { .. } => 13,
-            Event::Uncertified { .. } => 14,
-            Event::Retry { .. } => 15,
-            Event::EndpointEjected { .. } => 16,
-            Event::EjectionSpared { .. } => 17,
-            Event::EndpointProbed { .. } => 18,
-            Event::EndpointReadmitted { .. } => 19,
-            Event::CheckFailed { .. } => 20,
-            Event::CheckPassed { .. } => 21,
-            Event::PanicEntered { .. } => 22,
-            Event::PanicLeft { .. } => 23,
-        };
-        self.events[index] += 1;
+        if let Event::Refused { reason, .. } | Event::Closed { reason, .. } = event {
+            self.reasons[*reason as usize] += 1;
+        }
+        self.events[event.kind() as usize] += 1;
     }
 
     /// Notes a frame that an engine sent.
@@ -370,12 +309,17 @@ impl Report {
         };
         let invariants = Invariant::ALL.map(Invariant::name);
         let faults: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+        // TLS of clients only goes where it wanted to.
+        let events = EventKind::ALL.map(|kind| match kind {
+            EventKind::UnknownServerName => "",
+            _ => kind.label(),
+        });
         let coverage = &self.coverage;
         [
             ("invariant evaluated", named(&invariants, &self.checks.counts)),
             ("fault", named(&faults, &coverage.faults)),
             ("output", named(&OUTPUTS, &coverage.outputs)),
-            ("event", named(&EVENTS, &coverage.events)),
+            ("event", named(&events, &coverage.events)),
             ("timer", named(&TIMERS, &coverage.timers)),
             ("frame of an engine", named(&FRAMES, &coverage.frames)),
             ("way of a request", named(&WAYS, &coverage.ways)),

@@ -13,9 +13,10 @@ use selvedge_core::policy::affinity::{Affinity, Key};
 use selvedge_core::stats::Snapshot;
 use selvedge_core::time::Time;
 
+use super::fault::{Fault, Faults};
 use super::invariant::{Check, Checks, Invariant};
 use super::limits::under_way;
-use super::mix::{Fault, LIMITS, Mix, UNSHAKEN};
+use super::mix::{LIMITS, Mix, UNSHAKEN};
 use super::model::Sent;
 use crate::choose::{Choose, pick};
 
@@ -95,14 +96,14 @@ pub(super) fn key_of(affinity: &Affinity, sent: &Sent) -> Option<u32> {
 // ---- What may come of it ----
 
 /// Faults that do not keep a request with a key from where it belongs.
-const KEYED: &[Fault] = &[
+const KEYED: Faults = Faults::of(&[
     Fault::ConnectFails,
     Fault::ConnectLate,
     Fault::AcceptLate,
     Fault::AppDown,
     Fault::AppDropsIdle,
     Fault::ClientHalfCloses,
-];
+]);
 
 /// Whether one of so many is as likely as one may expect to see: further off less than once in
 /// 10¹¹ times (Chernoff's bound). `least` and `most`: how many are to be expected.
@@ -289,8 +290,7 @@ impl Shares {
         app: u16,
         at: Time,
     ) -> Check {
-        let known = |fault: &Fault| UNSHAKEN.contains(fault) || KEYED.contains(fault);
-        if mix.has(Fault::Retries) || !Fault::ALL.iter().all(|f| !mix.has(*f) || known(f)) {
+        if mix.has(Fault::Retries) || !mix.has_only(UNSHAKEN.and(KEYED)) {
             return Ok(());
         }
         let asked = sent.request.authority.as_deref();
@@ -318,8 +318,8 @@ impl Shares {
             return Ok(());
         }
         // A connect that fails moves the few that waited for it: they are not counted.
-        let counts = |fault: &Fault| UNSHAKEN.contains(fault) || *fault == Fault::ConnectFails;
-        if Fault::ALL.iter().all(|f| !mix.has(*f) || counts(f)) && !mix.has_any(LIMITS) {
+        let counts = UNSHAKEN.and(Faults::of(&[Fault::ConnectFails]));
+        if mix.has_only(counts) && !mix.has_any(LIMITS) {
             pool.count(usize::from(engine), member, [fed, at], ready);
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! A scope so small that everything in it is tried: one client, one request, one answer.
 
 use super::Outcome;
+use super::fault::Fault;
 use super::host::{app, client, engine};
 use super::link::Trap;
-use super::mix::{Fault, Mix};
+use super::mix::Mix;
 use super::net::{HostId, Plan};
 use super::world::World;
 use crate::choose::{Choose, Odometer};

@@ -10,11 +10,12 @@ use selvedge_core::error::ConnectError;
 use selvedge_core::stats::Snapshot;
 use selvedge_core::time::Time;
 
+use super::fault::Fault;
 use super::host::Host;
 use super::host::engine::EngineHost;
 use super::invariant::Check;
 use super::link::{End, FAR, Fin, LinkId, LinkState, NEAR};
-use super::mix::{Fault, Mix};
+use super::mix::Mix;
 use super::model::Model;
 use super::net::{Event, HostId, Net};
 use crate::choose::Choose;

@@ -12,10 +12,11 @@ use selvedge_core::policy::{Mirror, Route, RouteTable};
 use selvedge_core::tls::Nameless;
 
 use super::availability::{self, Blame, Watch};
+use super::fault::{Fault, Faults};
 use super::host::client::{Place, Speaks};
 use super::limits;
 use super::mesh::{inbound_name, other_name, outbound_name};
-use super::mix::{Fault, Mix};
+use super::mix::Mix;
 use super::model::{Model, ServiceModel};
 use super::policy::{self, RouteModel};
 use super::shares::{self, Shares};
@@ -52,7 +53,7 @@ pub(super) fn authorities(mix: &Mix) -> &'static [&'static str] {
 
 /// How many users clients have.
 pub(super) fn users(mix: &Mix) -> usize {
-    if mix.has_any(&[Fault::Balancers, Fault::Sticky]) { 6 } else { 0 }
+    if mix.has_any(Faults::of(&[Fault::Balancers, Fault::Sticky])) { 6 } else { 0 }
 }
 
 /// An app: where, and whether it speaks first.

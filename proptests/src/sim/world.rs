@@ -9,6 +9,7 @@ use selvedge_core::error::ConnectError;
 use selvedge_core::time::Time;
 
 use super::availability::GUARDED;
+use super::fault::{Fault, Faults};
 use super::host::Host;
 use super::host::app::App;
 use super::host::client::{Client, Place, Speaks};
@@ -17,7 +18,7 @@ use super::host::engine::EngineHost;
 use super::host::mirror::Mirror;
 use super::invariant::{Check, Invariant, Violation, violated};
 use super::link::{Cut, End, FAR, LinkId, LinkState, NEAR};
-use super::mix::{Fault, IDENTITIES, Mix, Theme};
+use super::mix::{IDENTITIES, Mix, Theme};
 use super::model::Ended;
 use super::net::{Event, HostId, Net};
 use super::policy::Failing;
@@ -460,8 +461,8 @@ impl<'a> World<'a> {
     /// `first`: the first request that was made after everything was healed.
     fn check_revived(&mut self, first: usize) -> Check {
         // Who drains does not come back.
-        let excuses = [IDENTITIES, &[Fault::SmallLimits, Fault::Drain]].concat();
-        if self.net.mix.has_any(&excuses) {
+        let excuses = IDENTITIES.and(Faults::of(&[Fault::SmallLimits, Fault::Drain]));
+        if self.net.mix.has_any(excuses) {
             return Ok(());
         }
         let Net { model, checks, now, .. } = &mut self.net;

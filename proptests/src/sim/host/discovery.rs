@@ -10,8 +10,8 @@ use selvedge_core::error::DnsError;
 
 use crate::choose::pick;
 use crate::sim::availability;
+use crate::sim::fault::Fault;
 use crate::sim::mesh::Grant;
-use crate::sim::mix::Fault;
 use crate::sim::net::{Answer, Event, HostId, Net};
 
 /// See the [module](self).

@@ -7,8 +7,8 @@ use selvedge_core::http2::Settings;
 
 use crate::choose::pick;
 use crate::h2::wire::{ACK, END_HEADERS, END_STREAM, Frame, PADDED, PREFACE};
+use crate::sim::fault::{Fault, Faults};
 use crate::sim::invariant::{Check, Invariant};
-use crate::sim::mix::Fault;
 use crate::sim::net::Net;
 
 /// The types of frames that matter here.
@@ -130,8 +130,8 @@ impl Frames {
 
     /// Frames of the peer, and what goes on the wire instead.
     pub(super) fn outbound(&mut self, net: &mut Net<'_>, bytes: Vec<u8>) -> Vec<u8> {
-        const SHAPES: &[Fault] =
-            &[Fault::Padding, Fault::CutFrames, Fault::Pings, Fault::SettingsChange];
+        const SHAPES: Faults =
+            Faults::of(&[Fault::Padding, Fault::CutFrames, Fault::Pings, Fault::SettingsChange]);
         if bytes.is_empty() {
             return bytes;
         }

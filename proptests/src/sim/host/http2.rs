@@ -8,8 +8,8 @@ use super::frames::Frames;
 use super::wire::Wire;
 use crate::choose::pick;
 use crate::h2::mux::{Happened, Mux};
+use crate::sim::fault::Fault;
 use crate::sim::invariant::{Invariant, Violation, violated};
-use crate::sim::mix::Fault;
 use crate::sim::net::{HostId, Net};
 
 /// Tokens of wake-ups, for both hosts.

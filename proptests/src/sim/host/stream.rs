@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::wire::{Then, Wire};
+use crate::sim::excuses::TUNNEL_BREAKS;
 use crate::sim::invariant::{Check, Invariant, violated};
-use crate::sim::model::{StreamSent, TUNNEL_BREAKS};
+use crate::sim::model::StreamSent;
 use crate::sim::net::Net;
 use crate::traffic::content::{CLIENT_HELLO, Stream, token};
 use crate::traffic::wire::show;

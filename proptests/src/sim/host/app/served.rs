@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::health::{self, Asked};
 use crate::choose::pick;
+use crate::sim::fault::Fault;
 use crate::sim::invariant::{Check, Invariant, Violation};
 use crate::sim::link::Stamp;
 use crate::sim::mesh;
-use crate::sim::mix::Fault;
 use crate::sim::net::{HostId, Net};
 use crate::traffic::arrival::{check_request_head, check_trailers};
 use crate::traffic::content::{is_content, number, request_key};

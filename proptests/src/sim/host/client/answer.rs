@@ -2,8 +2,9 @@
 
 use selvedge_core::error::Reason;
 
+use crate::sim::excuses::may_refuse;
 use crate::sim::invariant::{Check, Invariant, Violation, violated};
-use crate::sim::model::{Ended, may_refuse};
+use crate::sim::model::Ended;
 use crate::sim::net::Net;
 use crate::sim::policy::RouteModel;
 use crate::traffic::arrival::{check_response_head, check_trailers};

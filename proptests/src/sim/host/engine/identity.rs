@@ -6,9 +6,9 @@ use selvedge_core::engine::Input;
 
 use super::EngineHost;
 use crate::choose::pick;
+use crate::sim::fault::Fault;
 use crate::sim::invariant::Check;
 use crate::sim::mesh::{Grant, wall};
-use crate::sim::mix::Fault;
 use crate::sim::net::{Event, HostId, Net};
 
 impl EngineHost {

@@ -11,8 +11,9 @@ use selvedge_core::time::Time;
 
 use super::EngineHost;
 use crate::sim::availability::Scene;
+use crate::sim::fault::Fault;
 use crate::sim::invariant::{Check, Invariant};
-use crate::sim::mix::{Fault, IDENTITIES};
+use crate::sim::mix::IDENTITIES;
 use crate::sim::net::{HostId, Net};
 
 /// From a check to the end of the next one, at most.

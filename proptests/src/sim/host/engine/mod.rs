@@ -20,9 +20,10 @@ use selvedge_core::rng::Seed;
 use selvedge_core::time::Time;
 
 use super::Host;
+use crate::sim::fault::Fault;
 use crate::sim::invariant::{Check, Invariant};
 use crate::sim::link::{FAR, LinkId, NEAR};
-use crate::sim::mix::{Fault, LATE, STALL};
+use crate::sim::mix::{LATE, STALL};
 use crate::sim::net::{Event, HostId, Net};
 use crate::sim::topology::{inbound_ip, outbound_ip};
 use socket::Socket;

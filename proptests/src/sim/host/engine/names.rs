@@ -8,8 +8,8 @@ use selvedge_core::engine::{Command, Input, QueryId};
 use selvedge_core::error::DnsError;
 
 use super::EngineHost;
+use crate::sim::fault::Fault;
 use crate::sim::invariant::{Check, Invariant};
-use crate::sim::mix::Fault;
 use crate::sim::net::{Answer, Event, HostId, Net};
 
 impl EngineHost {

@@ -8,9 +8,9 @@ use selvedge_core::stats::Decision;
 use selvedge_core::time::Time;
 
 use super::{EngineHost, ROUNDS};
+use crate::sim::fault::Fault;
 use crate::sim::invariant::{Check, Invariant, violated};
 use crate::sim::link::NEAR;
-use crate::sim::mix::Fault;
 use crate::sim::net::{HostId, Net};
 use crate::sim::policy::RouteModel;
 use crate::sim::topology::MIRROR;
