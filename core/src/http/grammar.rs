@@ -1,5 +1,7 @@
 //! Tokens, values, lists and numbers (RFC 9110 §5.5 and §5.6).
 
+use wide::u8x16;
+
 /// The characters of a token (RFC 9110 §5.6.2).
 static TCHAR: [bool; 256] = {
     let mut table = [false; 256];
@@ -105,10 +107,7 @@ impl Decimal {
     }
 }
 
-// ---- Eight bytes at a time ----
-
-const EACH: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x80 * EACH;
+// ---- Sixteen bytes at a time ----
 
 /// Where the token from `at` on ends.
 #[inline]
@@ -128,22 +127,22 @@ pub(crate) fn visible_end(bytes: &[u8], at: usize) -> usize {
     skip(bytes, at, not_visible, |byte| byte.is_ascii_graphic())
 }
 
-/// The index of the first byte from `at` on that may not `stand` there, or the length. `stops` sets
-/// the highest bit of the bytes of a word that may not, and perhaps of others.
+/// The index of the first byte from `at` on that may not `stand` there, or the length. `stops` marks
+/// the bytes of a block that may not, and perhaps others.
 #[inline]
-fn skip(
+pub(crate) fn skip(
     bytes: &[u8],
     mut at: usize,
-    stops: impl Fn(u64) -> u64,
+    stops: impl Fn(u8x16) -> u8x16,
     stands: impl Fn(u8) -> bool,
 ) -> usize {
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        let stops = stops(u64::from_le_bytes(*word)) & HIGH;
+    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        let stops = stops(u8x16::from(*block)).to_bitmask();
         if stops == 0 {
-            at += 8;
+            at += 16;
             continue;
         }
-        at += stops.trailing_zeros() as usize / 8;
+        at += stops.trailing_zeros() as usize;
         if !stands(bytes[at]) {
             return at;
         }
@@ -157,36 +156,31 @@ fn skip(
 
 /// What is neither a letter nor a hyphen: most tokens have nothing else.
 #[inline]
-fn odd_in_name(word: u64) -> u64 {
-    let low = word & !HIGH;
-    let lower = low | (0x20 * EACH);
-    let letter = (lower + (0x80 - 0x61) * EACH) & !(lower + (0x80 - 0x7b) * EACH);
-    let hyphen = !((low ^ (0x2d * EACH)) + 0x7f * EACH);
-    !(letter | hyphen) | word
+fn odd_in_name(block: u8x16) -> u8x16 {
+    let place = (block | u8x16::splat(0x20)) - u8x16::splat(b'a');
+    !(place.simd_le(u8x16::splat(25)) | block.simd_eq(u8x16::splat(b'-')))
 }
 
 /// Control characters, tabs included.
 #[inline]
-fn control(word: u64) -> u64 {
-    let del = (word & !HIGH) + EACH;
-    (word.wrapping_sub(0x20 * EACH) | del) & !word
+fn control(block: u8x16) -> u8x16 {
+    block.simd_le(u8x16::splat(0x1f)) | block.simd_eq(u8x16::splat(0x7f))
 }
 
 /// What is not visible ASCII.
 #[inline]
-fn not_visible(word: u64) -> u64 {
-    let del = (word & !HIGH) + EACH;
-    word.wrapping_sub(0x21 * EACH) | del | word
+fn not_visible(block: u8x16) -> u8x16 {
+    (block - u8x16::splat(b'!')).simd_ge(u8x16::splat(0x7f - b'!'))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every byte at every place of a word, among neighbours that make borrows and carries.
+    /// Every byte at every place of a block, among neighbours of all kinds.
     #[test]
-    fn words_are_skipped_as_bytes_are() {
-        type Rule = (fn(u64) -> u64, fn(u8) -> bool);
+    fn blocks_are_skipped_as_bytes_are() {
+        type Rule = (fn(u8x16) -> u8x16, fn(u8) -> bool);
         let rules: [(Rule, &[u8]); 3] = [
             ((odd_in_name, is_tchar), b"aZ-~09"),
             ((control, is_value_byte), b"a \t~\x80\xff"),
@@ -195,10 +189,10 @@ mod tests {
         for ((stops, stands), neighbours) in rules {
             for &neighbour in neighbours {
                 for byte in 0..=u8::MAX {
-                    for at in 0..16 {
-                        let mut bytes = [neighbour; 21];
+                    for at in 0..32 {
+                        let mut bytes = [neighbour; 37];
                         bytes[at] = byte;
-                        bytes[17] = 0;
+                        bytes[33] = 0;
                         let expected = bytes.iter().position(|&byte| !stands(byte));
                         let found = skip(&bytes, 0, stops, stands);
                         assert_eq!(Some(found), expected, "{byte:#x} at {at} in {neighbour:#x}");

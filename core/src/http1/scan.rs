@@ -9,8 +9,11 @@
 //! Every byte is looked at once, whatever the cuts, and every error is decided by a position in
 //! the stream and never by where a read ended: so a message is refused alike however it was cut.
 
+use wide::u8x16;
+
 use super::classify;
 use crate::error::Reason;
+use crate::http::grammar::skip;
 use crate::limits::Limits;
 
 /// What kind of head is looked for.
@@ -319,32 +322,11 @@ impl HeadScanner {
     }
 }
 
-/// The index of the first byte below `LIMIT` from `from` on, or the length. The blocks compile to
-/// vector instructions.
+/// The index of the first byte below `LIMIT` from `from` on, or the length.
 #[inline]
 pub(super) fn find_below<const LIMIT: u8>(bytes: &[u8], from: usize) -> usize {
-    let mut at = from;
-    while let Some(block) = bytes[at..].first_chunk::<16>() {
-        if block.iter().fold(0, |any, &byte| any | u8::from(byte < LIMIT)) != 0 {
-            break;
-        }
-        at += 16;
-    }
-    while let Some(block) = bytes[at..].first_chunk::<8>() {
-        const ONES: u64 = u64::from_ne_bytes([1; 8]);
-        const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-        let block = u64::from_le_bytes(*block);
-        // The lowest flag that this sets is right; those above it may be borrows.
-        let below = block.wrapping_sub(ONES * u64::from(LIMIT)) & !block & HIGHS;
-        if below != 0 {
-            return at + below.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    while at < bytes.len() && bytes[at] >= LIMIT {
-        at += 1;
-    }
-    at
+    let below = |block: u8x16| block.simd_lt(u8x16::splat(LIMIT));
+    skip(bytes, from, below, |byte| byte >= LIMIT)
 }
 
 fn expect_lf(byte: u8) -> Result<(), Reason> {
