@@ -227,6 +227,17 @@ impl OutQueue {
         self.settled = self.parts.len();
     }
 
+    /// The same for a queue that may hold a slice of a large buffer; there is one at most, in front,
+    /// as large reads are made while nothing waits. True: it is no longer there.
+    pub(crate) fn settle_bulk(&mut self) -> bool {
+        let Some(front) = self.parts.front_mut() else { return true };
+        if front.len() >= Limits::BULK_BLOCK / 2 {
+            return false;
+        }
+        *front = Bytes::copy_from_slice(front);
+        true
+    }
+
     /// Gives up the memory of an empty queue: an idle connection holds none. The copy buffer goes
     /// to `spare`, for the next connection that needs one.
     pub(crate) fn vacate(&mut self, spare: &mut Spare) {
@@ -489,6 +500,22 @@ mod tests {
         assert!(queue.is_unsettled() && !block.try_reclaim(Limits::READ_BLOCK));
         queue.settle();
         assert!(!queue.is_unsettled() && block.try_reclaim(Limits::READ_BLOCK));
+    }
+
+    #[test]
+    fn what_is_left_of_a_large_read_unpins_it_once_it_is_small() {
+        let mut block = BytesMut::with_capacity(Limits::BULK_BLOCK);
+        block.resize(Limits::BULK_BLOCK, 7);
+        let mut data = block.split();
+        let mut queue = OutQueue::default();
+        queue.take(&mut data, Limits::BULK_BLOCK);
+        drop(data);
+        queue.settle();
+        queue.wrote(Limits::BULK_BLOCK / 2);
+        assert!(!queue.settle_bulk() && !block.try_reclaim(Limits::BULK_BLOCK));
+        queue.wrote(1);
+        assert!(queue.settle_bulk() && block.try_reclaim(Limits::BULK_BLOCK));
+        assert_eq!(content(&queue), [7; Limits::BULK_BLOCK / 2 - 1]);
     }
 
     #[test]

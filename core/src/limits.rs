@@ -42,6 +42,9 @@ impl Limits {
     pub const PIPELINE_BYTES: usize = 16 * 1024;
     /// What an adapter reads at once, and so what a slice of a read buffer may pin.
     pub const READ_BLOCK: usize = 32 * 1024;
+    /// The same of a tunnel whose bytes come fast and leave at once: a byte costs a third less in reads
+    /// of this size. See [`Engine::reads_bulk`](crate::engine::Engine::reads_bulk).
+    pub const BULK_BLOCK: usize = 512 * 1024;
     /// Pieces below this are copied together: cheaper than an `iovec` of their own.
     pub const COALESCE_BELOW: usize = 1024;
     /// After an error answer: how much of what the peer still sends is read and dropped, so that it

@@ -15,6 +15,7 @@ use super::tls::Tls;
 use crate::buf::OutQueue;
 use crate::http1::{BodyDecoder, HeadScanner};
 use crate::http2::{Connection, StreamKey};
+use crate::limits::Limits;
 use crate::sniff::Sniffer;
 use crate::time::Time;
 use crate::tls::HelloScanner;
@@ -195,6 +196,29 @@ pub(crate) struct Tunnel {
     /// The other end.
     pub(crate) peer: ConnId,
     pub(crate) exchange: ExchangeId,
+    /// Reads in a row that brought much, each after everything before it was written.
+    pub(crate) streak: u8,
+    /// What waits to be written may be slices of large read buffers.
+    pub(crate) pins_bulk: bool,
+}
+
+impl Tunnel {
+    /// So long a streak earns large reads.
+    const BULK_AFTER: u8 = 2;
+
+    pub(crate) fn new(peer: ConnId, exchange: ExchangeId) -> Self {
+        Tunnel { peer, exchange, streak: 0, pins_bulk: false }
+    }
+
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.streak >= Self::BULK_AFTER
+    }
+
+    /// A read brought `n` bytes; `flows`: all that came before them was written.
+    pub(crate) fn received(&mut self, n: usize, flows: bool) {
+        let much = flows && n >= Limits::READ_BLOCK / 2;
+        self.streak = if much { self.streak.saturating_add(1) } else { 0 };
+    }
 }
 
 /// The HTTP/1 state of an endpoint connection.
@@ -287,6 +311,14 @@ impl Conn {
     /// Everything has been written.
     pub(crate) fn is_flushed(&self) -> bool {
         self.unsent() == 0
+    }
+
+    /// What its last read may have been a part of.
+    pub(crate) fn read_block(&self) -> usize {
+        match &self.state {
+            State::Tunnel(tunnel) if tunnel.is_bulk() => Limits::BULK_BLOCK,
+            _ => Limits::READ_BLOCK,
+        }
     }
 
     /// Bytes that still have to be written, sealed or not.

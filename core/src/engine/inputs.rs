@@ -115,6 +115,15 @@ impl Engine {
             conn.charged -= freed;
             self.buffered -= if canary!(LeakedCredit) { 0 } else { freed };
         }
+        if let State::Tunnel(tunnel) = &mut conn.state
+            && tunnel.pins_bulk
+        {
+            // What is left of a large read may now be a small part of it.
+            tunnel.pins_bulk = conn.tx.unsent() > 0;
+            if tunnel.pins_bulk {
+                self.unsettled.push(id);
+            }
+        }
         let (direction, endpoint) = (conn.direction, conn.endpoint);
         if conn.tls.is_some() && conn.tx.unsent() > 0 {
             // There is more to seal.

@@ -37,6 +37,8 @@ impl Engine {
         let heads = limits.header_bytes + 2048;
         for (index, conn) in self.conns.iter() {
             let (rx, tx) = (conn.rx.len(), conn.tx.unsent());
+            let tunnelled = matches!(conn.state, State::Tunnel(_));
+            let body = if tunnelled { body + Limits::BULK_BLOCK } else { body };
             let most = body + Limits::PIPELINE_BYTES;
             ensure!(rx <= most, "connection {index} holds {rx} received bytes");
             // Heads of many streams may be ready at once.

@@ -2,13 +2,25 @@
 
 use super::Engine;
 use super::conn::{Fin, State, Tunnel};
-use super::contract::{CloseKind, Event};
+use super::contract::{CloseKind, ConnId, Event};
 use super::exchange::{Exchange, ExchangeId, Kind};
 use crate::config::Timeouts;
 use crate::error::Reason;
 use crate::time::{Duration, Time};
 
 impl Engine {
+    /// Whether a read of [`BULK_BLOCK`](crate::limits::Limits::BULK_BLOCK) pays on this connection: on a
+    /// tunnel whose bytes come fast and leave at once, while the worker holds little. An adapter need
+    /// not ask.
+    pub fn reads_bulk(&self, conn: ConnId) -> bool {
+        let Some(found) = self.conns.find(conn) else { return false };
+        let State::Tunnel(tunnel) = &found.state else { return false };
+        let sink = self.conns.find(tunnel.peer);
+        tunnel.is_bulk()
+            && sink.is_some_and(|sink| sink.unsent() == 0)
+            && self.buffered <= self.config.limits.buffer_bytes / 4
+    }
+
     /// Joins the two connections of an exchange.
     pub(super) fn open_tunnel(&mut self, id: ExchangeId) {
         if self.exchanges.get(id).is_some_and(Exchange::has_stream) {
@@ -26,8 +38,8 @@ impl Engine {
             return self.abort_tunnel(id, None);
         }
         let Some((near, far)) = self.conns.pair(down.index, up.index) else { return };
-        near.state = State::Tunnel(Tunnel { peer: up, exchange: id });
-        far.state = State::Tunnel(Tunnel { peer: down, exchange: id });
+        near.state = State::Tunnel(Tunnel::new(up, id));
+        far.state = State::Tunnel(Tunnel::new(down, id));
         near.last = now;
         far.last = now;
         if answer {
@@ -58,6 +70,12 @@ impl Engine {
         let mut moved = false;
         if !conn.rx.is_empty() && peer.tx.unsent() < room {
             let n = conn.rx.len();
+            if let (State::Tunnel(from), State::Tunnel(to)) = (&mut conn.state, &mut peer.state) {
+                to.pins_bulk |= from.is_bulk();
+                // What is sealed or opened goes record by record.
+                let plain = conn.tls.is_none() && peer.tls.is_none();
+                from.received(n, plain && peer.tx.unsent() == 0);
+            }
             peer.tx.take(&mut conn.rx, n);
             peer.flags.dirty = true;
             moved = true;

@@ -113,7 +113,7 @@ impl Engine {
         let mut pinned = match held {
             0 => 0,
             _ if conn.flags.rx_owned => conn.rx.capacity().max(conn.pinned as usize),
-            _ => Limits::READ_BLOCK,
+            _ => conn.read_block(),
         };
         if held == 0 {
             conn.rx = BytesMut::new();
@@ -203,8 +203,12 @@ impl Engine {
                 && let Some(conn) = self.conns.get_mut(id.index)
             {
                 conn.tx.settle();
-                if let State::Http2(http2) = &mut conn.state {
-                    http2.connection.settle_queues();
+                match &mut conn.state {
+                    State::Http2(http2) => http2.connection.settle_queues(),
+                    State::Tunnel(tunnel) if tunnel.pins_bulk => {
+                        tunnel.pins_bulk = !conn.tx.settle_bulk();
+                    }
+                    _ => {}
                 }
             }
         }

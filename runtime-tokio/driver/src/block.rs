@@ -3,22 +3,56 @@
 use bytes::BytesMut;
 use selvedge_core::limits::Limits;
 
-/// A read into less room than this is not worth its system call: better a new block.
-const MIN_ROOM: usize = 8 * 1024;
+/// The blocks of a worker.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    pub(crate) usual: Block,
+    /// For those that move much. It has no memory while there are none.
+    pub(crate) bulk: Block,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Blocks { usual: Block::default(), bulk: Block::new(Limits::BULK_BLOCK) }
+    }
+}
 
 /// What every socket of a worker reads into. The filled part is handed over; once that was written
 /// on, its room is used again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Block {
     bytes: BytesMut,
+    /// Of a new one.
+    size: usize,
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Block::new(Limits::READ_BLOCK)
+    }
 }
 
 impl Block {
+    /// Of that size, but no memory yet.
+    pub(crate) fn new(size: usize) -> Self {
+        Block { bytes: BytesMut::new(), size }
+    }
+
+    /// A read into less room than this is not worth its system call: better a new block.
+    fn min_room(&self) -> usize {
+        self.size / 4
+    }
+
+    /// Gives up the memory that it does not share.
+    pub(crate) fn vacate(&mut self) {
+        self.bytes = BytesMut::new();
+    }
+
     /// Room for a reader that needs no initialised bytes: empty, and to be filled from the front.
     pub fn spare(&mut self) -> &mut BytesMut {
         self.bytes.clear();
-        if !self.bytes.try_reclaim(Limits::READ_BLOCK) && self.bytes.capacity() < MIN_ROOM {
-            self.bytes.reserve(Limits::READ_BLOCK);
+        if !self.bytes.try_reclaim(self.size) && self.bytes.capacity() < self.min_room() {
+            self.bytes.reserve(self.size);
         }
         &mut self.bytes
     }
@@ -26,7 +60,7 @@ impl Block {
     /// Room for a reader that takes a slice. What is not filled stays initialised for the next
     /// read, so that a block is cleared once and not at each small read.
     pub fn room(&mut self) -> &mut [u8] {
-        if self.bytes.len() < MIN_ROOM {
+        if self.bytes.len() < self.min_room() {
             let spare = self.spare();
             spare.resize(spare.capacity(), 0);
         }
@@ -52,10 +86,10 @@ mod tests {
         let first = block.take(3);
         assert_eq!(&first[..], b"abc");
         assert_eq!(block.room().len(), whole - 3);
-        let most = block.take(whole - 3 - MIN_ROOM + 1);
+        let most = block.take(whole - 3 - block.min_room() + 1);
         // Both are still held: their room cannot come back.
         assert!(block.room().len() >= Limits::READ_BLOCK);
-        assert_eq!((&first[..], most.len()), (&b"abc"[..], whole - 2 - MIN_ROOM));
+        assert_eq!((&first[..], most.len()), (&b"abc"[..], whole - 2 - block.min_room()));
     }
 
     #[test]
@@ -75,6 +109,6 @@ mod tests {
         assert!(block.spare().is_empty());
         block.spare().extend_from_slice(b"abc");
         assert_eq!(&block.take(3)[..], b"abc");
-        assert!(block.room().len() >= MIN_ROOM);
+        assert!(block.room().len() >= Limits::READ_BLOCK / 4);
     }
 }

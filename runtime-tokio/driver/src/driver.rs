@@ -13,12 +13,13 @@ use selvedge_core::limits::Limits;
 use selvedge_core::time::Time;
 
 use crate::accept::Acceptor;
+use crate::block::Blocks;
 use crate::clock::WallClock;
 use crate::inbox::{Inbox, Message};
 use crate::resolve::Names;
 use crate::socket::{Socket, Visit};
 use crate::timer::Timer;
-use crate::{Block, Options, Runtime, os};
+use crate::{Options, Runtime, os};
 
 /// Sources that are visited before the reactor, the timer and the messages get their turn.
 const VISITS_PER_POLL: usize = 64;
@@ -27,8 +28,10 @@ const VISITS_PER_POLL: usize = 64;
 /// in one TLS record and one write; beyond a block, what waits would only grow.
 const BYTES_PER_TURN: usize = Limits::READ_BLOCK / 4 * 3;
 /// Of sockets that move bodies, so many are visited after those: whoever asks for little does not
-/// wait behind a hundred downloads.
+/// wait behind a hundred downloads …
 const BULK_VISITS_PER_POLL: usize = 8;
+/// … nor behind so many large reads.
+const BULK_BYTES_PER_POLL: usize = BULK_VISITS_PER_POLL * Limits::READ_BLOCK;
 /// Connections that one visit of a listener accepts.
 const ACCEPTS_PER_VISIT: u32 = 16;
 /// Sockets that are closed before the same. The end of a client can be that of a hundred connections
@@ -67,7 +70,7 @@ pub(crate) struct Driver<R: Runtime, E> {
     ready: VecDeque<u32>,
     /// Those of them that had much to read when they were visited last.
     bulk: VecDeque<u32>,
-    block: Block,
+    blocks: Blocks,
     ended: bool,
 }
 
@@ -105,7 +108,7 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
             now,
             ready,
             bulk: VecDeque::new(),
-            block: Block::default(),
+            blocks: Blocks::default(),
             ended: false,
         };
         driver.read_wall_clock();
@@ -182,9 +185,13 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
             self.end_turn(&mut turn);
         }
         let mut turn = Turn::default();
+        let mut read = 0;
         for _ in 0..BULK_VISITS_PER_POLL {
             let Some(index) = self.bulk.pop_front() else { break };
-            self.visit_socket(index, &mut turn);
+            read += self.visit_socket(index, &mut turn);
+            if read >= BULK_BYTES_PER_POLL {
+                break;
+            }
         }
         self.end_turn(&mut turn);
     }
@@ -194,11 +201,12 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
         socket.is_some_and(|socket| socket.bulk)
     }
 
-    /// Visits one socket, and ends the turn if enough was read.
-    fn visit_socket(&mut self, index: u32, turn: &mut Turn) {
-        let Some(Some(socket)) = self.sockets.get_mut(index as usize) else { return };
-        match socket.visit(&mut self.engine, &mut self.block, self.now) {
-            Visit::Nothing => return,
+    /// Visits one socket, and ends the turn if enough was read. How much this one brought.
+    fn visit_socket(&mut self, index: u32, turn: &mut Turn) -> usize {
+        let Some(Some(socket)) = self.sockets.get_mut(index as usize) else { return 0 };
+        let mut read = 0;
+        match socket.visit(&mut self.engine, &mut self.blocks, self.now) {
+            Visit::Nothing => return 0,
             Visit::Fed { bytes, more } => {
                 socket.bulk = bytes >= Limits::READ_BLOCK / 4;
                 if more && socket.bulk {
@@ -207,6 +215,7 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
                     socket.source.queue(&mut self.ready);
                 }
                 turn.bytes += bytes;
+                read = bytes;
             }
             Visit::Gone => self.sockets[index as usize] = None,
         }
@@ -214,6 +223,7 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
         if turn.bytes >= BYTES_PER_TURN {
             self.end_turn(turn);
         }
+        read
     }
 
     fn visit_other(&mut self, index: u32) {
@@ -239,6 +249,9 @@ impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
 
     fn visit_timer(&mut self) {
         self.timer.begin_visit();
+        if self.bulk.is_empty() {
+            self.blocks.bulk.vacate();
+        }
         for acceptor in &self.acceptors {
             if acceptor.retry_at().is_some_and(|at| at <= self.now) {
                 acceptor.source.queue(&mut self.ready);

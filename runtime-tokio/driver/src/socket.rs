@@ -9,6 +9,7 @@ use selvedge_core::error::IoError;
 use selvedge_core::time::Time;
 use socket2::SockRef;
 
+use crate::block::Blocks;
 use crate::inbox::{Inbox, Source};
 use crate::{Block, Read, Stream, os};
 
@@ -66,7 +67,7 @@ impl<S: Stream> Socket<S> {
 
     /// Looks what happened: finishes connecting, or writes what was blocked and reads at most one
     /// block. A socket whose reading the engine has paused is not read.
-    pub(crate) fn visit(&mut self, engine: &mut Engine, block: &mut Block, now: Time) -> Visit {
+    pub(crate) fn visit(&mut self, engine: &mut Engine, blocks: &mut Blocks, now: Time) -> Visit {
         self.source.begin_visit();
         if self.connecting {
             return self.finish_connect(engine, now);
@@ -76,7 +77,7 @@ impl<S: Stream> Socket<S> {
             self.write_blocked = false;
             wrote = self.flush(engine, now);
         }
-        match self.read(engine, block, now) {
+        match self.read(engine, blocks, now) {
             Visit::Nothing if wrote => Visit::Fed { bytes: 0, more: false },
             read => read,
         }
@@ -98,8 +99,10 @@ impl<S: Stream> Socket<S> {
         visit
     }
 
-    fn read(&mut self, engine: &mut Engine, block: &mut Block, now: Time) -> Visit {
+    fn read(&mut self, engine: &mut Engine, blocks: &mut Blocks, now: Time) -> Visit {
         let conn = self.conn;
+        let bulk = self.bulk && engine.reads_bulk(conn);
+        let block = if bulk { &mut blocks.bulk } else { &mut blocks.usual };
         let result = if self.read_closed || engine.read_budget(conn) == 0 {
             Poll::Pending
         } else if self.write_failed.is_some() {

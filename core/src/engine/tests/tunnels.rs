@@ -3,7 +3,8 @@
 use alloc::format;
 
 use super::rig::*;
-use crate::engine::CloseKind;
+use crate::engine::{CloseKind, ConnId, Input};
+use crate::limits::Limits;
 use crate::time::Duration;
 
 #[test]
@@ -140,7 +141,76 @@ fn bytes_that_come_with_the_deadline_still_count() {
     let down = rig.client();
     rig.now += Duration::from_secs(10);
     let data = bytes::BytesMut::from("GET / HTTP/1.1\r\nHost: one.example\r\n\r\n");
-    rig.engine.handle_input(rig.now, crate::engine::Input::Received { conn: down, data });
-    rig.input(crate::engine::Input::Timeout);
+    rig.engine.handle_input(rig.now, Input::Received { conn: down, data });
+    rig.input(Input::Timeout);
     assert_eq!(rig.connects[0].1, addr("10.0.0.3:80"), "it is HTTP, not silence");
+}
+
+/// A tunnel whose answer flows, and its ends.
+fn flowing(rig: &mut Rig) -> (ConnId, ConnId) {
+    let down = rig.accept_to(FORWARD, None);
+    let up = rig.connect();
+    assert!(!rig.engine.reads_bulk(up));
+    for _ in 0..2 {
+        rig.receive(up, &[b'x'; Limits::READ_BLOCK]);
+    }
+    (down, up)
+}
+
+#[test]
+fn a_tunnel_whose_bytes_come_fast_and_leave_at_once_earns_large_reads() {
+    let mut rig = Rig::new();
+    let (down, up) = flowing(&mut rig);
+    assert!(rig.engine.reads_bulk(up));
+    assert!(!rig.engine.reads_bulk(down), "each way by itself");
+    rig.receive(up, &[b'x'; Limits::BULK_BLOCK]);
+    assert_eq!(rig.written_len(down), 2 * Limits::READ_BLOCK + Limits::BULK_BLOCK);
+    assert!(rig.engine.reads_bulk(up));
+    // Little came: it starts anew.
+    rig.receive(up, b"end");
+    assert!(!rig.engine.reads_bulk(up));
+    rig.eof(up);
+    rig.eof(down);
+    assert_eq!(rig.closed(down), [CloseKind::Half, CloseKind::Full]);
+}
+
+#[test]
+fn a_reader_that_stops_ends_large_reads_and_holds_one_at_most() {
+    let mut rig = Rig::new();
+    let (down, up) = flowing(&mut rig);
+    rig.blocked.push(down);
+    rig.receive(up, &[b'x'; Limits::BULK_BLOCK]);
+    assert_eq!((rig.engine.read_budget(up), rig.engine.reads_bulk(up)), (0, false));
+    assert_eq!(rig.engine.gauges().buffered_bytes, Limits::BULK_BLOCK);
+    // One that was under way.
+    rig.receive(up, &[b'x'; 100]);
+    // It takes a part, and then everything.
+    let n = Limits::BULK_BLOCK - 1000;
+    rig.input(Input::Wrote { conn: down, n });
+    rig.receive(up, &[b'x'; Limits::READ_BLOCK]);
+    assert!(!rig.engine.reads_bulk(up), "something waits");
+    rig.unblock(down);
+    let all = 2 * Limits::READ_BLOCK + 1000 + 100 + Limits::READ_BLOCK;
+    assert_eq!(rig.written_len(down), all);
+    assert_eq!(rig.engine.gauges().buffered_bytes, 0);
+    rig.receive(up, &[b'x'; Limits::READ_BLOCK]);
+    assert!(!rig.engine.reads_bulk(up), "once is not a flow");
+    rig.receive(up, &[b'x'; Limits::READ_BLOCK]);
+    assert!(rig.engine.reads_bulk(up));
+}
+
+#[test]
+fn a_worker_that_holds_much_makes_no_large_reads() {
+    let mut config = config();
+    config.limits.buffer_bytes = 4 * 10_000;
+    let mut rig = Rig::with(config);
+    let (_, up) = flowing(&mut rig);
+    let (slow, other) = (rig.accept_to(FORWARD, None), rig.connect());
+    rig.blocked.push(slow);
+    rig.receive(other, &[b'x'; 10_000]);
+    assert!(rig.engine.reads_bulk(up));
+    rig.receive(other, b"x");
+    assert!(!rig.engine.reads_bulk(up));
+    rig.unblock(slow);
+    assert!(rig.engine.reads_bulk(up));
 }

@@ -11,7 +11,7 @@ use super::common::{
 };
 use crate::adapter::{Options, bind, block_on};
 use selvedge_core::config::Target;
-use selvedge_core::engine::Event;
+use selvedge_core::engine::{Direction, Event};
 use selvedge_core::limits::Limits;
 use selvedge_core::stats::Snapshot;
 
@@ -26,6 +26,33 @@ fn a_mebibyte_both_ways_and_half_close() {
     sender.join().unwrap().unwrap();
     assert!(back == bytes, "{} of {} bytes", back.len(), bytes.len());
     proxy.wait_idle();
+}
+
+#[test]
+fn bulk_both_ways_at_once_arrives_unchanged_and_is_counted() {
+    let proxy = Proxy::forward(server(|stream| {
+        let sent = send_all(&stream, pattern(24 << 20));
+        let mut received = Vec::new();
+        (&stream).read_to_end(&mut received).unwrap();
+        assert!(received == pattern(16 << 20));
+        sent.join().unwrap().unwrap();
+    }));
+    let mut client = proxy.connect();
+    let sender = send_all(&client, pattern(16 << 20));
+    // A reader that pauses now and then: reads grow, and shrink again.
+    let mut back = vec![0; 24 << 20];
+    for part in back.chunks_mut(4 << 20) {
+        client.read_exact(part).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    assert!(back == pattern(24 << 20));
+    sender.join().unwrap().unwrap();
+    proxy.wait_idle();
+    let snapshot = proxy.snapshot();
+    let accepted = &snapshot.directions[Direction::Outbound as usize].accepted;
+    assert_eq!((accepted.read_bytes, accepted.write_bytes), (16 << 20, 24 << 20));
+    assert_eq!(snapshot.gauges.buffered_bytes, 0);
 }
 
 #[test]
@@ -133,8 +160,8 @@ fn a_slow_reader_holds_the_writer_back() {
     });
     assert!(!sender.is_finished());
     assert!(read_bytes(&before) < total as u64 / 2);
-    // … and ours hold no more than they may, and one block.
-    let most = Limits::default().stream_buffer + Limits::READ_BLOCK;
+    // … and ours hold no more than they may, and one block: a large one, as it flowed before.
+    let most = Limits::default().stream_buffer + Limits::BULK_BLOCK;
     let held = before.gauges.buffered_bytes;
     assert!(held > 0 && held <= most, "{held} bytes");
 
