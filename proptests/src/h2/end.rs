@@ -87,6 +87,8 @@ impl End {
             let End { connection, rx, tx, limits, scratch, .. } = self;
             match connection.poll(rx, tx, scratch, limits, self.now) {
                 Ok(None) => return,
+                // Where it falls depends on how the bytes were cut.
+                Ok(Some(Event::Silence)) => {}
                 Ok(Some(event)) => {
                     let (seen, violation, key) = translate(event);
                     self.violations.extend(violation);
@@ -251,6 +253,7 @@ fn translate(event: Event<'_>) -> (Seen, Option<Violation>, Option<StreamKey>) {
             return (Seen::Line(format!("goaway {last} {code:?}")), None, None);
         }
         Event::Settings => return (Seen::Line("settings".to_owned()), None, None),
+        Event::Silence => return (Seen::Line("silence".to_owned()), None, None),
     };
     (Seen::Line(line), violation, Some(key))
 }

@@ -107,7 +107,9 @@ impl Mux {
                     continue;
                 }
                 // They crossed our SETTINGS.
-                Event::Settings | Event::Offence(Violation::TooManyStreams) => continue,
+                Event::Settings | Event::Silence | Event::Offence(Violation::TooManyStreams) => {
+                    continue;
+                }
                 _ if self.hostile => continue,
                 other => return Err(format!("the engine: {other:?}")),
             };

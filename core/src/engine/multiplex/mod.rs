@@ -69,6 +69,7 @@ impl Engine {
                 http2.connection.poll(&mut conn.rx, &mut conn.tx, &mut scratch, limits, self.now);
             conn.flags.dirty |= conn.tx.unsent() > unsent;
             match polled {
+                Ok(Some(http2::Event::Silence)) => events += Connection::SILENT_STEPS - 1,
                 Ok(Some(event)) => self.http2_event(index, event),
                 Ok(None) => {
                     more = false;
@@ -150,6 +151,7 @@ impl Engine {
             Event::Offence(violation) => self.count_violation(index, violation),
             Event::GoAway { .. } => self.http2_goaway(index),
             Event::Settings => self.serve_waiting_of(index),
+            Event::Silence => {}
         }
     }
 

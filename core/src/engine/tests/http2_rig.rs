@@ -332,7 +332,7 @@ fn note(
         }
         Event::GoAway { last, code } => goaways.push((*last, code.0)),
         // They crossed our SETTINGS.
-        Event::Settings | Event::Offence(Violation::TooManyStreams) => {}
+        Event::Settings | Event::Silence | Event::Offence(Violation::TooManyStreams) => {}
         other => panic!("the engine did something wrong: {other:?}"),
     }
 }

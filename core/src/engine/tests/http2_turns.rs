@@ -48,6 +48,43 @@ fn has_more(rig: &mut Rig) -> bool {
     rig.engine.next_timeout() == Some((rig.now, TimerKind::Turn))
 }
 
+/// A PING, and how many times its answer was sent.
+const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0selvedge";
+
+fn pongs(rig: &mut Rig, conn: ConnId) -> usize {
+    let sent = rig.taken(conn);
+    sent.windows(8).filter(|bytes| bytes == b"selvedge").count()
+}
+
+#[test]
+fn frames_that_nobody_hears_of_are_handled_piece_by_piece_as_well() {
+    let oversized = b"\x83\x86\x84\x01\x0ah1.example\x0f\x0d\x011";
+    // DATA of a stream that was reset for its length, and windows that open.
+    let reset = [frame(1, 4, 1, oversized), frame(0, 0, 1, b"zz")].concat();
+    let window = frame(8, 0, 0, &[0, 0, 0, 1]);
+    for (first, then) in [(&reset[..], octets(1)), (&[][..], window)] {
+        for count in [TURN / 4, 1000] {
+            let mut rig = Rig::with(http2_config());
+            let client = Peer::client(&mut rig);
+            read(&mut rig, client.conn, first);
+            rig.turn();
+            rig.taken(client.conn);
+            read(&mut rig, client.conn, &[&then.repeat(count)[..], PING].concat());
+            assert_eq!(has_more(&mut rig), count == 1000, "few are no flood");
+            let mut turns = 1;
+            let mut answered = pongs(&mut rig, client.conn);
+            while has_more(&mut rig) {
+                assert_eq!(answered, 0, "it is the last");
+                wake(&mut rig);
+                turns += 1;
+                answered += pongs(&mut rig, client.conn);
+            }
+            assert_eq!(answered, 1);
+            assert!(turns >= count / TURN, "{turns} turns");
+        }
+    }
+}
+
 #[test]
 fn a_flood_is_handled_piece_by_piece_and_others_come_in_between() {
     let mut rig = Rig::with(http2_config());

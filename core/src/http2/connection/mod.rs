@@ -161,6 +161,9 @@ pub enum Event<'s> {
     },
     /// The peer's SETTINGS came: more or fewer streams may be open than before.
     Settings,
+    /// So many steps ([`Connection::SILENT_STEPS`]) went by without anything to know, as with DATA
+    /// for streams that are over. There may be more: an occasion to see to other connections.
+    Silence,
 }
 
 /// The fields of trailers.

@@ -35,6 +35,9 @@ pub(super) enum Step {
 }
 
 impl Connection {
+    /// After so many steps (a frame takes one or two) a call returns even if nothing happened.
+    pub const SILENT_STEPS: usize = 32;
+
     /// Takes frames off `rx` until something happens that its owner has to know; `None`: more bytes
     /// are needed. `scratch` holds the head of a message until the next call.
     ///
@@ -54,7 +57,7 @@ impl Connection {
             return Err(violation);
         }
         let mut io = Io { tx, limits, now };
-        loop {
+        for _ in 0..Self::SILENT_STEPS {
             let step = self.step(rx, scratch, &mut io);
             match step.or_else(|fault| self.settle_fault(fault, &mut io))? {
                 Step::Event(event) => return Ok(Some(event)),
@@ -63,6 +66,7 @@ impl Connection {
                 Step::More => return Ok(None),
             }
         }
+        Ok(Some(Event::Silence))
     }
 
     fn step(

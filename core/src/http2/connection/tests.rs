@@ -52,7 +52,7 @@ impl End {
             let End { connection, rx, tx, limits } = self;
             match connection.poll(rx, tx, &mut scratch, limits, NOW) {
                 Ok(None) => return events,
-                Ok(Some(Event::Settings)) => {}
+                Ok(Some(Event::Settings | Event::Silence)) => {}
                 Ok(Some(event)) => events.push(show(&event)),
                 Err(violation) => {
                     events.push(std::format!("{violation:?}"));
