@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use selvedge_core::balance::{
-    Balancer, Kind, LoadBound, Member, MemberId, Params, Picked, Settings, Why, hash,
+    Balancer, Kind, LoadBound, Member, MemberId, Outcome, Params, Picked, Settings, Why, hash,
 };
 use selvedge_core::rng::{Rng, Seed};
 use selvedge_core::time::{Duration, Time};
@@ -301,6 +301,30 @@ proptest! {
         prop_assert!(kept(&after) >= least, "{} of {keys} keys stay", kept(&after));
     }
 
+    /// Of any number of members one that is removed takes about its share of the keys along, and few of
+    /// the others'. A ring moves none of those; what Maglev's table moves, as its places are taken in
+    /// another order, stays a small part.
+    #[test]
+    fn who_is_removed_takes_about_its_share_of_keys_along(
+        kind in hashing(),
+        count in 2_usize..120,
+        gone in any::<prop::sample::Index>(),
+    ) {
+        let mut rig = Rig::new(kind, &vec![1; count]);
+        let (gone, keys) = (gone.index(count), 10_000);
+        let before = rig.owners(keys);
+        rig.balancer.remove(rig.ids[gone]);
+        rig.now += Duration::from_secs(1);
+        let after = rig.owners(keys);
+        let own = before.iter().filter(|&&owner| owner == gone).count();
+        let moved = before.iter().zip(&after).filter(|(was, is)| was != is).count();
+        let others = (moved - own) as f64 / keys as f64;
+        let share = 1.0 / count as f64;
+        let most = if kind == Kind::Maglev { 0.01 } else { 0.0 };
+        prop_assert!(others <= most, "{others} of others' keys move when one of {count} goes");
+        prop_assert!(own as f64 / keys as f64 <= 1.5 * share + 0.01, "{own} of {keys} were its own");
+    }
+
     /// However hot a key is: nobody has more than 1.25 times its share of what is under way, rounded
     /// up, and two at least.
     #[test]
@@ -370,13 +394,17 @@ proptest! {
     }
 
     /// The own zone's share is 1.4 times the part of it that is ready, and at most all; the rest goes
-    /// to the others by weight. Keys know no zones.
+    /// to the others by weight. Keys know no zones. The better of two prefers the heavy where nobody is
+    /// busy: there all are alike.
     #[test]
     fn the_own_zone_gets_its_share(
-        kind in select(vec![Kind::RoundRobin, Kind::Random]),
-        own in vec((1_u32..6, any::<bool>()), 1..6),
-        other in vec(1_u32..6, 1..6),
+        kind in select(vec![Kind::RoundRobin, Kind::Random, Kind::LeastRequest, Kind::PeakEwma]),
+        mut own in vec((1_u32..6, any::<bool>()), 1..6),
+        mut other in vec(1_u32..6, 1..6),
     ) {
+        if matches!(kind, Kind::LeastRequest | Kind::PeakEwma) {
+            own.iter_mut().map(|(weight, _)| weight).chain(&mut other).for_each(|one| *one = 1);
+        }
         let mut rig = Rig::new(kind, &[]);
         let weights: Vec<u32> = own.iter().map(|&(weight, _)| weight).chain(other.clone()).collect();
         for (number, &weight) in weights.iter().enumerate() {
@@ -398,6 +426,55 @@ proptest! {
             };
             let expected = part / f64::from(of);
             prop_assert!((share - expected).abs() < 0.02, "{shares:?} of {own:?} and {other:?}");
+        }
+    }
+
+    /// Within each zone the better of two is picked by weight, where there is much to do: eight requests
+    /// in flight for each unit of weight are enough for a share that is within a tenth or so.
+    #[test]
+    fn who_is_busy_in_a_zone_has_its_share_of_it(
+        kind in select(vec![Kind::LeastRequest, Kind::PeakEwma]),
+        own in vec(1_u32..5, 2..5),
+        other in vec(1_u32..5, 2..5),
+    ) {
+        let mut rig = Rig::new(kind, &[]);
+        let weights: Vec<u32> = own.iter().chain(&other).copied().collect();
+        for (number, &weight) in weights.iter().enumerate() {
+            rig.add(weight, number < own.len());
+        }
+        // As heavy as the rest of the own zone, and not ready: that keeps 70 % of what comes.
+        rig.add(own.iter().sum(), true);
+        rig.balancer.set_ready(rig.ids[weights.len()], false, rig.now);
+        let rtt = Duration::from_millis(10);
+        let in_flight = 40 * weights.iter().sum::<u32>() as usize;
+        let mut requests: Vec<MemberId> = Vec::new();
+        let (warm, counted) = (3 * in_flight, 20_000);
+        let mut came = vec![0_u32; weights.len() + 1];
+        for nth in 0..warm + counted {
+            if requests.len() == in_flight {
+                let over = rig.rng.below(in_flight as u64) as usize;
+                let over = requests.swap_remove(over);
+                rig.balancer.end(over, Outcome::Success(rtt), rig.now);
+            }
+            let id = rig.pick(None).expect("somebody is ready").member;
+            rig.balancer.begin(id);
+            requests.push(id);
+            rig.now += Duration::from_micros(100);
+            came[rig.number(id)] += u32::from(nth >= warm);
+        }
+        let zones = [(0, &own), (own.len(), &other)];
+        let in_zone = |&(from, zone): &(usize, &Vec<u32>)| -> u32 {
+            came[from..from + zone.len()].iter().sum()
+        };
+        let stays = f64::from(in_zone(&zones[0])) / counted as f64;
+        prop_assert!((stays - 0.7).abs() < 0.02, "{stays} stay in the zone");
+        for zone in &zones {
+            let all = f64::from(in_zone(zone));
+            for (number, part) in weighed(zone.1).enumerate() {
+                let share = f64::from(came[zone.0 + number]) / all;
+                let most = 0.12_f64.mul_add(part, 0.01);
+                prop_assert!((share - part).abs() < most, "{share} instead of {part} of {zone:?}");
+            }
         }
     }
 
