@@ -194,8 +194,11 @@ impl Engine {
     ) {
         let (progress, report, now) = (exchange.progress, exchange.report(), self.now);
         self.with_http2(exchange.down, |connection, tx| {
-            // How the far side ended its stream means the same on this one.
-            let code = progress.reset.unwrap_or(match reason {
+            // How the far side ended its stream means the same on this one; but who has answered has
+            // looked at it, whatever it says.
+            let refused = progress.response_started.then_some(ErrorCode::REFUSED_STREAM);
+            let said = progress.reset.filter(|&code| Some(code) != refused);
+            let code = said.unwrap_or(match reason {
                 Reason::ClientGone
                 | Reason::RequestTimeout
                 | Reason::GrpcTimeout

@@ -147,6 +147,22 @@ fn a_message_commits_whatever_the_trailers_say() {
     assert_eq!(decided(&rig, Decision::Retried), 0);
 }
 
+/// Its answer was passed on: nobody must believe that it did nothing.
+#[test]
+fn who_refuses_a_stream_after_its_answer_has_begun_is_not_believed() {
+    let mut rig = rig();
+    let mut client = Peer::client(&mut rig);
+    client.ask(&mut rig, "POST / HTTP/1.1\r\nHost: two.example\r\nContent-Length: 0\r\n\r\n", true);
+    let mut app = Peer::endpoint(&mut rig);
+    app.answer(&mut rig, 1, "HTTP/1.1 200 OK\r\n\r\n", false);
+    app.reset(&mut rig, 1, ErrorCode::REFUSED_STREAM);
+    client.run(&mut rig);
+    assert!(client.head(1).starts_with("HTTP/1.1 200 "), "{}", client.head(1));
+    assert_eq!(client.on(1).reset, Some(ErrorCode::INTERNAL_ERROR));
+    assert_eq!(decided(&rig, Decision::Retried), 0);
+    ends(&rig);
+}
+
 #[test]
 fn a_refused_stream_of_any_method_is_tried_again_as_often_as_the_limit_says() {
     let mut rig = rig();
