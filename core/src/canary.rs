@@ -126,6 +126,14 @@ canaries! {
     EndlessCheck = "a check that does not time out";
     /// An endpoint that fails its checks is used all the same.
     UnhealthyPicked = "an endpoint used that fails its checks";
+    /// A gate that has room for one more says that it has none.
+    NarrowGate = "a request refused below its limit";
+    /// A rate limit recovers half as fast.
+    HalfRate = "a request refused below its rate";
+    /// Every client may reach every port.
+    OpenPort = "a client let in that is not allowed";
+    /// A certificate that is replaced takes the sessions along that were made with it.
+    RotationDrops = "a rotation that drops connections";
     /// What is said against endpoints is ignored for ever, once it was.
     EndlessPanic = "a panic that is never left";
 }

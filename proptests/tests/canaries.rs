@@ -1,5 +1,6 @@
 //! The simulator finds bugs: each planted one, within the default seeds of the worlds that it is about,
-//! by the invariant meant for it, and not without it; every invariant is tripped by at least one of them.
+//! by the invariant meant for it alone, and not without it; every invariant is tripped by at least one of
+//! them.
 
 use std::path::Path;
 use std::process::Command;

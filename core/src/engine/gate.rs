@@ -131,7 +131,8 @@ impl Gate {
 
     fn has_room(&self) -> bool {
         let limit = self.limit.min(self.adaptive_limit().unwrap_or(u32::MAX));
-        self.in_flight < limit.saturating_add(canary!(WideGate).into())
+        let in_flight = self.in_flight + u32::from(canary!(NarrowGate));
+        in_flight < limit.saturating_add(canary!(WideGate).into())
     }
 
     /// One more comes.

@@ -4,9 +4,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Engine;
-use super::contract::{Event, Output};
+use super::contract::{ConnId, Event, Output};
 use super::mesh::Endpoint;
 use crate::config::Config;
+use crate::error::IoError;
 use crate::identity::{Due, Renewal, Update};
 use crate::stats::IdentitySnapshot;
 use crate::time::{Duration, Time, UnixTime};
@@ -87,6 +88,9 @@ impl Engine {
                 if renewal.certified(wall, update.not_before, update.not_after) {
                     self.identity.provider = Some(update.provider);
                     self.identity.certifications += 1;
+                    if canary!(RotationDrops) {
+                        self.drop_sessions();
+                    }
                     let renew_in = self.identity.renewal.due(self.now, wall) - self.now;
                     let not_after = update.not_after;
                     self.emit(Event::Certified { name: update.name, not_after, renew_in });
@@ -101,6 +105,15 @@ impl Engine {
         let retry_in = self.identity.renewal.failed(self.now, jitter);
         self.emit(Event::CertifyFailed { error, retry_in });
         self.look_at_identity();
+    }
+
+    /// Breaks every session. Only a planted bug does.
+    fn drop_sessions(&mut self) {
+        let sealed = self.conns.iter().filter(|(_, conn)| conn.tls.is_some());
+        let ids: Vec<ConnId> = sealed.filter_map(|(index, _)| self.conns.id(index)).collect();
+        for id in ids {
+            self.failed(id, IoError::Reset);
+        }
     }
 
     /// Our name may have changed.

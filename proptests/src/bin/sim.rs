@@ -12,7 +12,7 @@ use std::{env, fs, io, thread};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use selvedge_proptests::choose::Replay;
-use selvedge_proptests::sim::{self, Fault, Report, Scenario, Scope, Theme, Violation};
+use selvedge_proptests::sim::{self, Fault, Faults, Report, Scenario, Scope, Theme, Violation};
 
 /// Seeds that a thread takes at once.
 const BATCH: u64 = 32;
@@ -47,9 +47,9 @@ struct Arguments {
     /// Write the hashes that tests compare with.
     #[arg(long)]
     golden: bool,
-    /// Only worlds that have this fault, by its name in the report.
+    /// Only worlds that have this fault, by its name in the report; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = fault, conflicts_with_all = ["replay", "golden"])]
-    with: Option<Fault>,
+    with: Vec<Fault>,
     /// Print the hash of each seed.
     #[arg(long)]
     hashes: bool,
@@ -74,7 +74,8 @@ fn theme(text: &str) -> Result<Theme, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let scope = Scope { with: arguments.with, theme: arguments.world, ..Scope::SEED };
+    let with = Faults::of(&arguments.with);
+    let scope = Scope { with, theme: arguments.world, ..Scope::SEED };
     let result = if arguments.golden {
         sim::write_golden().map(|()| true)
     } else if let Some(file) = &arguments.replay {
@@ -221,6 +222,7 @@ fn shrink(seed: u64, scope: &Scope, violation: &Violation) {
 
 fn program(scope: &Scope) -> String {
     let world = scope.theme.map_or_else(String::new, |theme| format!(" --world {}", theme.name()));
-    let with = scope.with.map_or_else(String::new, |fault| format!(" --with {:?}", fault.name()));
+    let with = scope.with.iter().map(|fault| format!(" --with {:?}", fault.name()));
+    let with = with.collect::<Vec<_>>().concat();
     format!("cargo run --profile sim -p selvedge-proptests --bin sim --{world}{with}")
 }

@@ -176,6 +176,12 @@ fn most(concurrency: &Concurrency) -> u32 {
     concurrency.max_in_flight.unwrap_or(u32::MAX).min(adaptive.unwrap_or(u32::MAX))
 }
 
+/// The least that a gate lets through.
+fn least(concurrency: &Concurrency) -> u32 {
+    let adaptive = concurrency.adaptive.as_ref().map(|it| it.min);
+    concurrency.max_in_flight.unwrap_or(u32::MAX).min(adaptive.unwrap_or(u32::MAX))
+}
+
 impl Limits {
     /// Those of the services of outbound engines, and of the ports of `apps`.
     pub(super) fn new(
@@ -264,26 +270,42 @@ impl Limits {
             .zip(sent.engine)
             .map(|(index, engine)| (Gate::Service(engine, index), &self.services[index].1));
         let port = self.ports[app].as_ref().map(|port| (Gate::Port(app as u16), &port.concurrency));
-        let gates = [service, port].into_iter().flatten().filter(|(_, it)| gated(it));
-        // Of one behind the other nobody can tell who waited where.
-        let Ok([(gate, concurrency)]) = <[_; 1]>::try_from(gates.collect::<Vec<_>>()) else {
-            return Ok(());
-        };
-        let most =
-            if concurrency.max_queue > 0 { concurrency.queue_timeout } else { Duration::ZERO };
-        let due = fed + most + transit;
+        // Where nobody waits, everybody is through at once.
+        let [service, port] =
+            [service, port].map(|gate| gate.filter(|(_, it)| gated(it) && it.max_queue > 0));
+        let waits = [service, port].map(|gate| gate.map(|(_, it)| it.queue_timeout));
+        let due = waits.into_iter().flatten().fold(fed + transit, |due, wait| due + wait);
         checks.that(Invariant::Bounded, now <= due, || {
-            format!("a request passes {gate:?} at {now:?}, and was to wait until {due:?} at most")
+            format!("a request is through at {now:?}, and was to wait until {due:?} at most")
         })?;
-        let overtaken = self.passed.iter().find(|&&(other, came, through)| {
-            other == gate && came > fed + transit && through + transit < now
+        // When it was through the one, and came to the other. Of one behind the other that is known
+        // only where it could be read on its way.
+        let (gate, came) = match (service, port, sent.between) {
+            (Some((service, _)), Some((port, _)), Some(between)) => {
+                self.take_turn(checks, service, [fed, between], transit)?;
+                (port, between)
+            }
+            (Some((gate, _)), None, _) | (None, Some((gate, _)), _) => (gate, fed),
+            _ => return Ok(()),
+        };
+        self.take_turn(checks, gate, [came, now], transit)
+    }
+
+    /// A request that came to a gate then is through: before those that came after it.
+    fn take_turn(
+        &mut self,
+        checks: &mut Checks,
+        gate: Gate,
+        [came, through]: [Time; 2],
+        transit: Duration,
+    ) -> Check {
+        let overtaken = self.passed.iter().find(|&&(other, later, sooner)| {
+            other == gate && later > came + transit && sooner + transit < through
         });
         checks.that(Invariant::Bounded, overtaken.is_none(), || {
-            format!(
-                "a request that came to {gate:?} at {fed:?} is through at {now:?}, {overtaken:?}"
-            )
+            format!("who came to {gate:?} at {came:?} is through at {through:?}, {overtaken:?}")
         })?;
-        self.passed.push((gate, fed, now));
+        self.passed.push((gate, came, through));
         Ok(())
     }
 
@@ -331,6 +353,50 @@ impl Limits {
             })?;
         }
         Ok(())
+    }
+
+    /// An engine refuses a request because too many are in flight: there are as many as may be, and as
+    /// many wait as may. `at`: the outbound engine and its service, or the address of an inbound one.
+    pub(super) fn turned_away(
+        &self,
+        checks: &mut Checks,
+        mix: &Mix,
+        requests: &[Sent],
+        at: Result<(u16, &str), IpAddr>,
+        is_for: impl Fn(&Sent, &str) -> bool,
+    ) -> Check {
+        // Checks of health come to ports, too.
+        if !is_exact(mix) || mix.guarded && at.is_err() {
+            return Ok(());
+        }
+        let open = requests.iter().filter(|sent| sent.fed.is_some() && sent.over.is_none());
+        let (concurrency, here) = match at {
+            Ok((engine, name)) => {
+                let service = self.services.iter().find(|service| service.0 == name);
+                let Some((_, concurrency)) = service else { return Ok(()) };
+                let mine = |sent: &&Sent| sent.engine.is_none_or(|it| it == engine);
+                (concurrency, open.filter(mine).filter(|sent| is_for(sent, name)).count())
+            }
+            Err(ip) => {
+                let here = |port: &Option<Port>| port.as_ref().is_some_and(|it| it.addr.ip() == ip);
+                let app = self.ports.iter().position(here);
+                let Some((app, port)) = app.and_then(|app| Some((app, self.ports[app].as_ref()?)))
+                else {
+                    return Ok(());
+                };
+                let may = |sent: &&Sent| {
+                    let elsewhere = sent.serving.is_some_and(|it| usize::from(it) != app);
+                    sent.apps >> app & 1 == 1 && !elsewhere
+                };
+                (&port.concurrency, open.filter(may).count())
+            }
+        };
+        let least = least(concurrency);
+        // And this one.
+        let full = here as u64 > u64::from(least) + u64::from(concurrency.max_queue);
+        checks.that(Invariant::Bounded, full, || {
+            format!("one of {here} requests is refused at {at:?}, where {least} may be in flight")
+        })
     }
 
     /// An inbound engine at `ip` refuses a request of `peer`: has that one sent too many?

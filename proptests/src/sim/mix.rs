@@ -176,8 +176,7 @@ impl Mix {
             mix.set(Fault::Guards, 0);
         }
         if !mix.meshed {
-            let renewals = Faults::of(&[Fault::Rotation, Fault::Anchors]);
-            IDENTITIES.and(renewals).iter().for_each(|fault| mix.set(fault, 0));
+            IDENTITIES.and(RENEWALS).iter().for_each(|fault| mix.set(fault, 0));
         }
         mix
     }
@@ -192,6 +191,7 @@ impl Mix {
     pub(super) fn demand(&mut self, fault: Fault) {
         self.set(fault, if POLICIES.contains(fault) { 1 } else { RATES[5] });
         self.guarded &= !POLICIES.contains(fault);
+        self.meshed |= IDENTITIES.and(RENEWALS).contains(fault);
     }
 
     /// A fault will happen, and is not drawn.
@@ -325,6 +325,9 @@ pub(super) const IDENTITIES: Faults = Faults::of(&[
     Fault::Denied,
     Fault::NoGoodbye,
 ]);
+
+/// What happens to identities and keeps nobody from anything.
+const RENEWALS: Faults = Faults::of(&[Fault::Rotation, Fault::Anchors]);
 
 /// How long an engine stalls at most.
 pub(super) const STALL: Duration = Duration::from_millis(200);

@@ -106,12 +106,14 @@ fn differs(first: &Report, again: &Outcome) -> Option<Violation> {
     Some(Violation { invariant, message, step: again.report.steps })
 }
 
-/// Runs seeds until something does not hold: which seed, and what. For whoever wants to know
-/// whether a bug is found, and by which invariant.
+/// Runs seeds until something does not hold that the scope judges: which seed, and what. For whoever
+/// wants to know whether a bug is found, and by which invariant.
 pub fn first_violation(
     seeds: impl IntoIterator<Item = u64>,
     scope: &Scope,
 ) -> Option<(u64, Violation)> {
     let mut seeds = seeds.into_iter();
-    seeds.find_map(|seed| Some((seed, run_seed_in(seed, scope).violation?)))
+    let is_meant =
+        |violation: &Violation| scope.only.is_none_or(|only| only == violation.invariant);
+    seeds.find_map(|seed| Some((seed, run_seed_in(seed, scope).violation.filter(is_meant)?)))
 }

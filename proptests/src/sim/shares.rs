@@ -56,7 +56,7 @@ pub(super) fn balance(
             balancing.sticky = Some(affinity(choose));
         }
         if once(Fault::SlowStarts, choose) {
-            balancing.slow_start = pick(choose, &[300, 3000].map(Duration::from_millis));
+            balancing.slow_start = pick(choose, &[300, 3000, 30_000].map(Duration::from_millis));
         }
         let zones = once(Fault::Zones, choose);
         let weights = once(Fault::Shares, choose);
@@ -169,6 +169,8 @@ struct View {
     local: [f64; 2],
     /// Requests that came and are not counted.
     uncounted: u32,
+    /// Some may have taken a turn that they had to give up: their connects failed.
+    unsteady: bool,
 }
 
 impl View {
@@ -212,6 +214,7 @@ impl Shares {
                 expected: vec![[0.0; 2]; members.len()],
                 local: [0.0; 2],
                 uncounted: 0,
+                unsteady: false,
             };
             Some(Pool {
                 service: service.name.to_string(),
@@ -320,6 +323,7 @@ impl Shares {
         // A connect that fails moves the few that waited for it: they are not counted.
         let counts = UNSHAKEN.and(Faults::of(&[Fault::ConnectFails]));
         if mix.has_only(counts) && !mix.has_any(LIMITS) {
+            view.unsteady |= mix.has(Fault::ConnectFails);
             pool.count(usize::from(engine), member, [fed, at], ready);
         }
         Ok(())
@@ -532,7 +536,8 @@ impl Pool {
         let kind = self.balancing.kind;
         let even =
             self.balancing.slow_start.is_zero() && self.balancing.endpoint_affinity().is_none();
-        if kind != Kind::RoundRobin || !even || self.shared || view.moved || view.other {
+        let moved = view.moved || view.other || view.unsteady;
+        if kind != Kind::RoundRobin || !even || self.shared || moved {
             return Ok(());
         }
         let local = self.members.iter().any(|member| member.local);

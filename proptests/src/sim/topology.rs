@@ -213,6 +213,7 @@ impl Topology {
             blames: vec![Blame::default(); self.apps.len()],
             watches: self.outbound.iter().map(|_| Watch::default()).collect(),
             places: self.places(),
+            closed: self.closed(),
             outbound: self.outbound.len() as u32,
             deadline: config.timeouts.request,
             response_headers: config.timeouts.response_headers,
@@ -222,8 +223,20 @@ impl Topology {
         }
     }
 
+    /// The apps behind endpoints that are somebody else, or closed to their clients.
+    fn closed(&self) -> u64 {
+        let services = &self.outbound[0].1.services;
+        let endpoints = services.iter().flat_map(|service| &service.endpoints);
+        endpoints.fold(0, |apps, endpoint| apps | self.behind(endpoint) & !self.reach(endpoint))
+    }
+
     /// The apps behind an endpoint, as bits: none if it is somebody else, or closed to its clients.
     fn reach(&self, endpoint: &Endpoint) -> u64 {
+        self.open(endpoint) & self.behind(endpoint)
+    }
+
+    /// The apps that let in who comes by an endpoint, and are behind who it is said to be.
+    fn open(&self, endpoint: &Endpoint) -> u64 {
         let mesh = endpoint.mesh.as_ref();
         let client = mesh.map(|_| outbound_name(0));
         let open = |app: &AppPlace| {
@@ -235,7 +248,17 @@ impl Topology {
                 && listed
                     .is_none_or(|it| it.allow.iter().any(|allow| allow.admits(client.as_ref())))
         };
-        let header = mesh.and_then(|mesh| mesh.port);
+        self.which(open)
+    }
+
+    fn which(&self, is_it: impl Fn(&AppPlace) -> bool) -> u64 {
+        let apps = self.apps.iter().enumerate();
+        apps.fold(0, |bits, (index, app)| bits | u64::from(is_it(app)) << index)
+    }
+
+    /// The apps behind an endpoint, whoever that is.
+    fn behind(&self, endpoint: &Endpoint) -> u64 {
+        let header = endpoint.mesh.as_ref().and_then(|mesh| mesh.port);
         let leads = |app: &AppPlace| match &endpoint.target {
             Target::Addr(addr) if header.is_some() => {
                 Some(app.addr.port()) == header && app.addr.ip() == addr.ip()
@@ -248,8 +271,7 @@ impl Topology {
                 app.addr.port() == *port && self.named.contains(&app.addr.ip())
             }
         };
-        let apps = self.apps.iter().enumerate();
-        apps.fold(0, |bits, (index, app)| bits | u64::from(leads(app) && open(app)) << index)
+        self.which(leads)
     }
 
     /// Which app is at which address that engines know: its own, or that of the engine before it.

@@ -43,17 +43,20 @@ pub struct Scope {
     pub clients: usize,
     /// At most so many requests of each, at least 1.
     pub requests: usize,
-    /// All worlds have this fault, and often.
-    pub with: Option<Fault>,
+    /// All worlds have these faults, and often.
+    pub with: Faults,
     /// What all runs are about, if that is not to be drawn.
     pub theme: Option<Theme>,
+    /// The only invariant that is judged, if not all are: whatever else does not hold, it goes on.
+    pub only: Option<Invariant>,
 }
 
 impl Scope {
     /// What a seed plays.
-    pub const SEED: Scope = Scope { clients: 10, requests: 47, with: None, theme: None };
+    pub const SEED: Scope =
+        Scope { clients: 10, requests: 47, with: Faults::NONE, theme: None, only: None };
     /// What a fuzzer's input plays.
-    pub const SMALL: Scope = Scope { clients: 3, requests: 4, with: None, theme: None };
+    pub const SMALL: Scope = Scope { clients: 3, requests: 4, ..Scope::SEED };
 }
 
 /// See the [module](self).
@@ -71,9 +74,7 @@ impl<'a> World<'a> {
     /// Draws a world: who is there, and what goes wrong.
     pub(super) fn draw(choose: &'a mut dyn Choose, scope: &Scope, shown: bool) -> Self {
         let mut mix = Mix::draw(choose, scope.theme);
-        if let Some(fault) = scope.with {
-            mix.demand(fault);
-        }
+        scope.with.iter().for_each(|fault| mix.demand(fault));
         let topology = Topology::draw(choose, &mix);
         let clients = choose.within(1, scope.clients.max(1));
         let clients = (0..clients).map(|index| {
@@ -82,7 +83,9 @@ impl<'a> World<'a> {
             Client::new(index as u16, place, requests as u32)
         });
         let clients = clients.collect();
-        Self::new(choose, mix, &topology, clients, shown)
+        let mut world = Self::new(choose, mix, &topology, clients, shown);
+        world.net.checks.only = scope.only;
+        world
     }
 
     /// One client with one request, and nothing that goes wrong by chance.

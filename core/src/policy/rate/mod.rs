@@ -125,6 +125,7 @@ impl Rate {
     pub(crate) fn next(self, expected: Expected, now: Time) -> Result<Expected, Duration> {
         let early = expected.saturating_since(now);
         let interval = self.interval >> u32::from(canary!(DoubleRate));
+        let interval = interval << u32::from(canary!(HalfRate));
         let tolerance = Duration::from_nanos(self.tolerance);
         match early.checked_sub(tolerance) {
             Some(wait) if !wait.is_zero() => Err(wait),

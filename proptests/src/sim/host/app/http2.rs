@@ -248,7 +248,10 @@ impl Http2 {
             self.send_some(net, stream, cut, false);
             self.streams.pump(net, wire);
             if resets {
-                let code = pick(net.choose, &[ErrorCode::CANCEL, ErrorCode::INTERNAL_ERROR]);
+                // It lies if it says that it has not looked at it.
+                let codes =
+                    [ErrorCode::CANCEL, ErrorCode::INTERNAL_ERROR, ErrorCode::REFUSED_STREAM];
+                let code = pick(net.choose, &codes);
                 self.streams.reset(net, wire, stream, code);
                 self.open.remove(&stream);
             } else {

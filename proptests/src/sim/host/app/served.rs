@@ -48,7 +48,7 @@ impl Served {
         if let Some(client) = head.get("l5d-client-id").filter(|_| !sent.wild) {
             let known = mesh::may_be_client(client, net.mix.has(Fault::CertifyOther));
             net.coverage.mesh[5] += 1;
-            net.checks.that(Invariant::Bodies, known, || {
+            net.checks.that(Invariant::Identified, known, || {
                 format!("request {id} is said to come from {}", show(client))
             })?;
         }

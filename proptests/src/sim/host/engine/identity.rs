@@ -7,7 +7,7 @@ use selvedge_core::engine::Input;
 use super::EngineHost;
 use crate::choose::pick;
 use crate::sim::fault::Fault;
-use crate::sim::invariant::Check;
+use crate::sim::invariant::{Check, Invariant};
 use crate::sim::mesh::{Grant, wall};
 use crate::sim::net::{Event, HostId, Net};
 
@@ -49,8 +49,13 @@ impl EngineHost {
         let grant = if net.healed { Grant::GOOD } else { grant };
         net.say(self.id, || format!("is certified: {grant:?}"));
         let update = net.authority.issue(&own.name, net.now, grant);
+        let (ready, open) = (self.engine.is_ready(), self.open());
         self.engine.handle_input(net.now, Input::Identity(update));
         self.settle(net)?;
+        let (goes_on, left) = (ready && self.engine.is_ready(), self.open());
+        net.checks.that(Invariant::Identified, !goes_on || left >= open, || {
+            format!("{} has another certificate, and {left} of {open} connections", self.id)
+        })?;
         self.check(net)?;
         self.arm(net);
         Ok(())

@@ -167,7 +167,7 @@ impl EngineHost {
                 self.settle(net)?;
             }
         }
-        self.disturb(net);
+        self.disturb(net)?;
         self.settle(net)?;
         if !self.ready.is_empty() {
             self.plan_turn(net);
@@ -181,13 +181,17 @@ impl EngineHost {
     }
 
     /// What an adapter may do, and mostly does not.
-    fn disturb(&mut self, net: &mut Net<'_>) {
+    fn disturb(&mut self, net: &mut Net<'_>) -> Check {
         if net.hits(Fault::TimerEarly) {
             self.engine.handle_input(net.now, Input::Timeout);
         }
         if self.dead.is_empty() || !net.hits(Fault::LateInput) {
-            return;
+            return Ok(());
         }
+        // What is left to do is done first, and what that leaves behind: then nothing is.
+        self.settle(net)?;
+        self.settle(net)?;
+        let before = (self.engine.gauges(), self.engine.next_timeout());
         let conn = self.dead[net.choose.below(self.dead.len())];
         let input = match net.choose.below(5) {
             0 => Input::ReadClosed { conn },
@@ -196,7 +200,19 @@ impl EngineHost {
             3 => Input::Failed { conn, kind: IoError::Reset },
             _ => Input::Connected { conn, result: Err(ConnectError::Refused) },
         };
+        let said = format!("{input:?}");
         self.engine.handle_input(net.now, input);
+        self.engine.end_turn(net.now);
+        let output = self.engine.poll_output();
+        let same = before == (self.engine.gauges(), self.engine.next_timeout());
+        net.checks.that(Invariant::Stale, same && output.is_none(), || {
+            format!("{} makes something of {said}: {output:?}", self.id)
+        })?;
+        // Where that is not judged, it goes on.
+        if let Some(output) = output {
+            self.perform(net, output)?;
+        }
+        Ok(())
     }
 
     fn fire(&mut self, net: &mut Net<'_>) -> Check {

@@ -1,9 +1,10 @@
 //! What an engine wants done.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use selvedge_core::config::Target;
 use selvedge_core::engine::{CloseKind, ConnId, Event as Told, Output};
+use selvedge_core::error::Reason;
 use selvedge_core::stats::Decision;
 use selvedge_core::time::Time;
 
@@ -11,6 +12,7 @@ use super::{EngineHost, ROUNDS};
 use crate::sim::fault::Fault;
 use crate::sim::invariant::{Check, Invariant, violated};
 use crate::sim::link::NEAR;
+use crate::sim::model::Sent;
 use crate::sim::net::{HostId, Net};
 use crate::sim::policy::RouteModel;
 use crate::sim::topology::MIRROR;
@@ -95,17 +97,8 @@ impl EngineHost {
                 if let HostId::Engine(engine) = self.id {
                     net.model.shares.hear(usize::from(engine), &event, net.now);
                 }
-                if let Told::Refused { peer, reason, .. } = &event {
-                    let model = &net.model;
-                    let who = [self.ip, peer.ip()];
-                    model.limits.refused(
-                        &mut net.checks,
-                        &net.mix,
-                        &model.requests,
-                        who,
-                        *reason,
-                        net.now,
-                    )?;
+                if let Told::Refused { peer, reason, service, .. } = &event {
+                    self.check_refusal(net, peer.ip(), *reason, service.as_deref())?;
                 }
                 if let Told::Retry { service, nth, decision: Decision::Retried, .. } = &event {
                     self.check_retry(net, service, *nth)?;
@@ -122,6 +115,31 @@ impl EngineHost {
             }
         }
         Ok(false)
+    }
+
+    /// It refuses a request: for a reason?
+    fn check_refusal(
+        &self,
+        net: &mut Net<'_>,
+        peer: IpAddr,
+        reason: Reason,
+        service: Option<&str>,
+    ) -> Check {
+        let Net { model, checks, mix, now, .. } = net;
+        let (limits, requests) = (&model.limits, &model.requests);
+        limits.refused(checks, mix, requests, [self.ip, peer], reason, *now)?;
+        let HostId::Engine(engine) = self.id else { return Ok(()) };
+        let at = match (reason, service) {
+            (Reason::PortBusy | Reason::PortQueueFull, _) => Err(self.ip),
+            (Reason::ServiceBusy | Reason::ServiceQueueFull, Some(name)) => Ok((engine, name)),
+            _ => return Ok(()),
+        };
+        let is_for = |sent: &Sent, name: &str| {
+            let split = sent.route.map(|route| model.routes[route].route.split.backends());
+            sent.request.authority.as_deref() == Some(name)
+                || split.is_some_and(|to| to.iter().any(|to| *to.service == *name))
+        };
+        limits.turned_away(checks, mix, requests, at, is_for)
     }
 
     /// It sends a request for this service again, for the `nth` time.

@@ -9,7 +9,8 @@ use selvedge_core::limits::Limits;
 use super::EngineHost;
 use crate::sim::invariant::{Check, Invariant, violated};
 use crate::sim::link::{FAR, Fin, LinkId, NEAR};
-use crate::sim::net::Net;
+use crate::sim::mix::LIMITS;
+use crate::sim::net::{HostId, Net};
 
 /// How many slices go into one write.
 const SLICES: usize = 16;
@@ -107,6 +108,11 @@ impl EngineHost {
             while let Some(id) = pipe.pop_mark() {
                 net.model.requests[id as usize].fed.get_or_insert(net.now);
             }
+            let from = net.links[link as usize].ends[NEAR].host;
+            if side == FAR && matches!(from, HostId::Engine(_)) && net.mix.has_any(LIMITS) {
+                net.model.note_between(&data, net.now);
+            }
+            let pipe = &mut net.links[link as usize].pipes[1 - side];
             let more = pipe.ready > 0 || pipe.fin == Fin::Arrived;
             net.say(self.id, || format!("{conn:?} reads {n}: {}", show(&data)));
             self.moved[0] += if side == FAR { n as u64 } else { 0 };
