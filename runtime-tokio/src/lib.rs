@@ -36,14 +36,16 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use selvedge_core::config::Config;
+use selvedge_core::engine::Event;
 use selvedge_driver::os::connect_result;
 pub use selvedge_driver::os::{forbid_core_dumps, raise_descriptor_limit};
-use selvedge_driver::{Background, Block, Read, Runtime, Stream};
+use selvedge_driver::{Background, Block, Events, Read, Runtime, Stream};
 pub use selvedge_driver::{BindError, Options, Worker, Workers};
 use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,15 +53,71 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
-/// The listening sockets of all workers.
-pub type Bound = selvedge_driver::Bound<Tokio>;
+/// The listening sockets of all workers. Peers can connect already; nobody accepts yet.
+///
+/// What it does is [`selvedge_driver::Bound`]'s. The driver is compiled here, once and for speed, and
+/// not with whoever uses it.
+#[derive(Debug)]
+pub struct Bound(selvedge_driver::Bound<Tokio>);
+
+impl Bound {
+    /// Where it listens, in the order of [`Config::listeners`]: with the port that the kernel chose
+    /// where the configuration says 0.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        self.0.local_addrs()
+    }
+
+    /// Serves on threads of its own, one for each of [`Options::workers`].
+    ///
+    /// Each calls a clone of `events`, which must not block.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub fn serve<E>(self, config: &Arc<Config>, events: E) -> io::Result<Workers>
+    where
+        E: FnMut(Event) + Clone + Send + 'static,
+    {
+        self.serve_each(config, &mut || Box::new(events.clone()))
+    }
+
+    #[inline(never)]
+    fn serve_each(
+        self,
+        config: &Arc<Config>,
+        events: &mut dyn FnMut() -> Events,
+    ) -> io::Result<Workers> {
+        self.0.serve_each(config, events)
+    }
+
+    /// For an embedder with a runtime of its own: the first worker's future, to be run there as a
+    /// task. The listeners of further workers are closed.
+    ///
+    /// The future ends when the engine is drained or told to [`stop`](Worker::stop), with an error
+    /// when it cannot start; dropping it closes everything. A panic in it must end the process.
+    pub fn embed(
+        self,
+        config: &Arc<Config>,
+        events: impl FnMut(Event) + Send + 'static,
+    ) -> (Worker, Embedded) {
+        self.embed_boxed(config, Box::new(events))
+    }
+
+    #[inline(never)]
+    fn embed_boxed(self, config: &Arc<Config>, events: Events) -> (Worker, Embedded) {
+        let (worker, future) = self.0.embed(config, events);
+        (worker, Box::pin(future))
+    }
+}
+
+/// A worker in a runtime that was there already.
+pub type Embedded = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// Opens every listener of `config`.
 ///
 /// # Errors
 /// The first that cannot be opened. The others are closed again.
 pub fn bind(config: &Config, options: &Options) -> Result<Bound, BindError> {
-    Bound::open(config, options)
+    selvedge_driver::Bound::open(config, options).map(Bound)
 }
 
 /// What tokio brings to a worker.

@@ -19,7 +19,7 @@ use crate::inbox::{Inbox, Message};
 use crate::resolve::Names;
 use crate::socket::{Socket, Visit};
 use crate::timer::Timer;
-use crate::{Options, Runtime, os};
+use crate::{Events, Options, Runtime, os};
 
 /// Sources that are visited before the reactor, the timer and the messages get their turn.
 const VISITS_PER_POLL: usize = 64;
@@ -46,9 +46,9 @@ const NAMES: u32 = TIMER - 1;
 const LISTENER: u32 = NAMES - 1;
 
 /// Drives one engine. Everything happens in [`Driver::poll`].
-pub(crate) struct Driver<R: Runtime, E> {
+pub(crate) struct Driver<R: Runtime> {
     engine: Engine,
-    events: E,
+    events: Events,
     options: Options,
     inbox: Arc<Inbox>,
     /// By [`ListenerId`]; none after a drain. Closed first when a worker is stopped, as when a
@@ -74,14 +74,14 @@ pub(crate) struct Driver<R: Runtime, E> {
     ended: bool,
 }
 
-impl<R: Runtime, E: FnMut(Event)> Driver<R, E> {
+impl<R: Runtime> Driver<R> {
     /// Takes the listeners, in the order of the configuration. Called within the runtime.
     pub(crate) fn new(
         config: Arc<Config>,
         listeners: Vec<TcpListener>,
         options: Options,
         inbox: Arc<Inbox>,
-        events: E,
+        events: Events,
     ) -> io::Result<Self> {
         let mut acceptors = Vec::with_capacity(listeners.len());
         let mut ready = VecDeque::new();

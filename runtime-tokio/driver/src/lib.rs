@@ -37,4 +37,4 @@ pub use background::Background;
 pub use bind::{BindError, Bound, Options};
 pub use block::Block;
 pub use runtime::{Read, Runtime, Stream};
-pub use worker::{Worker, Workers};
+pub use worker::{Events, Worker, Workers};

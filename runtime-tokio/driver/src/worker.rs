@@ -73,6 +73,10 @@ impl Worker {
     }
 }
 
+/// Is told what happens on one worker. A box, so that there is one driver for a runtime, however many
+/// listen to it.
+pub type Events = Box<dyn FnMut(Event) + Send>;
+
 impl<R: Runtime> Bound<R> {
     /// Serves on threads of its own, one for each of [`Options::workers`].
     ///
@@ -84,10 +88,22 @@ impl<R: Runtime> Bound<R> {
     where
         E: FnMut(Event) + Clone + Send + 'static,
     {
+        self.serve_each(config, &mut || Box::new(events.clone()))
+    }
+
+    /// The same, with something to tell it to that is made for each worker.
+    ///
+    /// # Errors
+    /// As [`Bound::serve`].
+    pub fn serve_each(
+        self,
+        config: &Arc<Config>,
+        events: &mut dyn FnMut() -> Events,
+    ) -> io::Result<Workers> {
         let (ended, endings) = mpsc::unbounded();
         let mut workers = Workers { handles: Vec::new(), threads: Vec::new(), endings };
         for (number, listeners) in self.listeners.into_iter().enumerate() {
-            let (handle, future) = worker::<R, E>(config, listeners, &self.options, events.clone());
+            let (handle, future) = worker::<R>(config, listeners, &self.options, events());
             workers.handles.push(handle);
             let ended = ended.clone();
             let thread = thread::Builder::new()
@@ -111,7 +127,7 @@ impl<R: Runtime> Bound<R> {
     where
         E: FnMut(Event) + Send + 'static,
     {
-        worker::<R, E>(config, self.listeners.swap_remove(0), &self.options, events)
+        worker::<R>(config, self.listeners.swap_remove(0), &self.options, Box::new(events))
     }
 }
 
@@ -165,15 +181,14 @@ fn run_thread<R: Runtime>(
 }
 
 /// A worker and the future that is it.
-fn worker<R, E>(
+fn worker<R>(
     config: &Arc<Config>,
     listeners: Vec<std::net::TcpListener>,
     options: &Options,
-    events: E,
-) -> (Worker, impl Future<Output = io::Result<()>> + Send + use<R, E>)
+    events: Events,
+) -> (Worker, impl Future<Output = io::Result<()>> + Send + use<R>)
 where
     R: Runtime,
-    E: FnMut(Event) + Send + 'static,
 {
     let (config, options) = (Arc::clone(config), options.clone());
     let inbox = Arc::new(Inbox::default());
@@ -181,7 +196,7 @@ where
     let closing = CloseOnDrop(Arc::clone(&inbox));
     let future = async move {
         let _closing = closing;
-        let mut driver = Driver::<R, E>::new(config, listeners, options, inbox, events)?;
+        let mut driver = Driver::<R>::new(config, listeners, options, inbox, events)?;
         R::unlimited(poll_fn(|cx| driver.poll(cx))).await;
         Ok(())
     };
