@@ -74,6 +74,11 @@ impl Service {
 }
 
 impl Endpoint {
+    /// Is this exchange its probe?
+    pub(super) fn is_probed_by(&self, id: ExchangeId) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.probe == Some(id))
+    }
+
     /// Has it failed too much to be asked?
     pub(super) fn is_ejected(&self) -> bool {
         self.standing.as_ref().is_some_and(|standing| standing.counted.ejected)

@@ -7,8 +7,7 @@ use super::contract::Event;
 use super::exchange::{Exchange, ExchangeId, Kind};
 use crate::balance::Outcome;
 use crate::http::Response;
-use crate::http1::trailer_grpc_status;
-use crate::http2::ErrorCode;
+use crate::http2::{ErrorCode, Trailers};
 use crate::policy::breaker::{Trip, Verdict};
 use crate::policy::retry::{Again, Failed, pushback, trailer_pushback};
 use crate::stats::Decision;
@@ -103,14 +102,19 @@ impl Engine {
     }
 
     /// Trailers came: gRPC says there how it failed, and how long it does not want to be asked.
-    pub(super) fn heed_trailers(&mut self, id: ExchangeId, section: &[u8]) {
+    pub(super) fn heed_trailers(
+        &mut self,
+        id: ExchangeId,
+        status: Option<u16>,
+        trailers: Trailers<'_>,
+    ) {
         let Some(exchange) = self.exchanges.get(id).filter(|exchange| exchange.judged) else {
             return;
         };
-        let code = trailer_grpc_status(section).filter(|_| exchange.traits.grpc).map(grpc_code);
+        let code = status.filter(|_| exchange.traits.grpc).map(grpc_code);
         let verdict = code.and_then(|code| self.verdict(exchange, 200, Some(code)));
         if matches!(verdict, Some(Verdict::Failure | Verdict::Throttled)) {
-            self.heed_wait(id, trailer_pushback(section));
+            self.heed_wait(id, trailer_pushback(trailers.fields()));
         }
     }
 
@@ -132,9 +136,8 @@ impl Engine {
         let (judged, endpoint) = (exchange.judged, exchange.endpoint);
         let is_tunnel = exchange.progress.tunnelled || exchange.is_tunnel();
         let Some(index) = endpoint.filter(|_| judged) else { return };
-        let is_probe = self.mesh.endpoints.get(index as usize).is_some_and(|endpoint| {
-            endpoint.standing.as_ref().is_some_and(|standing| standing.probe == Some(id))
-        });
+        let endpoint = self.mesh.endpoints.get(index as usize);
+        let is_probe = endpoint.is_some_and(|endpoint| endpoint.is_probed_by(id));
         if !is_probe || self.verdict_of_answer(id) != Some(Verdict::Success) {
             return;
         }

@@ -319,7 +319,7 @@ impl AskingHttp2 {
                     }
                 }
                 Ok(Some(Event::Trailers { fields, .. })) => {
-                    return Some(match http1::trailer_grpc_status(fields.section()) {
+                    return Some(match fields.grpc_status() {
                         Some(0) if is_serving(&self.body) => Ok(()),
                         Some(0) => Err(CheckFailure::NotServing),
                         Some(status) => Err(CheckFailure::Grpc(status)),

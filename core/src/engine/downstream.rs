@@ -242,7 +242,7 @@ impl Engine {
         if request.upgrade && !websocket::fits_stream(request) {
             traits.speaks = Speaks::Http1;
         }
-        let Some(route) = selected.route() else {
+        let Some(route) = selected.acting_route() else {
             return self.begin_request(index, request, selected, traits);
         };
         match self.fixed_answer(&route, request) {

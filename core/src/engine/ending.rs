@@ -127,8 +127,11 @@ impl Engine {
         self.sample(id);
         let verdict = self.verdict_of_answer(id);
         self.end_attempt(id, None, verdict);
-        let Some(exchange) = self.remove_exchange(id) else { return };
+        let Some(mut exchange) = self.remove_exchange(id) else { return };
         self.leave_mirror(&exchange, false);
+        if let Some(policy) = exchange.policy.take() {
+            self.policies.put(policy);
+        }
         let progress = exchange.progress;
         if let Some(service) = self.mesh.services.get_mut(exchange.service as usize) {
             service.stats.responded(progress.status);

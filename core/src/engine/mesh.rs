@@ -20,6 +20,7 @@ use crate::balance::{Balancer, Member, MemberId, Params};
 use crate::config::{self, Meshed, Protocol, Timeouts};
 use crate::policy::affinity::Balancing;
 use crate::policy::budget::{Budget, BudgetConfig};
+use crate::policy::route::{HostRoutes, RouteTable};
 use crate::rng::{KeyedState, Rng};
 use crate::stats::RequestStats;
 use crate::time::Time;
@@ -84,6 +85,8 @@ pub(crate) struct Service {
     /// No longer configured: goes when nothing refers to it.
     pub(crate) removed: bool,
     pub(crate) stats: RequestStats,
+    /// The routes for who asks it, of the configuration that named it.
+    pub(crate) routes: HostRoutes,
     /// Of the retries of its routes.
     pub(crate) budget: Budget,
     /// What that was made from.
@@ -272,6 +275,7 @@ impl Mesh {
             own: 0,
             removed: false,
             stats: RequestStats::default(),
+            routes: HostRoutes::default(),
             budget: Budget::new(&BudgetConfig::default(), 1),
             budget_config: (BudgetConfig::default(), 1),
             guard: None,
@@ -365,14 +369,28 @@ impl Mesh {
         }
     }
 
-    /// Collects the names of services, after every change of them.
-    pub(crate) fn note_names(&mut self, services: &[config::Service]) {
+    /// The service of that name, which usually is `likely`.
+    pub(crate) fn named(&self, name: &str, likely: u32) -> Option<u32> {
+        let is_it = |service: &Service| {
+            service.kind == ServiceKind::Named && !service.removed && *service.name == *name
+        };
+        match self.services.get(likely as usize) {
+            Some(service) if is_it(service) => Some(likely),
+            _ => self.by_name.get(name).copied(),
+        }
+    }
+
+    /// Collects the names of services, and what is for each of them, after every change of either.
+    pub(crate) fn note_names(&mut self, services: &[config::Service], routes: &RouteTable) {
         self.hosts.clear();
         self.spellings.clear();
         for service in services {
             let Some((host, port)) = service.name.rsplit_once(':') else { continue };
             let Some(&index) = self.by_name.get(&service.name) else { continue };
             self.spellings.add(&service.name, index);
+            if let Some(known) = self.services.get_mut(index as usize) {
+                known.routes = routes.routes_of(&service.name, true);
+            }
             let https = port == "443";
             let known = self.hosts.get(host);
             let host_means = match known {

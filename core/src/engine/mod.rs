@@ -4,6 +4,7 @@ mod affinity;
 mod authorize;
 mod availability;
 mod body;
+mod boxes;
 mod breaker;
 mod bridge;
 mod check;
@@ -19,6 +20,7 @@ mod gate;
 mod handshake;
 mod health;
 mod hello;
+mod hold;
 mod identity;
 mod inputs;
 mod invariants;
@@ -60,14 +62,17 @@ use crate::policy::filter::Edited;
 use crate::rng::{Rng, Seed};
 use crate::stats::DirectionStats;
 use crate::time::Time;
+use boxes::Boxes;
 use conn::Conns;
 use deadlines::Deadlines;
-use exchange::Exchanges;
+use exchange::{ExchangeId, Exchanges};
 use gate::GateOf;
 use handshake::Handshakes;
+use hold::Holds;
 use identity::Identity;
 use mesh::Mesh;
 use mirror::Mirrors;
+use policy::Policy;
 use ports::Port;
 
 /// The proxy of one worker: sniffing, HTTP/1, tunnels, balancing, pools and timeouts, as one state
@@ -90,6 +95,12 @@ pub struct Engine {
     /// Gates with room for those that wait.
     opened: Vec<GateOf>,
     timers: Timers,
+    /// Exchanges whose timers are set at the end of the turn.
+    unarmed: Vec<ExchangeId>,
+    /// Heads of responses that wait for what follows them.
+    holds: Holds,
+    /// What routes said about exchanges that are over.
+    policies: Boxes<Policy>,
     identity: Identity,
     handshakes: Handshakes,
     /// Pieces of a record that is being sealed.
@@ -169,6 +180,9 @@ impl Engine {
             ports: Vec::new(),
             opened: Vec::new(),
             timers: Timers::default(),
+            unarmed: Vec::new(),
+            holds: Holds::default(),
+            policies: Boxes::default(),
             identity: Identity::default(),
             handshakes: Handshakes::default(),
             gathered: BytesMut::new(),
@@ -212,11 +226,14 @@ impl Engine {
         };
         let more = !self.put_off.is_empty() || !self.opened.is_empty();
         let more = more.then_some(self.now);
+        self.arm_exchanges();
+        let held = self.hold_ends();
         let timers = &mut self.timers;
         [
             (more, TimerKind::Turn),
             (timers.conns.next(), TimerKind::Connection),
             (timers.exchanges.next(), TimerKind::Exchange),
+            (held, TimerKind::Exchange),
             (timers.endpoints.next(), TimerKind::Endpoint),
             (timers.breakers.next(), TimerKind::Breaker),
             (timers.checks.next(), TimerKind::Check),

@@ -15,7 +15,7 @@ use crate::error::Reason;
 use crate::http::{Answer, Request, authority, grpc};
 use crate::http2::StreamKey;
 use crate::policy::wishes;
-use crate::policy::{Backend, Failure, Fixed, Route};
+use crate::policy::{Backend, Failure, Fixed, Route, Split};
 use crate::stats::Decision;
 
 /// What a route says about one exchange. It stays what it was when the exchange began, whatever is
@@ -52,8 +52,11 @@ impl From<u32> for Selected {
 }
 
 impl Selected {
-    pub(super) fn route(&self) -> Option<Arc<Route>> {
-        self.policy.as_ref().map(|policy| Arc::clone(&policy.route))
+    /// Its route, if that answers some requests itself, or changes them.
+    pub(super) fn acting_route(&self) -> Option<Arc<Route>> {
+        let route = &self.policy.as_ref()?.route;
+        let acts = route.fixed.is_some() || !route.changes.request.is_empty();
+        acts.then(|| Arc::clone(route))
     }
 
     /// Is the request, or a part of such, copied to another service?
@@ -109,54 +112,60 @@ impl Engine {
         authority: Option<&[u8]>,
     ) -> Result<Selected, Reason> {
         if !self.config.routes.is_empty()
-            && let Some(route) = self.find_route(index, request, authority)?
+            && let Some((route, parent)) = self.find_route(index, request, authority)?
         {
-            return self.follow(index, route, request);
+            return Ok(self.follow(index, route, parent, request));
         }
         let service = self.route(index, authority)?;
         let key = self.endpoint_key(index, service, None, Some(request));
         Ok(Selected { service, policy: None, key })
     }
 
-    /// The route of a request; `None`: no routes are for it.
+    /// The route of a request and its service; `None`: no routes are for it.
     fn find_route(
         &mut self,
         index: u32,
         request: &Request<'_>,
         authority: Option<&[u8]>,
-    ) -> Result<Option<Arc<Route>>, Reason> {
+    ) -> Result<Option<(Arc<Route>, u32)>, Reason> {
         let direction = self.conns.get(index).map(|conn| conn.direction);
         if direction != Some(Direction::Outbound) || request.is_connect {
             return Ok(None);
         }
-        let spelled = authority.and_then(|authority| self.mesh.spellings.get(authority));
-        let name = match (authority, spelled.and_then(|s| self.mesh.services.get(s as usize))) {
-            (_, Some(service)) => &*service.name,
-            (Some(authority), None) => {
-                if authority::normalize(authority, 80, &mut self.authority).is_err() {
-                    return Ok(None);
-                }
-                self.authority.as_str()
+        let (routes, mesh) = (&self.config.routes, &self.mesh);
+        let spelled = authority.and_then(|authority| mesh.spellings.get(authority));
+        let asked = spelled.and_then(|spelled| mesh.services.get(spelled as usize));
+        let (found, covered) = if let Some(service) = asked {
+            (routes.find_of(&service.routes, request), service.routes.is_covered())
+        } else {
+            self.authority.clear();
+            if let Some(authority) = authority
+                && authority::normalize(authority, 80, &mut self.authority).is_err()
+            {
+                return Ok(None);
             }
-            (None, None) => "",
+            let name = self.authority.as_str();
+            let found = routes.find(name, request);
+            let is_service = || mesh.by_name.contains_key(name);
+            (found, found.is_none() && routes.covers(name, is_service()))
         };
-        let routes = &self.config.routes;
-        let found = routes.find(name, request).map(Arc::clone);
-        let is_service = || self.mesh.by_name.contains_key(name);
-        if found.is_none() && routes.covers(name, is_service()) && !canary!(Unrouted) {
-            return Err(Reason::NoRoute);
+        match found {
+            Some(route) => {
+                let parent = mesh.named(&route.service, spelled.unwrap_or(u32::MAX));
+                Ok(Some((Arc::clone(route), parent.ok_or(Reason::UnknownAuthority)?)))
+            }
+            None if covered && !canary!(Unrouted) => Err(Reason::NoRoute),
+            None => Ok(None),
         }
-        Ok(found)
     }
 
     fn follow(
         &mut self,
         index: u32,
         route: Arc<Route>,
+        parent: u32,
         request: &Request<'_>,
-    ) -> Result<Selected, Reason> {
-        let parent = self.mesh.by_name.get(&route.service).copied();
-        let parent = parent.ok_or(Reason::UnknownAuthority)?;
+    ) -> Selected {
         let split_key = self.split_key(index, parent, &route, request);
         let service = self.draw(&route, split_key).unwrap_or(parent);
         let key = self.endpoint_key(index, service, Some(parent), Some(request));
@@ -173,12 +182,15 @@ impl Engine {
             let listed = retry.allows_method(request.head.method);
             policy.tries.method = listed || canary!(RetriedPost);
         }
-        Ok(Selected { service, policy: Some(Box::new(policy)), key })
+        Selected { service, policy: Some(self.policies.fill(policy)), key }
     }
 
     /// Draws one of the services that a route's requests are shared out to: the one that a key belongs
     /// to, if there is one.
     pub(super) fn draw(&mut self, route: &Route, key: Option<u64>) -> Option<u32> {
+        if route.split == Split::None {
+            return None;
+        }
         let mesh = &self.mesh;
         let service = |name: &str| -> Option<&Service> {
             mesh.services.get(*mesh.by_name.get(name)? as usize)
@@ -288,7 +300,7 @@ impl Engine {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.policy = policy;
         if let (Some(_), Some(policy)) = (exchange.retry(), &exchange.policy)
-            && let Some(&parent) = self.mesh.by_name.get(&policy.route.service)
+            && let Some(parent) = self.mesh.named(&policy.route.service, exchange.service)
             && let Some(parent) = self.mesh.services.get_mut(parent as usize)
         {
             parent.budget.attempt(now);

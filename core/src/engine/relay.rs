@@ -17,7 +17,7 @@ use crate::buf::OutQueue;
 use crate::error::Reason;
 use crate::http::Framing;
 use crate::http1::{self, BodyDecoder};
-use crate::http2::{Connection, StreamKey};
+use crate::http2::{Connection, StreamKey, Trailers};
 use crate::limits::Limits;
 
 /// A side of an exchange.
@@ -71,23 +71,27 @@ impl Engine {
     }
 
     /// Trailers came on a stream: they end its message.
-    pub(super) fn stream_trailers(&mut self, index: u32, id: ExchangeId, section: &[u8]) {
+    pub(super) fn stream_trailers(&mut self, index: u32, id: ExchangeId, trailers: Trailers<'_>) {
         let Some(exchange) = self.exchanges.get(id) else { return };
         let is_down = self.conns.get(index).is_some_and(|conn| conn.endpoint.is_none());
         if exchange.progress.tunnelled || is_down && exchange.is_tunnel() {
             // A tunnel has none (RFC 9113 §8.5), but it ends.
             self.bridge_end(id, if is_down { Side::Down } else { Side::Up });
         } else if is_down {
-            let is_mirrored = exchange.mirror().is_some();
+            let (is_mirrored, section) = (exchange.mirror().is_some(), trailers.section());
             self.end_request_body(id, Some(section));
             self.request_done(id);
             if is_mirrored {
                 self.feed_mirror(id, Copied::trailers(section), true);
             }
         } else {
-            self.heed_trailers(id, section);
-            if !self.retries_trailers(id, section) && self.pass_held(id) {
-                self.end_response_body(id, Some(section));
+            let status = trailers.grpc_status();
+            self.heed_trailers(id, status, trailers);
+            if !self.retries_trailers(id, status, trailers) && self.pass_held(id) {
+                if let (Some(status), Some(exchange)) = (status, self.exchanges.get_mut(id)) {
+                    super::upstream::note_trailers(exchange, status);
+                }
+                self.end_response_body(id, Some(trailers));
             }
         }
     }
@@ -230,25 +234,22 @@ impl Engine {
     }
 
     /// The response is complete.
-    fn end_response_body(&mut self, id: ExchangeId, section: Option<&[u8]>) {
+    fn end_response_body(&mut self, id: ExchangeId, trailers: Option<Trailers<'_>>) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let (down, stream) = (exchange.down, exchange.down_stream);
         let framing = if exchange.progress.chunked { Framing::Chunked } else { Framing::Length(0) };
-        if let Some(status) = section.and_then(http1::trailer_grpc_status) {
-            super::upstream::note_trailers(exchange, status);
-        }
         if let Some(conn) = self.conns.get_mut(down.index) {
             conn.flags.dirty = true;
             let direction = conn.direction;
-            let dropped = match (&mut conn.state, stream, section) {
-                (State::Http2(http2), Some(stream), Some(section)) => {
-                    http2.connection.send_trailers(&mut conn.tx, stream, section)
+            let dropped = match (&mut conn.state, stream, trailers) {
+                (State::Http2(http2), Some(stream), Some(trailers)) => {
+                    http2.connection.pass_trailers(&mut conn.tx, stream, trailers)
                 }
                 // `finish` ends the stream.
-                (State::Http2(_), ..) => Ok(0),
-                _ => end_chunks(framing, section, conn),
+                (State::Http2(_), ..) => 0,
+                _ => end_chunks(framing, trailers.map(Trailers::section), conn).unwrap_or(0),
             };
-            self.direction(direction).trailers_dropped += dropped.unwrap_or(0) as u64;
+            self.direction(direction).trailers_dropped += dropped as u64;
         }
         self.finish(id);
     }

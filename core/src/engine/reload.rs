@@ -26,6 +26,8 @@ impl Engine {
     /// Makes services, endpoints and times those of `config`.
     pub(super) fn apply(&mut self, config: &Arc<Config>) {
         let before = core::mem::replace(&mut self.config, Arc::clone(config));
+        // They keep old routes.
+        self.policies.clear();
         self.http2 = Arc::new(http2_config(config));
         self.opaque_ports.clone_from(&config.opaque_ports);
         self.opaque_ports.sort_unstable();
@@ -50,7 +52,7 @@ impl Engine {
             self.apply_service(config, service);
         }
         self.mesh.note_opaque();
-        self.mesh.note_names(&config.services);
+        self.mesh.note_names(&config.services, &config.routes);
         let exchanges: Vec<ExchangeId> = self.exchanges.iter().map(|(id, _)| id).collect();
         for id in exchanges {
             self.rearm(id);

@@ -11,17 +11,14 @@ use super::conn::{Client, State};
 use super::contract::{CloseKind, Event};
 use super::exchange::{Exchange, ExchangeId};
 use super::gate::{Gate, GateOf};
+use super::hold::Held;
 use crate::balance::Outcome;
 use crate::error::Reason;
-use crate::http::{Answer, Fields, Framing, Response, ResponseHead, Span, Version, status};
-use crate::http2::{Body, ErrorCode};
+use crate::http::{Answer, Framing, Response};
+use crate::http2::{Body, ErrorCode, Trailers};
 use crate::policy::retry::{ATTEMPT_COUNT, Again, Failed, Retry, pushback, trailer_pushback};
 use crate::stats::Decision;
 use crate::time::{Duration, Time};
-
-/// How long the head of a gRPC response is held for what follows it: trailers without a message before
-/// them are an outcome that can be tried again.
-const HOLD: Duration = Duration::from_millis(10);
 
 /// How far an exchange has come with its retries.
 #[derive(Debug, Default)]
@@ -43,18 +40,7 @@ pub(crate) struct Tries {
     /// Bytes of its head, as it is kept with the body.
     pub(super) head: usize,
     /// A response head that is not passed on yet.
-    held: Option<Box<Held>>,
-}
-
-/// A response head without the buffer that it came in.
-#[derive(Debug)]
-struct Held {
-    until: Time,
-    status: u16,
-    framing: Framing,
-    origin: Option<Version>,
-    buf: Box<[u8]>,
-    spans: Box<[Span]>,
+    pub(super) held: Option<Box<Held>>,
 }
 
 impl Exchange {
@@ -96,12 +82,9 @@ impl Exchange {
         }
     }
 
-    /// When something of its retries is due: it is sent again, or a head is passed on.
-    pub(super) fn retry_due(&self) -> Time {
-        let tries = self.policy.as_ref().map(|policy| &policy.tries);
-        let held = tries.and_then(|tries| tries.held.as_ref()).map(|held| held.until);
-        let resumes = tries.and_then(|tries| tries.resumes);
-        held.into_iter().chain(resumes).min().unwrap_or(Time::MAX)
+    /// When it is sent again.
+    pub(super) fn resumes(&self) -> Time {
+        self.policy.as_ref().and_then(|policy| policy.tries.resumes).unwrap_or(Time::MAX)
     }
 
     /// Is this the end of less time than its route gives, because its request asked for less?
@@ -111,10 +94,17 @@ impl Exchange {
             && matches!(reason, RequestTimeout | ResponseStreamTimeout | TryTimeout)
     }
 
+    /// Does its answer say nothing of its attempts?
+    pub(super) fn is_unreported(&self) -> bool {
+        self.retry().is_none_or(|retry| !retry.report)
+    }
+
     /// What its answer says of its attempts, if its route wants that.
     pub(super) fn report(&self) -> Option<String> {
+        if self.is_unreported() {
+            return None;
+        }
         let tries = &self.policy.as_ref()?.tries;
-        self.retry().filter(|retry| retry.report)?;
         Some(match tries.outcome {
             Some(outcome) => format!("{};outcome={}", tries.sent, outcome.label()),
             None => format!("{}", tries.sent),
@@ -151,7 +141,7 @@ impl Engine {
         // How a call went may be said in its trailers.
         let is_open = is_grpc && response.grpc_status.is_none() && !retry.grpc.is_empty();
         if response.head.status < 200 || !retry.covers(failed, policy.tries.method, is_grpc) {
-            if !is_open {
+            if !is_open && policy.tries.used > 0 {
                 self.retry_succeeds(id, response.head.status);
             }
             return false;
@@ -175,7 +165,7 @@ impl Engine {
     }
 
     /// Counts a retry that was worth it.
-    fn retry_succeeds(&mut self, id: ExchangeId, status: u16) {
+    pub(super) fn retry_succeeds(&mut self, id: ExchangeId, status: u16) {
         let Some(policy) = self.exchanges.get(id).and_then(|exchange| exchange.policy.as_ref())
         else {
             return;
@@ -432,70 +422,24 @@ impl Engine {
         self.rearm(id);
     }
 
-    // ---- Heads that are held ----
-
-    /// Holds a gRPC response head until it is known what follows it.
-    pub(super) fn hold_response(&mut self, id: ExchangeId, response: &Response<'_>) -> bool {
-        let until = self.now + HOLD;
-        let Some(exchange) = self.exchanges.get_mut(id) else { return false };
-        let holds = exchange.traits.grpc
-            && response.head.status == 200
-            && response.grpc_status.is_none()
-            && exchange.retry().is_some_and(|retry| !retry.grpc.is_empty());
-        let Some(policy) = exchange.policy.as_mut().filter(|_| holds) else { return false };
-        policy.tries.held = Some(Box::new(Held {
-            until,
-            status: response.head.status,
-            framing: response.framing,
-            origin: response.origin,
-            buf: response.head.fields.buf.into(),
-            spans: response.head.fields.spans.into(),
-        }));
-        self.rearm(id);
-        true
-    }
+    // ---- Trailers ----
 
     /// Trailers came without a message before them: are they tried again?
-    pub(super) fn retries_trailers(&mut self, id: ExchangeId, section: &[u8]) -> bool {
+    pub(super) fn retries_trailers(
+        &mut self,
+        id: ExchangeId,
+        status: Option<u16>,
+        trailers: Trailers<'_>,
+    ) -> bool {
         let Some(exchange) = self.exchanges.get(id) else { return false };
         let (Some(retry), Some(policy)) = (exchange.retry(), &exchange.policy) else {
             return false;
         };
-        let status = crate::http1::trailer_grpc_status(section).unwrap_or(0);
-        let covered = retry.covers(Failed::Grpc(status), policy.tries.method, true);
-        if policy.tries.held.is_none() || status == 0 || !covered {
+        let Some(failed @ 1..) = status else { return false };
+        let failed = Failed::Grpc(failed);
+        if policy.tries.held.is_none() || !retry.covers(failed, policy.tries.method, true) {
             return false;
         }
-        self.try_again(id, Failed::Grpc(status), trailer_pushback(section))
-    }
-
-    /// Passes a head on that was held, if one was. False: the exchange is over.
-    pub(super) fn pass_held(&mut self, id: ExchangeId) -> bool {
-        let Some(exchange) = self.exchanges.get_mut(id) else { return false };
-        let held = exchange.policy.as_mut().and_then(|policy| policy.tries.held.take());
-        let Some(held) = held else { return true };
-        let response = Response {
-            head: ResponseHead {
-                status: held.status,
-                reason: status::phrase(held.status).as_bytes(),
-                version: Version::Http11,
-                fields: Fields { buf: &held.buf, spans: &held.spans },
-            },
-            framing: held.framing,
-            announced: Framing::None,
-            keep_alive: true,
-            upgrade: false,
-            grpc_status: None,
-            origin: held.origin,
-        };
-        self.retry_succeeds(id, held.status);
-        self.forget_request(id);
-        match self.pass_response(id, &response, false) {
-            Ok(_) => true,
-            Err(reason) => {
-                self.fail(id, reason);
-                false
-            }
-        }
+        self.try_again(id, failed, trailer_pushback(trailers.fields()))
     }
 }

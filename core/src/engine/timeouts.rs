@@ -16,6 +16,7 @@ impl Engine {
         if canary!(StuckTimer) {
             return;
         }
+        self.arm_exchanges();
         while let Some(index) = self.timers.conns.pop(self.now) {
             self.conn_due(index);
         }
@@ -24,6 +25,7 @@ impl Engine {
                 self.exchange_due(id);
             }
         }
+        self.end_holds();
         while let Some(index) = self.timers.endpoints.pop(self.now) {
             self.probe(index);
         }
@@ -179,10 +181,26 @@ impl Engine {
         (exchange.started + timeout, Reason::ServiceQueueTimeout)
     }
 
-    /// Sets the timer of an exchange to the first of its deadlines.
+    /// The deadlines of an exchange have changed. Most change again in the same turn, so its timer is
+    /// set at the end of that.
     pub(super) fn rearm(&mut self, id: ExchangeId) {
+        if self.unarmed.last() != Some(&id) {
+            self.unarmed.push(id);
+        }
+    }
+
+    /// Sets the timers of exchanges whose deadlines have changed.
+    #[inline]
+    pub(super) fn arm_exchanges(&mut self) {
+        while let Some(id) = self.unarmed.pop() {
+            self.arm(id);
+        }
+    }
+
+    /// Sets the timer of an exchange to the first of its deadlines.
+    fn arm(&mut self, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get(id) else { return };
-        let mut first = exchange.retry_due();
+        let mut first = exchange.resumes();
         self.deadlines(exchange, |due, _| first = first.min(due));
         if first < Time::MAX {
             self.timers.exchanges.set(id.index, first);
@@ -191,14 +209,18 @@ impl Engine {
         }
     }
 
-    fn exchange_due(&mut self, id: ExchangeId) {
+    /// What came in the same turn may be just what was waited for.
+    pub(super) fn catch_up_exchange(&mut self, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get(id) else { return };
         for conn in [exchange.up, Some(exchange.down)].into_iter().flatten() {
-            // What came in the same turn may be just what was waited for.
             if self.conns.find(conn).is_some_and(|conn| conn.flags.queued) {
                 self.drive(conn.index);
             }
         }
+    }
+
+    fn exchange_due(&mut self, id: ExchangeId) {
+        self.catch_up_exchange(id);
         let Some(exchange) = self.exchanges.get(id) else { return };
         let (now, mut passed) = (self.now, None);
         self.deadlines(exchange, |due, reason| {
@@ -208,10 +230,8 @@ impl Engine {
         });
         match passed {
             Some(reason) => self.fail(id, reason),
-            None if exchange.retry_due() > now => self.rearm(id),
-            None if exchange.is_resting() => self.resume_retry(id),
-            // Nothing came in time: what was held goes on, and what follows it with it.
-            None => _ = self.pass_held(id),
+            None if exchange.resumes() <= now => self.resume_retry(id),
+            None => self.rearm(id),
         }
     }
 

@@ -38,7 +38,7 @@ impl Engine {
                 self.open_gates();
             }
             if self.ready.is_empty() {
-                return;
+                return self.arm_exchanges();
             }
         }
     }

@@ -193,6 +193,9 @@ impl Engine {
     ) -> Result<ResponseKind, Reason> {
         let Some(exchange) = self.exchanges.get(id) else { return Err(Reason::ClientGone) };
         let Some(policy) = &exchange.policy else { return self.pass_head(id, response, end) };
+        if exchange.is_unreported() && policy.route.changes.response.is_empty() {
+            return self.pass_head(id, response, end);
+        }
         let route = Arc::clone(&policy.route);
         let Some(report) = exchange.report() else {
             return self.pass_changed(id, response, end, &route.changes.response);
@@ -394,7 +397,7 @@ impl Engine {
             match &mut endpoint.health {
                 Health::Up { failures } | Health::Down { failures, .. } => *failures = 0,
             }
-            if endpoint.standing.is_some() {
+            if endpoint.is_probed_by(id) {
                 self.probe_answers(id);
             }
         }

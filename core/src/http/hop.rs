@@ -106,8 +106,13 @@ pub(crate) fn mark_nominated(
 /// routes a message, is only for one hop, modifies a request, authenticates, controls a response or
 /// says how content is to be read (the list of RFC 7230 §4.1.2).
 pub fn is_forbidden_in_trailers(name: &[u8]) -> bool {
+    is_recognised_forbidden(Known::of(name), name)
+}
+
+/// The same, of a field that was recognised.
+pub(crate) fn is_recognised_forbidden(known: Known, name: &[u8]) -> bool {
     let Some(&first) = name.first() else { return false };
-    is_hop_by_hop(Known::of(name))
+    is_hop_by_hop(known)
         || (LIKELY.0 >> name.len().min(63)) & (LIKELY.1 >> (first & 0x1f)) & 1 == 1
             && FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
 }

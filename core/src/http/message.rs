@@ -6,9 +6,10 @@ use super::grammar::list;
 use super::head::{RequestHead, ResponseHead, Version};
 
 /// How the body of a message is delimited (RFC 9112 §6.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Framing {
     /// There is no body.
+    #[default]
     None,
     /// So many bytes; may be 0.
     Length(u64),

@@ -138,22 +138,20 @@ pub(crate) fn trailers(hpack: &mut Encoder, out: &mut BytesMut, section: &[u8]) 
     }
 }
 
-/// Are these trailers, as a section of HTTP/1? Returns how many may not go on.
+/// Are these trailers, as a section of HTTP/1? Returns how many there are, and how many of them may not
+/// go on.
 ///
 /// # Errors
 ///
 /// [`Reason::Trailers`] if a line is not a field.
-pub(crate) fn check_trailers(section: &[u8]) -> Result<usize, Reason> {
-    let mut dropped = 0;
-    for line in trailer_lines(section) {
-        let (name, _) = line.map_err(|_| Reason::Trailers)?;
+pub(crate) fn check_trailers(section: &[u8]) -> Result<(usize, usize), Reason> {
+    let (mut all, mut dropped) = (0, 0);
+    for line in lines(section).take_while(|line| !line.is_empty()) {
+        let (name, _) = field_line(line).map_err(|_| Reason::Trailers)?;
+        all += 1;
         dropped += usize::from(hop::is_forbidden_in_trailers(name));
     }
-    Ok(dropped)
-}
-
-fn trailer_lines(section: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Reason>> {
-    lines(section).take_while(|line| !line.is_empty()).map(field_line)
+    Ok((all, dropped))
 }
 
 /// Writes the fields that go on and that `keep` lets pass; Content-Length as `framing` says it.

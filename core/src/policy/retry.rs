@@ -6,7 +6,6 @@ use core::fmt;
 
 use crate::error::Reason;
 use crate::http::{Fields, date, grammar, grpc};
-use crate::http1;
 use crate::rng::Rng;
 use crate::time::{Duration, UnixTime};
 
@@ -153,15 +152,11 @@ pub enum Again {
 /// What `Retry-After` or `grpc-retry-pushback-ms` say. `wall`: the wall-clock time, without which a date
 /// means nothing.
 pub fn pushback(fields: Fields<'_>, wall: Option<UnixTime>) -> Again {
-    let value = |name: &[u8]| {
-        let mut fields = fields.iter();
-        fields.find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-    };
-    if let Some(millis) = value(b"grpc-retry-pushback-ms") {
-        // Whatever is no number is as a negative one (gRFC A6).
-        return pushback_millis(millis);
+    let again = trailer_pushback(fields);
+    if again != Again::Whenever {
+        return again;
     }
-    let Some(value) = value(b"retry-after") else { return Again::Whenever };
+    let Some(value) = value(fields, b"retry-after") else { return Again::Whenever };
     match (grammar::number(value), date::parse(value), wall) {
         (Some(seconds), ..) => Again::After(Duration::from_secs(seconds)),
         (None, Some(date), Some(wall)) => Again::After(date.saturating_since(wall)),
@@ -169,19 +164,20 @@ pub fn pushback(fields: Fields<'_>, wall: Option<UnixTime>) -> Again {
     }
 }
 
-/// What a trailer section says in `grpc-retry-pushback-ms`.
-pub fn trailer_pushback(section: &[u8]) -> Again {
-    match http1::trailer(section, b"grpc-retry-pushback-ms") {
-        Some(millis) => pushback_millis(millis),
+/// What `grpc-retry-pushback-ms` says, which may be among the trailers, too.
+pub fn trailer_pushback(fields: Fields<'_>) -> Again {
+    match value(fields, b"grpc-retry-pushback-ms").map(grammar::number) {
+        Some(Some(millis)) => Again::After(Duration::from_millis(millis)),
+        // Whatever is no number is as a negative one (gRFC A6).
+        Some(None) => Again::Never,
         None => Again::Whenever,
     }
 }
 
-fn pushback_millis(value: &[u8]) -> Again {
-    match grammar::number(value) {
-        Some(millis) => Again::After(Duration::from_millis(millis)),
-        None => Again::Never,
-    }
+/// The value of the first field of that name.
+fn value<'a>(fields: Fields<'a>, name: &[u8]) -> Option<&'a [u8]> {
+    let mut fields = fields.iter();
+    fields.find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 
 #[cfg(test)]

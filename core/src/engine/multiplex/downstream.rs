@@ -65,7 +65,7 @@ impl Engine {
             sensitive: is_sensitive(request),
             keyless: false,
         };
-        let Some(route) = selected.route() else {
+        let Some(route) = selected.acting_route() else {
             return self.begin_stream_request(index, stream, request, selected, traits, end);
         };
         match self.fixed_answer(&route, request) {

@@ -139,7 +139,7 @@ impl Engine {
             }
             Event::Data { token, data, end, .. } => self.stream_data(index, of(token), data, end),
             Event::Trailers { token, fields, .. } => {
-                self.stream_trailers(index, of(token), fields.section());
+                self.stream_trailers(index, of(token), fields);
             }
             Event::Reset { stream, token, code } => {
                 self.stream_reset(index, stream, of(token), code);

@@ -25,7 +25,7 @@ use super::streams::Streams;
 use crate::buf::OutQueue;
 use crate::error::Reason;
 use crate::hpack::{Decoder, Encoder};
-use crate::http::{Fields, Request, Response};
+use crate::http::{Field, Fields, Known, Request, Response, facts, hop};
 use crate::time::{Duration, Time};
 
 /// Which side of a connection this is.
@@ -179,6 +179,17 @@ impl<'s> Trailers<'s> {
     /// The fields.
     pub fn fields(self) -> Fields<'s> {
         self.0
+    }
+
+    /// gRPC's status; `None` if there is none or it is no number.
+    pub fn grpc_status(self) -> Option<u16> {
+        self.0.get(Known::GrpcStatus).and_then(facts::grpc_status)
+    }
+
+    /// How many fields may not go on ([`hop::is_forbidden_in_trailers`]).
+    fn forbidden(self) -> usize {
+        let forbidden = |field: &Field<'_>| hop::is_recognised_forbidden(field.known, field.name);
+        self.0.iter().filter(forbidden).count()
     }
 }
 

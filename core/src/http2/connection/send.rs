@@ -10,13 +10,12 @@ use super::super::error::{ErrorCode, Violation};
 use super::super::frame::{self, FrameHeader, HEADER, Kind, flags};
 use super::super::settings::MAX_WINDOW;
 use super::super::stream::{Half, Part, StreamKey};
-use super::{Body, Connection, Going, Ping, opaque};
+use super::{Body, Connection, Going, Ping, Trailers, opaque};
 use crate::buf::OutQueue;
 use crate::config::Timeouts;
 use crate::error::Reason;
 use crate::hpack::Encoder;
 use crate::http::{Answer, Request, Response};
-use crate::http1::trailer_count;
 use crate::time::{Duration, Time};
 
 /// How long streams that were opened before a GOAWAY was seen may take to arrive.
@@ -277,22 +276,38 @@ impl Connection {
         key: StreamKey,
         section: &[u8],
     ) -> Result<usize, Reason> {
-        let dropped = encode::check_trailers(section)?;
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(dropped) };
+        let (all, dropped) = encode::check_trailers(section)?;
+        self.end_with(tx, key, section, all > dropped);
+        Ok(dropped)
+    }
+
+    /// The same with trailers as another connection has received them, which need no second look.
+    pub(crate) fn pass_trailers(
+        &mut self,
+        tx: &mut OutQueue,
+        key: StreamKey,
+        trailers: Trailers<'_>,
+    ) -> usize {
+        let dropped = trailers.forbidden();
+        self.end_with(tx, key, trailers.section(), trailers.fields().len() > dropped);
+        dropped
+    }
+
+    /// `any`: there are fields in the section that may go on.
+    fn end_with(&mut self, tx: &mut OutQueue, key: StreamKey, section: &[u8], any: bool) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
         if stream.send != Half::Body || stream.flags.ending {
-            return Ok(dropped);
+            return;
         }
-        if dropped == trailer_count(section) {
+        if !any {
             // A block without fields is legal, and what no peer expects.
-            self.body_added(key, 0, true);
-            return Ok(dropped);
+            return self.body_added(key, 0, true);
         }
         stream.flags.ending = true;
         stream.trailers = Some(section.into());
         if stream.queue.unsent() == 0 {
             self.end_body(tx, key);
         }
-        Ok(dropped)
     }
 
     /// Puts a stream on the list of those that can send, if it can.

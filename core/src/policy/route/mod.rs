@@ -18,6 +18,7 @@ use super::split::Split;
 use crate::time::Duration;
 
 pub use matches::{FieldMatch, GrpcMatch, HostMatch, Match, PathMatch, ValueMatch};
+pub(crate) use table::HostRoutes;
 pub use table::RouteTable;
 
 /// Which requests, and what is done with them.

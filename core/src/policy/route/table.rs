@@ -32,6 +32,22 @@ pub struct RouteTable {
     groups: Vec<Group>,
 }
 
+/// The routes for one authority, found before anybody asks it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostRoutes {
+    /// Indices of groups, in the order in which they are looked through.
+    groups: Box<[u32]>,
+    /// See [`RouteTable::covers`].
+    covered: bool,
+}
+
+impl HostRoutes {
+    /// See [`RouteTable::covers`].
+    pub(crate) fn is_covered(&self) -> bool {
+        self.covered
+    }
+}
+
 /// The routes of one host.
 #[derive(Clone, Debug, Default)]
 struct Group {
@@ -41,6 +57,8 @@ struct Group {
     owners: Vec<Arc<str>>,
     /// A tree of path segments. The first is the root.
     nodes: Vec<Node>,
+    /// There are patterns in it.
+    has_patterns: bool,
 }
 
 /// A path. Its lists hold ranks, in order.
@@ -92,9 +110,30 @@ impl RouteTable {
     /// [`authority::normalize`](crate::http::authority::normalize) writes it; empty if it asks
     /// nobody.
     pub fn find(&self, authority: &str, request: &Request<'_>) -> Option<&Arc<Route>> {
+        self.find_in(self.listed(authority).chain(self.wild(authority)), request)
+    }
+
+    /// The routes for an authority that is often asked.
+    pub(crate) fn routes_of(&self, authority: &str, is_service: bool) -> HostRoutes {
+        HostRoutes {
+            groups: self.listed(authority).chain(self.wild(authority)).collect(),
+            covered: self.covers(authority, is_service),
+        }
+    }
+
+    /// The route of a request to it, as [`find`](RouteTable::find) finds it.
+    pub(crate) fn find_of(&self, host: &HostRoutes, request: &Request<'_>) -> Option<&Arc<Route>> {
+        self.find_in(host.groups.iter().copied(), request)
+    }
+
+    fn find_in(
+        &self,
+        groups: impl IntoIterator<Item = u32>,
+        request: &Request<'_>,
+    ) -> Option<&Arc<Route>> {
         let target = Target::of(request);
-        let mut groups = self.listed(authority).chain(self.wild(authority));
-        let route = groups.find_map(|group| group.find(&self.routes, request, &target))?;
+        let find = |group: u32| self.groups[group as usize].find(&self.routes, request, &target);
+        let route = groups.into_iter().find_map(find)?;
         Some(&self.routes[route as usize])
     }
 
@@ -102,32 +141,28 @@ impl RouteTable {
     /// none? Then nobody serves it. So it is if a route lists its host, or if a wildcard of one
     /// means it: a wildcard means hosts of no service, and those of the route's own.
     pub fn covers(&self, authority: &str, is_service: bool) -> bool {
-        let owns = |group: &Group| {
-            !is_service || group.owners.binary_search_by(|owner| (**owner).cmp(authority)).is_ok()
+        let owns = |group: u32| {
+            let owners = &self.groups[group as usize].owners;
+            !is_service || owners.binary_search_by(|owner| (**owner).cmp(authority)).is_ok()
         };
         self.listed(authority).next().is_some() || self.wild(authority).any(owns)
     }
 
     /// The routes that list the host of an authority, those with its port first.
-    fn listed<'a>(&'a self, authority: &'a str) -> impl Iterator<Item = &'a Group> {
-        let named = |name| self.named(&self.exact, name);
+    fn listed(&self, authority: &str) -> impl Iterator<Item = u32> {
+        let named = |name| index_of(&self.exact, name);
         [authority, host_of(authority)].into_iter().filter_map(named)
     }
 
     /// The routes with wildcards that match it, the longest first.
-    fn wild<'a>(&'a self, authority: &'a str) -> impl Iterator<Item = &'a Group> {
+    fn wild(&self, authority: &str) -> impl Iterator<Item = u32> {
         let host = host_of(authority);
         let dots = memchr::memchr_iter(b'.', host.as_bytes());
         // A label has to precede it.
         let dots = dots.filter(move |&dot| dot > 0 && host.len() - dot <= self.longest_suffix);
         let names = dots.flat_map(move |dot| [&authority[dot..], &host[dot..]]);
-        let suffixes = names.filter_map(|name| self.named(&self.suffixes, name));
-        suffixes.chain(self.any.map(|any| &self.groups[any as usize]))
-    }
-
-    fn named(&self, list: &[(Box<str>, u32)], name: &str) -> Option<&Group> {
-        let at = list.binary_search_by(|(other, _)| (**other).cmp(name)).ok()?;
-        Some(&self.groups[list[at].1 as usize])
+        let suffixes = names.filter_map(|name| index_of(&self.suffixes, name));
+        suffixes.chain(self.any)
     }
 
     fn add(&mut self, host: &HostMatch, route: u32) {
@@ -243,6 +278,7 @@ impl Group {
                         // The last segment may go on.
                         let end = memchr::memrchr(b'/', prefix).unwrap_or(0);
                         self.node(&prefix[..end]).patterns.push(rank);
+                        self.has_patterns = true;
                     }
                     Place::Prefix(path) => {
                         let path = path.strip_suffix(b"/").unwrap_or(path);
@@ -288,7 +324,7 @@ impl Group {
                 PathMatch::Regex(pattern) => accepts(&rank) && pattern.is_match(target.path),
                 _ => false,
             });
-            matching.min()
+            if self.has_patterns { matching.min() } else { None }
         };
         let below = |rank: &u32| {
             let any = matches!(route(*rank).matches.path, PathMatch::Any);
@@ -303,11 +339,10 @@ impl Group {
     /// How far the tree knows this path; whether that is all of it.
     fn descend(&self, path: &[u8]) -> (&Node, bool) {
         let mut node = &self.nodes[0];
-        for segment in segments(path) {
-            match node.child(segment) {
-                Ok(at) => node = &self.nodes[node.children[at].1 as usize],
-                Err(_) => return (node, false),
-            }
+        let mut below = path.strip_prefix(b"/");
+        while let Some(rest) = below {
+            let Some((child, after)) = node.step(rest) else { return (node, false) };
+            (node, below) = (&self.nodes[child as usize], after);
         }
         (node, path.first() == Some(&b'/'))
     }
@@ -319,10 +354,37 @@ impl Group {
 }
 
 impl Node {
+    /// The child that a path without its slash leads to, and what follows its segment after the next
+    /// slash.
+    fn step<'a>(&self, path: &'a [u8]) -> Option<(u32, Option<&'a [u8]>)> {
+        let (segment, child) = match &self.children[..] {
+            [] => return None,
+            // Where there is one way, its length says how much there is to compare.
+            [(only, child)] => {
+                (path.get(..only.len()).filter(|segment| **segment == **only)?, *child)
+            }
+            children => {
+                let end = memchr::memchr(b'/', path).unwrap_or(path.len());
+                (&path[..end], children[self.child(&path[..end]).ok()?].1)
+            }
+        };
+        match &path[segment.len()..] {
+            [] => Some((child, None)),
+            [b'/', after @ ..] => Some((child, Some(after))),
+            _ => None,
+        }
+    }
+
     /// Where the child of that segment is, or would be.
     fn child(&self, segment: &[u8]) -> Result<usize, usize> {
         self.children.binary_search_by(|(name, _)| (**name).cmp(segment))
     }
+}
+
+/// The group of that name in a sorted list.
+fn index_of(list: &[(Box<str>, u32)], name: &str) -> Option<u32> {
+    let at = list.binary_search_by(|(other, _)| (**other).cmp(name)).ok()?;
+    Some(list[at].1)
 }
 
 /// The host of an authority.

@@ -56,7 +56,9 @@ fn find_head(routes: &[Route], head: &str) -> String {
         if let Some(asked) = request.authority {
             authority::normalize(asked, 80, &mut name).expect("an authority");
         }
-        table.find(&name, request).map_or(String::new(), |route| (*route.service).into())
+        let found = table.find(&name, request);
+        assert_eq!(table.find_of(&table.routes_of(&name, true), request), found, "of a service");
+        found.map_or(String::new(), |route| (*route.service).into())
     })
 }
 
