@@ -515,7 +515,7 @@ mod tests {
         assert!(!queue.settle_bulk() && !block.try_reclaim(Limits::BULK_BLOCK));
         queue.wrote(1);
         assert!(queue.settle_bulk() && block.try_reclaim(Limits::BULK_BLOCK));
-        assert_eq!(content(&queue), [7; Limits::BULK_BLOCK / 2 - 1]);
+        assert_eq!(content(&queue), vec![7; Limits::BULK_BLOCK / 2 - 1]);
     }
 
     #[test]

@@ -210,6 +210,7 @@ impl Engine {
     // ---- What the adapter asks ----
 
     /// Pops what the engine wants done. Does no work.
+    #[inline]
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front()?;
         if let Output::Close { conn, how: CloseKind::Full | CloseKind::Abort } = output {
@@ -251,6 +252,7 @@ impl Engine {
     /// The bytes that a connection wants written, borrowed for one `writev`: fills `io` from the
     /// front and returns how many slices it used. Report what was written as [`Input::Wrote`],
     /// before any other input of this connection.
+    #[inline]
     pub fn write_bufs<'a>(&'a self, conn: ConnId, io: &mut [&'a [u8]]) -> usize {
         self.conns.find(conn).map_or(0, |conn| conn.outgoing().slices(io))
     }
@@ -267,6 +269,7 @@ impl Engine {
 
     /// How many bytes a connection may read now; 0: none until [`Output::ReadReady`]. One read
     /// buffer more does no harm.
+    #[inline]
     pub fn read_budget(&self, conn: ConnId) -> usize {
         match self.conns.find(conn) {
             Some(found) if !found.flags.paused => self.budget(conn.index).max(1),

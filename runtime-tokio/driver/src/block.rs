@@ -49,6 +49,7 @@ impl Block {
     }
 
     /// Room for a reader that needs no initialised bytes: empty, and to be filled from the front.
+    #[inline]
     pub fn spare(&mut self) -> &mut BytesMut {
         self.bytes.clear();
         if !self.bytes.try_reclaim(self.size) && self.bytes.capacity() < self.min_room() {

@@ -1,6 +1,6 @@
 //! Opaque TCP, CONNECT and upgrades through the engine.
 
-use alloc::format;
+use alloc::{format, vec};
 
 use super::rig::*;
 use crate::engine::{CloseKind, ConnId, Input};
@@ -152,7 +152,7 @@ fn flowing(rig: &mut Rig) -> (ConnId, ConnId) {
     let up = rig.connect();
     assert!(!rig.engine.reads_bulk(up));
     for _ in 0..2 {
-        rig.receive(up, &[b'x'; Limits::READ_BLOCK]);
+        rig.receive(up, &vec![b'x'; Limits::READ_BLOCK]);
     }
     (down, up)
 }
@@ -163,7 +163,7 @@ fn a_tunnel_whose_bytes_come_fast_and_leave_at_once_earns_large_reads() {
     let (down, up) = flowing(&mut rig);
     assert!(rig.engine.reads_bulk(up));
     assert!(!rig.engine.reads_bulk(down), "each way by itself");
-    rig.receive(up, &[b'x'; Limits::BULK_BLOCK]);
+    rig.receive(up, &vec![b'x'; Limits::BULK_BLOCK]);
     assert_eq!(rig.written_len(down), 2 * Limits::READ_BLOCK + Limits::BULK_BLOCK);
     assert!(rig.engine.reads_bulk(up));
     // Little came: it starts anew.
@@ -179,7 +179,7 @@ fn a_reader_that_stops_ends_large_reads_and_holds_one_at_most() {
     let mut rig = Rig::new();
     let (down, up) = flowing(&mut rig);
     rig.blocked.push(down);
-    rig.receive(up, &[b'x'; Limits::BULK_BLOCK]);
+    rig.receive(up, &vec![b'x'; Limits::BULK_BLOCK]);
     assert_eq!((rig.engine.read_budget(up), rig.engine.reads_bulk(up)), (0, false));
     assert_eq!(rig.engine.gauges().buffered_bytes, Limits::BULK_BLOCK);
     // One that was under way.
@@ -187,15 +187,15 @@ fn a_reader_that_stops_ends_large_reads_and_holds_one_at_most() {
     // It takes a part, and then everything.
     let n = Limits::BULK_BLOCK - 1000;
     rig.input(Input::Wrote { conn: down, n });
-    rig.receive(up, &[b'x'; Limits::READ_BLOCK]);
+    rig.receive(up, &vec![b'x'; Limits::READ_BLOCK]);
     assert!(!rig.engine.reads_bulk(up), "something waits");
     rig.unblock(down);
     let all = 2 * Limits::READ_BLOCK + 1000 + 100 + Limits::READ_BLOCK;
     assert_eq!(rig.written_len(down), all);
     assert_eq!(rig.engine.gauges().buffered_bytes, 0);
-    rig.receive(up, &[b'x'; Limits::READ_BLOCK]);
+    rig.receive(up, &vec![b'x'; Limits::READ_BLOCK]);
     assert!(!rig.engine.reads_bulk(up), "once is not a flow");
-    rig.receive(up, &[b'x'; Limits::READ_BLOCK]);
+    rig.receive(up, &vec![b'x'; Limits::READ_BLOCK]);
     assert!(rig.engine.reads_bulk(up));
 }
 
