@@ -32,6 +32,8 @@ pub struct Config {
     /// Who may reach which port of the app, and how much of that it takes. Ports that are not listed
     /// are open to everybody and take everything.
     pub inbound: Vec<InboundPort>,
+    /// How many requests may be in flight at once, whatever they are for.
+    pub concurrency: Concurrency,
     /// What becomes of TLS that names no server.
     pub nameless_tls: Nameless,
     /// The zone that this proxy is in: endpoints there come first. `None`: zones mean nothing.

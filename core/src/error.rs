@@ -173,6 +173,12 @@ reasons! {
     RateLimit = 429, "rate_limit", "rate limit of the port exceeded";
     /// Over the rate that a port takes of this client.
     ClientRateLimit = 429, "client_rate_limit", "rate limit of the client exceeded";
+    /// Over `max_in_flight` exchanges of the proxy, which has no queue.
+    ProxyBusy = 503, "proxy_busy", "too many requests in flight for the proxy";
+    /// Over `max_queue` exchanges that wait for their turn at the proxy.
+    ProxyQueueFull = 503, "proxy_queue_full", "too many requests wait for their turn at the proxy";
+    /// It waited `queue_timeout` for its turn at the proxy.
+    ProxyQueueTimeout = 503, "proxy_queue_timeout", "waited too long for its turn at the proxy";
     /// Over `max_in_flight` exchanges of one service that has no queue.
     ServiceBusy = 503, "service_busy", "too many requests in flight for the service";
     /// Over `max_queue` exchanges that wait for their turn at one service.

@@ -409,6 +409,8 @@ pub struct Snapshot {
     pub ports: Vec<PortSnapshot>,
     /// Our certificate, if we are somebody.
     pub identity: Option<IdentitySnapshot>,
+    /// What the worker lets through at once.
+    pub gate: GateSnapshot,
     /// What is held now.
     pub gauges: Gauges,
 }

@@ -7,7 +7,6 @@ use super::Engine;
 use super::conn::{Client, ClientPhase, Conn, State};
 use super::contract::{CloseKind, ConnId, Direction, Event, Output};
 use super::exchange::{Exchange, ExchangeId, Kind, Speaks, Traits};
-use super::gate::Entry;
 use super::mesh::Health;
 use crate::balance::{MemberId, Outcome};
 use crate::config::Protocol;
@@ -41,16 +40,16 @@ impl Engine {
             return Err(Reason::BuffersFull);
         }
         let at_port = self.is_at_port(kind, down, service);
-        let entry = self.enter_gate(service, at_port)?;
+        let passage = self.enter_gates(service, at_port, down == ConnId::NOBODY)?;
         let owner = self.mesh.services.get_mut(service as usize).ok_or(Reason::UnknownAuthority)?;
         owner.exchanges += 1;
         owner.stats.requests += 1;
-        let traits = Traits { at_port, gated: false, ..traits };
+        let traits = Traits { passage, at_port, ..traits };
         let id = self.exchanges.insert(kind, down, service, traits, self.now);
         if let (Some(time), Some(exchange)) = (time, self.exchanges.get_mut(id)) {
             exchange.deadline = exchange.started + time;
         }
-        if entry == Entry::Waits {
+        if passage.waits() {
             self.wait_at_gate(id);
         }
         self.rearm(id);
@@ -65,7 +64,7 @@ impl Engine {
     /// The same, for an exchange whose request head has just been read.
     pub(super) fn dispatch_head(&mut self, id: ExchangeId, request: Option<&Request<'_>>) {
         let Some(exchange) = self.exchanges.get(id) else { return };
-        if exchange.traits.gated {
+        if exchange.traits.passage.waits() {
             return;
         }
         let service_index = exchange.service;

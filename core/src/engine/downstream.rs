@@ -7,6 +7,7 @@ use super::body::{BodyStep, Carried, Outgoing, carry};
 use super::conn::{Server, ServerPhase, State};
 use super::contract::{ConnId, Direction};
 use super::exchange::{ExchangeId, Kind, Speaks, Traits};
+use super::gate::Passage;
 use super::mirror::Copied;
 use super::policy::Selected;
 use super::relay;
@@ -220,7 +221,7 @@ impl Engine {
             sensitive: false,
             keyless: false,
             marked: false,
-            gated: false,
+            passage: Passage::Done,
             at_port: false,
         };
         if request.is_connect && !redirected {

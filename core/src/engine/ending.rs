@@ -8,6 +8,7 @@ use super::Engine;
 use super::conn::{Conn, Fin, State};
 use super::contract::{CloseKind, Event, Output};
 use super::exchange::{Exchange, ExchangeId, Kind, Traits};
+use super::gate::Passage;
 use super::mesh::ServiceKind;
 use crate::balance::Outcome;
 use crate::config::Timeouts;
@@ -328,8 +329,9 @@ impl Engine {
         let exchange = self.exchanges.remove(id)?;
         self.mirrors.live -= usize::from(exchange.is_mirror());
         self.buffered -= exchange.charged;
-        if !canary!(LostSlot) || exchange.progress.response_started || exchange.traits.gated {
-            self.leave_gate(exchange.service, exchange.traits.at_port, exchange.traits.gated);
+        let passes = exchange.traits.passage == Passage::Done;
+        if !canary!(LostSlot) || exchange.progress.response_started || !passes {
+            self.leave_gates(&exchange);
         }
         if exchange.progress.queued
             && let Some(service) = self.mesh.services.get_mut(exchange.service as usize)

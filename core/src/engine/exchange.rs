@@ -6,6 +6,7 @@ use core::num::NonZeroU64;
 use slab::Slab;
 
 use super::contract::ConnId;
+use super::gate::Passage;
 use super::policy::Policy;
 use crate::buf::OutQueue;
 use crate::http::Version;
@@ -119,9 +120,9 @@ pub(crate) struct Traits {
     pub(crate) keyless: bool,
     /// It was HTTP/1 before another mesh proxy made it HTTP/2, and so shall be its response.
     pub(crate) marked: bool,
-    /// It waits for its turn …
-    pub(crate) gated: bool,
-    /// … or had it, at the gate of a port and not of its service.
+    /// Whether it waits for its turn.
+    pub(crate) passage: Passage,
+    /// Its second gate is that of a port and not of its service.
     pub(crate) at_port: bool,
 }
 
@@ -150,7 +151,7 @@ impl Traits {
         sensitive: false,
         keyless: false,
         marked: false,
-        gated: false,
+        passage: Passage::Done,
         at_port: false,
     };
 }

@@ -1,12 +1,12 @@
-//! Gates: requests pass one on their way to a service or a port of the app, as many at once as it
-//! lets through; those beyond wait in a bounded queue, in order.
+//! Gates: requests pass that of the worker, and then one on their way to a service or a port of the
+//! app, as many at once as each lets through; those beyond wait in bounded queues, in order.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use super::Engine;
 use super::contract::{ConnId, Direction};
-use super::exchange::{ExchangeId, Kind};
+use super::exchange::{Exchange, ExchangeId, Kind};
 use crate::error::Reason;
 use crate::policy::Concurrency;
 use crate::policy::gradient::{Adaptive, Gradient};
@@ -36,6 +36,8 @@ pub(crate) struct Gate {
 /// Which gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GateOf {
+    /// That of the worker, which all pass first.
+    Worker,
     /// That of a service, by its index.
     Service(u32),
     /// That of a port of the app.
@@ -44,9 +46,29 @@ pub(super) enum GateOf {
 
 /// What becomes of a request at a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+enum Entry {
     Passes,
     Waits,
+}
+
+/// How far an exchange has come on its way through gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passage {
+    /// It waits for its turn at the worker's.
+    First,
+    /// It is through that, and waits at that of its service or port.
+    Second,
+    /// It is through that, and the second has refused it: it is about to end.
+    Refused,
+    /// It is through.
+    Done,
+}
+
+impl Passage {
+    /// Does it wait for its turn?
+    pub(crate) fn waits(self) -> bool {
+        matches!(self, Passage::First | Passage::Second)
+    }
 }
 
 impl Default for Gate {
@@ -181,10 +203,11 @@ impl Engine {
                 self.mesh.services.get_mut(index as usize).map(|service| &mut service.gate)
             }
             GateOf::Port(number) => self.port_gate(number),
+            GateOf::Worker => Some(&mut self.gate),
         }
     }
 
-    /// The gate of an exchange, by its service and whether it is at a port's.
+    /// The second gate of an exchange, by its service and whether it is at a port's.
     pub(super) fn gate_of(&self, service: u32, at_port: bool) -> Option<GateOf> {
         if !at_port {
             return Some(GateOf::Service(service));
@@ -203,30 +226,61 @@ impl Engine {
                 if self.ports.iter().any(|port| port.number == number))
     }
 
-    /// A request comes to its gate.
-    pub(super) fn enter_gate(&mut self, service: u32, at_port: bool) -> Result<Entry, Reason> {
-        let Some(of) = self.gate_of(service, at_port) else { return Ok(Entry::Passes) };
-        let Some(gate) = self.gate(of) else { return Ok(Entry::Passes) };
-        gate.enter().map_err(|reason| match (of, reason) {
-            (GateOf::Port(_), Reason::ServiceQueueFull) => Reason::PortQueueFull,
-            (GateOf::Port(_), _) => Reason::PortBusy,
-            _ => reason,
-        })
+    /// A request comes. `copy`: it is a mirrored one, which takes no place of the worker's.
+    pub(super) fn enter_gates(
+        &mut self,
+        service: u32,
+        at_port: bool,
+        copy: bool,
+    ) -> Result<Passage, Reason> {
+        if !copy {
+            let entry = self.gate.enter().map_err(|reason| match reason {
+                Reason::ServiceQueueFull => Reason::ProxyQueueFull,
+                _ => Reason::ProxyBusy,
+            })?;
+            if entry == Entry::Waits {
+                return Ok(Passage::First);
+            }
+        }
+        let entered = self.enter_second(service, at_port);
+        if entered.is_err() && !copy {
+            self.gate.in_flight -= 1;
+        }
+        entered
     }
 
-    /// An exchange waits for its turn.
+    /// The same at the gate of a service or port.
+    fn enter_second(&mut self, service: u32, at_port: bool) -> Result<Passage, Reason> {
+        let Some(of) = self.gate_of(service, at_port) else { return Ok(Passage::Done) };
+        let Some(gate) = self.gate(of) else { return Ok(Passage::Done) };
+        match gate.enter() {
+            Ok(Entry::Passes) => Ok(Passage::Done),
+            Ok(Entry::Waits) => Ok(Passage::Second),
+            Err(reason) => Err(match (of, reason) {
+                (GateOf::Port(_), Reason::ServiceQueueFull) => Reason::PortQueueFull,
+                (GateOf::Port(_), _) => Reason::PortBusy,
+                _ => reason,
+            }),
+        }
+    }
+
+    /// An exchange waits for its turn, where its passage says.
     pub(super) fn wait_at_gate(&mut self, id: ExchangeId) {
-        let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        exchange.traits.gated = true;
+        let Some(exchange) = self.exchanges.get(id) else { return };
         let (service, at_port) = (exchange.service, exchange.traits.at_port);
-        let Some(of) = self.gate_of(service, at_port) else { return };
+        let of = match exchange.traits.passage {
+            Passage::First => Some(GateOf::Worker),
+            _ => self.gate_of(service, at_port),
+        };
         let gate = match of {
-            GateOf::Service(index) => {
+            Some(GateOf::Worker) => Some(&mut self.gate),
+            Some(GateOf::Service(index)) => {
                 self.mesh.services.get_mut(index as usize).map(|service| &mut service.gate)
             }
-            GateOf::Port(number) => {
+            Some(GateOf::Port(number)) => {
                 self.ports.iter_mut().find(|port| port.number == number).map(|port| &mut port.gate)
             }
+            None => None,
         };
         let exchanges = &self.exchanges;
         if let Some(gate) = gate {
@@ -237,11 +291,29 @@ impl Engine {
         }
     }
 
-    /// An exchange is over, or goes elsewhere.
-    pub(super) fn leave_gate(&mut self, service: u32, at_port: bool, gated: bool) {
-        let Some(of) = self.gate_of(service, at_port) else { return };
+    /// An exchange is over.
+    pub(super) fn leave_gates(&mut self, exchange: &Exchange) {
+        let passage = exchange.traits.passage;
+        if passage != Passage::First {
+            self.leave_second(exchange.service, exchange.traits.at_port, passage);
+        }
+        if !exchange.is_mirror() {
+            self.leave(GateOf::Worker, passage == Passage::First);
+        }
+    }
+
+    /// An exchange is over, or goes to another service.
+    pub(super) fn leave_second(&mut self, service: u32, at_port: bool, passage: Passage) {
+        if passage != Passage::Refused
+            && let Some(of) = self.gate_of(service, at_port)
+        {
+            self.leave(of, passage == Passage::Second);
+        }
+    }
+
+    fn leave(&mut self, of: GateOf, waits: bool) {
         let Some(gate) = self.gate(of) else { return };
-        if gated {
+        if waits {
             gate.queued -= 1;
             return;
         }
@@ -256,6 +328,10 @@ impl Engine {
         let now = self.now;
         let Some(exchange) = self.exchanges.get(id) else { return };
         let (took, at_port) = (now.saturating_since(exchange.attempt), exchange.traits.at_port);
+        if !exchange.is_mirror() {
+            self.gate.learn(took, now);
+        }
+        let Some(exchange) = self.exchanges.get(id) else { return };
         let Some(of) = self.gate_of(exchange.service, at_port) else { return };
         if let Some(gate) = self.gate(of) {
             gate.learn(took, now);
@@ -266,7 +342,9 @@ impl Engine {
     pub(super) fn opens(&mut self, of: GateOf) {
         let waiting = self.gate(of).is_some_and(|gate| gate.queued > 0);
         if waiting && !self.opened.contains(&of) {
-            self.opened.push(of);
+            // The last is opened first. Who waits at a second gate moves on before others come to it.
+            let at = if of == GateOf::Worker { 0 } else { self.opened.len() };
+            self.opened.insert(at, of);
         }
     }
 
@@ -283,17 +361,35 @@ impl Engine {
                     gate.queue.push_front(id);
                     return self.opened.push(of);
                 }
-                let Some(exchange) = self.exchanges.get_mut(id) else { continue };
-                exchange.traits.gated = false;
-                exchange.attempt = self.now;
+                if self.exchanges.get(id).is_none() {
+                    continue;
+                }
                 if let Some(gate) = self.gate(of) {
                     gate.queued -= 1;
                     gate.in_flight += 1;
                 }
                 batch -= 1;
-                self.dispatch(id);
-                self.rearm(id);
+                self.go_through(id);
             }
         }
+    }
+
+    /// It is an exchange's turn at a gate: to the next, or on its way.
+    fn go_through(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        let (service, at_port) = (exchange.service, exchange.traits.at_port);
+        let entered = match exchange.traits.passage {
+            Passage::First => self.enter_second(service, at_port),
+            _ => Ok(Passage::Done),
+        };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.traits.passage = entered.unwrap_or(Passage::Refused);
+        exchange.attempt = self.now;
+        match entered {
+            Ok(Passage::Second) => self.wait_at_gate(id),
+            Ok(_) => self.dispatch(id),
+            Err(reason) => return self.fail(id, reason),
+        }
+        self.rearm(id);
     }
 }

@@ -6,7 +6,7 @@ use alloc::string::String;
 use super::Engine;
 use super::conn::{ClientPhase, Conn, State};
 use super::exchange::Exchange;
-use super::gate::Gate;
+use super::gate::{Gate, Passage};
 use crate::limits::Limits;
 use crate::tls::session::MAX_RECORD;
 
@@ -17,6 +17,15 @@ macro_rules! ensure {
             return Err(format!($($message)*));
         }
     };
+}
+
+/// Of an exchange that has come to its second gate, or is through: whether it waits there.
+fn waits_at_second(exchange: &Exchange) -> Option<bool> {
+    match exchange.traits.passage {
+        Passage::First | Passage::Refused => None,
+        Passage::Second => Some(true),
+        Passage::Done => Some(false),
+    }
 }
 
 impl Engine {
@@ -174,7 +183,7 @@ impl Engine {
             );
             let queued = || service.is_some_and(|service| service.queue.contains(&id));
             let rests = exchange.is_resting();
-            let gated = exchange.traits.gated;
+            let gated = exchange.traits.passage.waits();
             ensure!(placed || queued() || rests || gated, "exchange {index} waits for nothing");
         }
         let mirrors = self.exchanges.iter().filter(|(_, exchange)| exchange.is_mirror()).count();
@@ -183,26 +192,29 @@ impl Engine {
             let refers = self.exchanges.iter().filter(|(_, e)| e.service as usize == index).count();
             ensure!(refers == service.exchanges as usize, "service {index} miscounts exchanges");
             let here = |e: &Exchange| e.service as usize == index && !e.traits.at_port;
-            self.check_gate(&service.gate, here)?;
+            self.check_gate(&service.gate, |e| waits_at_second(e).filter(|_| here(e)))?;
             let waiting = service.queue.iter().filter(|&&id| self.exchanges.get(id).is_some());
             ensure!(waiting.count() == service.queued, "service {index} miscounts its queue");
         }
+        let here = |e: &Exchange| (!e.is_mirror()).then_some(e.traits.passage == Passage::First);
+        self.check_gate(&self.gate, here)?;
         for port in &self.ports {
             let here = |e: &Exchange| {
                 let service = self.mesh.services.get(e.service as usize);
                 e.traits.at_port && service.is_some_and(|service| service.port == port.number)
             };
-            self.check_gate(&port.gate, here)?;
+            self.check_gate(&port.gate, |e| waits_at_second(e).filter(|_| here(e)))?;
         }
         Ok(())
     }
 
-    /// `here`: exchanges that are at this gate.
-    fn check_gate(&self, gate: &Gate, here: impl Fn(&Exchange) -> bool) -> Result<(), String> {
-        let at = |gated| {
-            let all = self.exchanges.iter();
-            all.filter(|(_, e)| here(e) && e.traits.gated == gated).count()
-        };
+    /// `waits`: of exchanges that are at this gate or through, whether they wait.
+    fn check_gate(
+        &self,
+        gate: &Gate,
+        waits: impl Fn(&Exchange) -> Option<bool>,
+    ) -> Result<(), String> {
+        let at = |waiting| self.exchanges.iter().filter(|(_, e)| waits(e) == Some(waiting)).count();
         let (through, waiting) = (gate.in_flight() as usize, gate.queued());
         ensure!(at(false) == through, "{} through a gate, counted {through}", at(false));
         ensure!(at(true) == waiting, "{} wait at a gate, counted {waiting}", at(true));

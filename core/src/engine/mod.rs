@@ -66,7 +66,7 @@ use boxes::Boxes;
 use conn::Conns;
 use deadlines::Deadlines;
 use exchange::{ExchangeId, Exchanges};
-use gate::GateOf;
+use gate::{Gate, GateOf};
 use handshake::Handshakes;
 use hold::Holds;
 use identity::Identity;
@@ -92,6 +92,8 @@ pub struct Engine {
     mirrors: Mirrors,
     /// Those of the app that have limits.
     ports: Vec<Port>,
+    /// What it lets through at once, of all requests.
+    gate: Gate,
     /// Gates with room for those that wait.
     opened: Vec<GateOf>,
     timers: Timers,
@@ -178,6 +180,7 @@ impl Engine {
             mesh: Mesh::new(&mut keys),
             mirrors: Mirrors::new(seed),
             ports: Vec::new(),
+            gate: Gate::default(),
             opened: Vec::new(),
             timers: Timers::default(),
             unarmed: Vec::new(),

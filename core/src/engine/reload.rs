@@ -37,6 +37,8 @@ impl Engine {
             service.times = Times::new(&config.timeouts, &unnamed);
         }
         self.apply_app(config);
+        self.gate.configure(&config.concurrency, config.workers, self.now);
+        self.opens(GateOf::Worker);
         self.apply_ports(config);
         let mut names: Vec<&str> = config.services.iter().map(|service| &*service.name).collect();
         names.sort_unstable();

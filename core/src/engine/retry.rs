@@ -10,7 +10,7 @@ use super::Engine;
 use super::conn::{Client, State};
 use super::contract::{CloseKind, Event};
 use super::exchange::{Exchange, ExchangeId};
-use super::gate::{Gate, GateOf};
+use super::gate::{Gate, GateOf, Passage};
 use super::hold::Held;
 use crate::balance::Outcome;
 use crate::error::Reason;
@@ -405,7 +405,7 @@ impl Engine {
             && self.speaks(service, speaks) == speaks
             && self.gate(GateOf::Service(service)).is_some_and(Gate::try_enter)
         {
-            self.leave_gate(old, false, false);
+            self.leave_second(old, false, Passage::Done);
             for (index, more) in [(old, false), (service, true)] {
                 if let Some(service) = self.mesh.services.get_mut(index as usize) {
                     let count = &mut service.exchanges;

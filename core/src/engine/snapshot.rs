@@ -28,6 +28,8 @@ pub struct GateGauge<'a> {
 /// What a gate is before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guarded<'a> {
+    /// The worker.
+    Worker,
     /// A service, by its name.
     Service(&'a str),
     /// A port of the app.
@@ -69,6 +71,7 @@ impl Engine {
             services,
             ports: self.ports.iter().map(Port::snapshot).collect(),
             identity: self.identity_snapshot(),
+            gate: self.gate.snapshot(),
             gauges: self.gauges(),
         }
     }
@@ -84,7 +87,8 @@ impl Engine {
         }
     }
 
-    /// The gates that bound how many requests are in flight: at services, then at ports of the app.
+    /// The gates that bound how many requests are in flight: of the worker, of services, then of ports
+    /// of the app.
     pub fn gates(&self) -> impl Iterator<Item = GateGauge<'_>> {
         let gauge = |of, gate: &Gate| GateGauge {
             of,
@@ -95,8 +99,10 @@ impl Engine {
         let named = |service: &&Service| service.kind == ServiceKind::Named;
         let services = self.mesh.services.iter().map(|(_, service)| service).filter(named);
         let ports = self.ports.iter();
-        services
-            .map(move |service| gauge(Guarded::Service(&service.name), &service.gate))
+        core::iter::once(gauge(Guarded::Worker, &self.gate))
+            .chain(
+                services.map(move |service| gauge(Guarded::Service(&service.name), &service.gate)),
+            )
             .chain(ports.map(move |port| gauge(Guarded::Port(port.number), &port.gate)))
     }
 

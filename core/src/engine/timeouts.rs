@@ -3,7 +3,7 @@
 use super::conn::{ClientPhase, ServerPhase, State};
 use super::contract::CloseKind;
 use super::exchange::{Exchange, ExchangeId};
-use super::gate::GateOf;
+use super::gate::{GateOf, Passage};
 use super::{Drain, Engine};
 use crate::error::Reason;
 use crate::policy::check::CheckFailure;
@@ -142,7 +142,7 @@ impl Engine {
                 response = (due, reason);
             }
         };
-        if exchange.traits.gated {
+        if exchange.traits.passage.waits() {
             let (due, reason) = self.gate_deadline(exchange);
             or(due, reason);
         } else {
@@ -169,6 +169,9 @@ impl Engine {
     fn gate_deadline(&self, exchange: &Exchange) -> (Time, Reason) {
         if canary!(PatientQueue) {
             return (Time::MAX, Reason::ServiceQueueTimeout);
+        }
+        if exchange.traits.passage == Passage::First {
+            return (exchange.started + self.gate.timeout(), Reason::ProxyQueueTimeout);
         }
         if exchange.traits.at_port {
             let of = self.gate_of(exchange.service, true);

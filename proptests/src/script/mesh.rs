@@ -9,7 +9,7 @@ use selvedge_core::config::{
     Timeouts,
 };
 use selvedge_core::limits::Limits;
-use selvedge_core::policy::RouteTable;
+use selvedge_core::policy::{Concurrency, RouteTable};
 use selvedge_core::tls::Nameless;
 
 use crate::choose::{Choose, pick};
@@ -104,6 +104,7 @@ impl Mesh {
             identity: None,
             zone: None,
             inbound: Vec::new(),
+            concurrency: Concurrency::default(),
             listeners: vec![
                 listener("127.0.0.1:4140", ListenerKind::Outbound),
                 listener("0.0.0.0:4143", ListenerKind::Inbound),

@@ -58,7 +58,10 @@ pub(super) fn may_refuse(reason: Reason, mix: &Mix, impatient: bool) -> bool {
         | Reason::ResponseStreamTimeout => &[ShortTimeouts],
         Reason::TryTimeout => &[TryTimeouts],
         Reason::RateLimit | Reason::ClientRateLimit => &[RateLimits],
-        Reason::ServiceBusy
+        Reason::ProxyBusy
+        | Reason::ProxyQueueFull
+        | Reason::ProxyQueueTimeout
+        | Reason::ServiceBusy
         | Reason::ServiceQueueFull
         | Reason::ServiceQueueTimeout
         | Reason::PortBusy

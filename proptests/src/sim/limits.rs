@@ -448,6 +448,7 @@ impl Limits {
     /// What an engine says of its gates is what they are told.
     pub(super) fn check_gate(checks: &mut Checks, config: &Config, gate: &GateGauge<'_>) -> Check {
         let concurrency = match gate.of {
+            Guarded::Worker => Some(&config.concurrency),
             Guarded::Service(name) => {
                 let service = config.services.iter().find(|service| *service.name == *name);
                 service.map(|service| &service.concurrency)

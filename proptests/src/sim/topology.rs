@@ -8,7 +8,7 @@ use selvedge_core::config::{
     Service, ServiceTimeouts, Target, Timeouts,
 };
 use selvedge_core::limits::Limits;
-use selvedge_core::policy::{Mirror, Route, RouteTable};
+use selvedge_core::policy::{Concurrency, Mirror, Route, RouteTable};
 use selvedge_core::tls::Nameless;
 
 use super::availability::{self, Blame, Watch};
@@ -124,6 +124,7 @@ impl Topology {
             identity: None,
             zone: None,
             inbound: Vec::new(),
+            concurrency: Concurrency::default(),
             listeners,
             own: Vec::new(),
             app,

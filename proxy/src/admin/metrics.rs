@@ -318,6 +318,16 @@ impl Page {
 
     /// Limits of requests in flight, where there are any.
     fn gates(&self, families: &mut Families<'_>) -> fmt::Result {
+        let all = self.totals.gate.unwrap_or_default();
+        if let Some(limit) = all.limit {
+            let help = "Requests that the proxy has in flight at once.";
+            families.gauge("proxy_concurrency_limit", help, &limit)?;
+        }
+        families.gauge(
+            "proxy_queue_length",
+            "Requests that wait for their turn at the proxy.",
+            &all.queued,
+        )?;
         families.gauges(
             "concurrency_limit",
             "Requests that a service is sent at once, as far as it is limited; where the limit adapts: by now.",

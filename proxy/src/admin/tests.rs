@@ -75,6 +75,7 @@ fn snapshot() -> Snapshot {
     snapshot.services.push(service);
     let gate = GateSnapshot { limit: None, in_flight: 3, queued: 1 };
     snapshot.ports.push(PortSnapshot { number: 8080, gate });
+    snapshot.gate = GateSnapshot { limit: Some(20), in_flight: 7, queued: 5 };
     snapshot.gauges.connections = 6;
     outbound_tls(&mut snapshot);
     snapshot.identity = Some(IdentitySnapshot {
@@ -189,6 +190,8 @@ balancer_endpoints{WEB,endpoint_state="pending"} 1
 balancer_ejected_endpoints{WEB} 1
 balancer_queue_length{WEB} 6
 balancer_failfast{WEB} 1
+proxy_concurrency_limit 20
+proxy_queue_length 5
 concurrency_limit{WEB} 10
 port_requests_in_flight{port="8080"} 3
 port_queue_length{port="8080"} 1

@@ -17,6 +17,8 @@ pub(super) struct Totals {
     pub services: BTreeMap<(Direction, Arc<str>), ServiceSnapshot>,
     /// By number.
     pub ports: BTreeMap<u16, GateSnapshot>,
+    /// What all workers let through.
+    pub gate: Option<GateSnapshot>,
     pub gauges: Gauges,
     /// Of the worker whose certificate ends first.
     pub identity: Option<IdentitySnapshot>,
@@ -37,6 +39,10 @@ impl Totals {
                     Some(sum) => add_service(sum, service),
                     None => drop(totals.services.insert(key, service)),
                 }
+            }
+            match &mut totals.gate {
+                Some(sum) => sum.merge(&snapshot.gate),
+                none => *none = Some(snapshot.gate),
             }
             for port in snapshot.ports {
                 let sum = totals.ports.entry(port.number);

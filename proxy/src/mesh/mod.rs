@@ -228,6 +228,7 @@ fn read_proxy(
     table.set(reader, "workers", &mut mesh.workers, |v| {
         value::integer(v, 1, MAX_WORKERS).map(|n| Some(n as usize))
     });
+    mesh.config.concurrency = inbound::read_concurrency(reader, &mut table);
     let Sockets { backlog, keepalive, user_timeout } = &mut mesh.sockets;
     table.set(reader, "backlog", backlog, |v| value::integer(v, 1, 65_535).map(|n| n as u32));
     table.set(reader, "keepalive", keepalive, value::duration_or_none);

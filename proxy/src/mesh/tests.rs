@@ -352,7 +352,7 @@ header_count = 257
         lines,
         [
             r#"2: timeouts.connect = "soon": expected a duration like "300ms", "10s", "5m", "1h" or "2d", more than 0"#,
-            r#"4: proxy.outbund = "127.0.0.1:4140": unknown key, expected one of admin, app, backlog, inbound, keepalive, nameless_tls, opaque_ports, outbound, user_timeout, workers, zone"#,
+            r#"4: proxy.outbund = "127.0.0.1:4140": unknown key, expected one of adaptive, admin, app, backlog, inbound, keepalive, max_in_flight, max_queue, nameless_tls, opaque_ports, outbound, queue_timeout, user_timeout, workers, zone"#,
             r#"5: proxy.app = "127.0.0.1:4143": expected a target other than this proxy, but proxy.inbound is 127.0.0.1:4143"#,
             r"8: service[0].endpoints = []: expected a list of at least one endpoint",
             r#"10: service[1].authority = "web:80": expected an authority of its own, but service[0].authority is web:80 too"#,

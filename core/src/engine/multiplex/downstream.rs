@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::engine::conn::{State, Unread};
 use crate::engine::contract::{ConnId, Direction};
 use crate::engine::exchange::{Exchange, Kind, Speaks, Traits};
+use crate::engine::gate::Passage;
 use crate::engine::policy::Selected;
 use crate::engine::relay::Side;
 use crate::error::Reason;
@@ -60,7 +61,7 @@ impl Engine {
                 None => self.speaks(selected.service, Speaks::Http2),
             },
             marked: origin.is_some(),
-            gated: false,
+            passage: Passage::Done,
             at_port: false,
             sensitive: is_sensitive(request),
             keyless: false,

@@ -67,6 +67,102 @@ fn requests_wait_in_order_and_the_rest_is_told_at_once() {
     }
 }
 
+/// One at a time, whatever it is for.
+fn all_limited(concurrency: Concurrency) -> Config {
+    Config { concurrency, ..config() }
+}
+
+const OTHER: &str = "GET / HTTP/1.1\r\nHost: web.example\r\n\r\n";
+
+fn ask_for(rig: &mut Rig, request: &str) -> ConnId {
+    let down = rig.client();
+    rig.receive(down, request.as_bytes());
+    down
+}
+
+#[test]
+fn all_requests_wait_for_the_proxy_in_order_whatever_they_are_for() {
+    let mut rig = Rig::with(all_limited(one_and_two()));
+    let downs = [GET, OTHER, GET, OTHER].map(|request| ask_for(&mut rig, request));
+    let told = rig.written(downs[3]);
+    assert!(told.starts_with("HTTP/1.1 503 "), "{told}");
+    assert!(told.contains("l5d-proxy-error: too many requests wait for their turn at the proxy"));
+    assert_eq!(refused(&rig, 0, Reason::ProxyQueueFull), 1);
+    let gate = |rig: &Rig| rig.engine.snapshot().gate;
+    let mut ups = Vec::new();
+    for (index, &down) in downs[..3].iter().enumerate() {
+        assert_eq!((gate(&rig).in_flight, gate(&rig).queued), (1, 2 - index as u64));
+        if index < 2 {
+            // One goes to each service, and the third over the connection of the first.
+            assert_eq!(rig.connects.len(), 1, "one at a time");
+            ups.push(rig.connect());
+        }
+        let up = ups[index % 2];
+        assert_eq!(rig.written(up).matches("GET ").count(), 1, "request {index}");
+        rig.receive(up, OK.as_bytes());
+        assert_eq!(rig.written(down), OK, "in order");
+    }
+    assert_eq!((gate(&rig).in_flight, rig.engine.gauges().exchanges), (0, 0));
+}
+
+#[test]
+fn without_a_queue_the_proxy_is_busy_at_once_and_who_waits_too_long_is_told() {
+    let none = Concurrency { max_queue: 0, ..one_and_two() };
+    for (limit, status) in [(none, Reason::ProxyBusy), (one_and_two(), Reason::ProxyQueueTimeout)] {
+        let mut rig = Rig::with(all_limited(limit));
+        let (_, up) = rig.exchange(GET);
+        let late = ask_for(&mut rig, OTHER);
+        rig.pass(millis(600));
+        assert!(rig.written(late).starts_with("HTTP/1.1 503 "));
+        assert_eq!(refused(&rig, 0, status), 1);
+        rig.receive(up, OK.as_bytes());
+        let (down, _) = rig.exchange(OTHER);
+        assert_eq!(rig.written_len(down), 0, "there is room again");
+    }
+}
+
+/// Who is through the first gate waits at the second, or is refused there; neither keeps what it does
+/// not use.
+#[test]
+fn after_the_proxy_comes_the_service() {
+    for (max_queue, reason) in [(0, Reason::ServiceBusy), (1, Reason::ServiceQueueFull)] {
+        let mut config = service_limited(Concurrency { max_queue, ..one_and_two() });
+        config.concurrency = Concurrency { max_in_flight: Some(2), max_queue: 4, ..one_and_two() };
+        let mut rig = Rig::with(config);
+        let (first, up) = rig.exchange(GET);
+        rig.written(up);
+        // It takes the second place of the proxy's.
+        let other = ask_for(&mut rig, OTHER);
+        let other_up = rig.connect();
+        let [next, last] = [GET, GET].map(|request| ask_for(&mut rig, request));
+        let gate = rig.engine.snapshot().gate;
+        assert_eq!((gate.in_flight, gate.queued), (2, 2));
+        rig.receive(other_up, OK.as_bytes());
+        assert_eq!(rig.written(other), OK);
+        let gate = rig.engine.snapshot().gate;
+        if max_queue == 0 {
+            // There is no queue at the service: both are told.
+            assert_eq!((refused(&rig, 0, reason), gate.in_flight, gate.queued), (2, 1, 0));
+            assert!(rig.written(next).starts_with("HTTP/1.1 503 "));
+        } else {
+            assert_eq!((gate.in_flight, gate.queued), (2, 1), "one waits at each");
+            let services = rig.engine.snapshot().services;
+            assert_eq!(services.iter().map(|service| service.gate.queued).sum::<u64>(), 1);
+        }
+        rig.receive(up, OK.as_bytes());
+        assert_eq!(rig.written(first), OK);
+        if max_queue == 1 {
+            for down in [next, last] {
+                rig.written(up);
+                rig.receive(up, OK.as_bytes());
+                assert_eq!(rig.written(down), OK);
+            }
+        }
+        let gate = rig.engine.snapshot().gate;
+        assert_eq!((gate.in_flight, gate.queued, rig.engine.gauges().exchanges), (0, 0, 0));
+    }
+}
+
 #[test]
 fn who_waited_too_long_is_told_and_who_goes_away_makes_room() {
     let mut rig = Rig::with(service_limited(one_and_two()));

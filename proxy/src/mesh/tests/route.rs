@@ -344,6 +344,8 @@ fn a_service_has_a_budget_and_a_limit_of_its_own() {
     assert_eq!((own.ratio, own.min_per_second, own.window.as_secs()), (1.0, 0.5, 5));
     let busy = good(&service("max_in_flight = 7")).config.services[0].concurrency.max_in_flight;
     assert_eq!(busy, Some(7));
+    let all = good("[proxy]\nmax_in_flight = 9\nmax_queue = 3").config.concurrency;
+    assert_eq!((all.max_in_flight, all.max_queue), (Some(9), 3));
     for (line, said) in [
         ("max_in_flight = 0", "max_in_flight = 0: expected an integer from 1 to 100000000"),
         (

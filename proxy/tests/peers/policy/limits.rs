@@ -103,12 +103,17 @@ fn a_crowd_waits_for_its_turn_and_a_larger_one_is_turned_away() {
         return;
     }
     let app = Peer::start(script("busy_app.py").args(["200", "0.05"]));
-    for (limits, most_refused, reason) in [
-        ("max_in_flight = 2\nmax_queue = 6\nqueue_timeout = \"5s\"", 0, "port_queue_full"),
-        ("max_in_flight = 2", 6, "port_busy"),
-        ("max_in_flight = 2\nmax_queue = 6\nqueue_timeout = \"60ms\"", 6, "port_queue_timeout"),
-    ] {
-        let proxy = mesh(&app, limits).start();
+    let cases = [
+        ("max_in_flight = 2\nmax_queue = 6\nqueue_timeout = \"5s\"", 0, "queue_full"),
+        ("max_in_flight = 2", 6, "busy"),
+        ("max_in_flight = 2\nmax_queue = 6\nqueue_timeout = \"60ms\"", 6, "queue_timeout"),
+    ];
+    // Of the port, or of the whole proxy.
+    for ((limits, most_refused, reason), of) in
+        cases.into_iter().flat_map(|case| ["port", "proxy"].map(|of| (case, of)))
+    {
+        let of_all = || Mesh::new().proxy(format!("app = \"{}\"\n{limits}", app.addr));
+        let proxy = if of == "port" { mesh(&app, limits) } else { of_all() }.start();
         let url = format!("http://{}/", proxy.inbound());
         let mut curl = program("curl");
         curl.args(["--silent", "--parallel", "--parallel-immediate", "--parallel-max", "8"]);
@@ -117,7 +122,7 @@ fn a_crowd_waits_for_its_turn_and_a_larger_one_is_turned_away() {
         let refused = text.matches("503").count();
         assert_eq!(text.matches("200").count() + refused, 8, "{text}");
         assert!(refused <= most_refused && (refused > 0) == (most_refused > 0), "{limits}: {text}");
-        assert_eq!(inbound(&proxy, reason), refused as u64);
+        assert_eq!(inbound(&proxy, &format!("{of}_{reason}")), refused as u64);
     }
 }
 
