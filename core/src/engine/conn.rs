@@ -260,6 +260,11 @@ impl Conn {
         }
     }
 
+    /// Its name, in that slot.
+    pub(crate) fn id(&self, index: u32) -> ConnId {
+        ConnId { index, generation: self.generation }
+    }
+
     /// The exchange that this connection carries.
     pub(crate) fn exchange(&self) -> Option<ExchangeId> {
         match &self.state {
@@ -289,6 +294,27 @@ impl Conn {
             }
             _ => None,
         }
+    }
+
+    /// What was received and not taken must not keep a buffer that it does not fill. Notes what all
+    /// that is held is charged with.
+    pub(crate) fn settle_received(&mut self) {
+        let held = self.rx.len();
+        let mut pinned = match held {
+            0 => 0,
+            _ if self.flags.rx_owned => self.rx.capacity().max(self.pinned as usize),
+            _ => self.read_block(),
+        };
+        if held == 0 {
+            self.rx = BytesMut::new();
+        } else if 2 * held < pinned && pinned > Limits::COALESCE_BELOW {
+            self.rx = BytesMut::from(&self.rx[..]);
+            pinned = self.rx.capacity();
+        }
+        self.flags.rx_owned = true;
+        self.pinned = pinned as u32;
+        let sealed = self.tls.as_ref().map_or(0, |tls| tls.held());
+        self.charged = pinned + self.kept() + sealed;
     }
 
     /// Bytes that are kept to be written, or written once more: those of its streams included.
@@ -370,6 +396,12 @@ impl Conns {
         self.get(id.index).filter(is_it)
     }
 
+    /// The same, to change it.
+    pub(crate) fn find_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let is_it = |conn: &&mut Conn| conn.generation == id.generation || canary!(StaleId);
+        self.get_mut(id.index).filter(is_it)
+    }
+
     /// The connection in that slot, unless it is gone.
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Conn> {
         self.slab.get_mut(index as usize)?.as_mut()
@@ -399,7 +431,7 @@ impl Conns {
     }
 
     pub(crate) fn id(&self, index: u32) -> Option<ConnId> {
-        self.get(index).map(|conn| ConnId { index, generation: conn.generation })
+        self.get(index).map(|conn| conn.id(index))
     }
 
     /// The indices of all connections, in slot order: for reload, drain and sweeps only.

@@ -29,18 +29,26 @@ impl Deadlines {
     /// Sets the deadline of `index`, in whole milliseconds.
     pub(crate) fn set(&mut self, index: u32, due: Time) {
         let due = due.ceil_millis();
+        match self.slots.get_mut(index as usize) {
+            Some(slot) if slot.armed <= due => slot.due = due,
+            _ => self.arm(index, due),
+        }
+    }
+
+    /// The same, for a deadline before which the heap has no entry.
+    #[inline(never)]
+    fn arm(&mut self, index: u32, due: Time) {
         let at = index as usize;
         if at >= self.slots.len() {
             self.slots.resize(at + 1, Slot { due: Time::MAX, armed: Time::MAX });
         }
-        let slot = &mut self.slots[at];
-        slot.due = due;
-        if due < slot.armed {
-            slot.armed = due;
-            self.heap.push(Reverse((due, index)));
-            if self.heap.len() > 2 * self.slots.len() + 64 {
-                self.rebuild();
-            }
+        self.slots[at] = Slot { due, armed: due };
+        if due == Time::MAX {
+            return;
+        }
+        self.heap.push(Reverse((due, index)));
+        if self.heap.len() > 2 * self.slots.len() + 64 {
+            self.rebuild();
         }
     }
 

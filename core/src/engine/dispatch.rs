@@ -339,7 +339,6 @@ impl Engine {
         exchange.up = conn_id;
         exchange.progress.reused = reused;
         let (down, kind) = (exchange.down, exchange.kind);
-        let request = core::mem::take(&mut exchange.request);
         self.buffered -= core::mem::take(&mut exchange.charged);
         self.timers.conns.clear(index);
         let session = (kind == Kind::Http).then_some(SessionProtocol::Http1);
@@ -352,20 +351,19 @@ impl Engine {
         if let Kind::Tunnel { .. } = kind {
             return self.open_tunnel(id);
         }
-        conn.tx = request;
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        conn.tx = core::mem::take(&mut exchange.request);
         conn.flags.dirty = true;
-        let head = conn.tx.held();
-        let exchange = self.exchanges.get_mut(id);
-        let tries = exchange.filter(|exchange| exchange.retry().is_some());
-        if reused || tries.is_some() || canary!(SentAfterHead) {
+        let tries = exchange.retry().is_some();
+        if reused || tries || canary!(SentAfterHead) {
             // It may be dead already: keep what is sent until there is an answer.
             conn.tx.retain();
         }
-        if let Some(policy) = tries.and_then(|exchange| exchange.policy.as_mut()) {
-            policy.tries.head = policy.tries.head.max(head);
+        if let Some(policy) = exchange.policy.as_mut().filter(|_| tries) {
+            policy.tries.head = policy.tries.head.max(conn.tx.held());
         }
         // The first bytes of a tunnel wait until it is one.
-        if self.exchanges.get(id).is_some_and(|exchange| !exchange.is_tunnel()) {
+        if exchange.pending.is_some() && !exchange.is_tunnel() {
             self.pass_pending(id);
         }
         self.touch(index);

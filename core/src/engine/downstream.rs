@@ -146,8 +146,7 @@ impl Engine {
         }
         let fresh = !scanner.started();
         let mut scanner = core::mem::take(scanner);
-        let Some(id) = self.conns.id(index) else { return Step::Blocked };
-        let Some(conn) = self.conns.get_mut(index) else { return Step::Blocked };
+        let id = conn.id(index);
         let eof = conn.flags.eof;
         let full = self.buffered >= self.config.limits.buffer_bytes;
         let mut rx = core::mem::take(&mut conn.rx);
@@ -190,9 +189,7 @@ impl Engine {
             }
         };
         self.scratch = scratch;
-        if self.conns.find(id).is_some()
-            && let Some(conn) = self.conns.get_mut(index)
-        {
+        if let Some(conn) = self.conns.find_mut(id) {
             conn.rx = rx;
         }
         step
@@ -314,7 +311,8 @@ impl Engine {
         let keyless = over_http2 && request.upgrade && websocket::lacks_key(request);
         exchange.traits.keyless = keyless;
         let key = keyless.then(|| websocket::key(&mut self.rng));
-        let mut queue = OutQueue::default();
+        let queue = &mut exchange.request;
+        *queue = OutQueue::default();
         queue.furnish(&mut self.spare);
         queue.append(|out| match exchange.traits.speaks {
             Speaks::Http1 => {
@@ -331,7 +329,6 @@ impl Engine {
         });
         exchange.charged = queue.held();
         self.buffered += exchange.charged;
-        exchange.request = queue;
     }
 
     /// CONNECT to the listener itself: a tunnel to an endpoint of that authority, never an open

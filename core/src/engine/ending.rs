@@ -128,8 +128,9 @@ impl Engine {
         self.sample(id);
         let verdict = self.verdict_of_answer(id);
         self.end_attempt(id, None, verdict);
-        let Some(mut exchange) = self.remove_exchange(id) else { return };
-        self.leave_mirror(&exchange, false);
+        let mut removed = self.remove_exchange(id);
+        let Some(exchange) = &mut removed else { return };
+        self.leave_mirror(exchange, false);
         if let Some(policy) = exchange.policy.take() {
             self.policies.put(policy);
         }
@@ -140,12 +141,12 @@ impl Engine {
         }
         let up = exchange.up.filter(|&up| self.conns.find(up).is_some());
         if let Some(up) = up {
-            self.finish_upstream(up.index, &exchange);
+            self.finish_upstream(up.index, exchange);
         }
         if exchange.down_stream.is_some() {
-            self.finish_stream(&exchange);
+            self.finish_stream(exchange);
         } else if self.conns.find(exchange.down).is_some() {
-            self.finish_downstream(exchange.down.index, &exchange);
+            self.finish_downstream(exchange.down.index, exchange);
         }
         self.release_service(exchange.service);
     }
@@ -326,7 +327,9 @@ impl Engine {
 
     pub(super) fn remove_exchange(&mut self, id: ExchangeId) -> Option<Exchange> {
         self.timers.exchanges.clear(id.index);
-        let exchange = self.exchanges.remove(id)?;
+        // It is large: it is moved once.
+        let removed = self.exchanges.remove(id);
+        let exchange = removed.as_ref()?;
         self.mirrors.live -= usize::from(exchange.is_mirror());
         self.buffered -= exchange.charged;
         let passes = exchange.traits.passage == Passage::Done;
@@ -344,7 +347,7 @@ impl Engine {
         {
             server.exchange = None;
         }
-        Some(exchange)
+        removed
     }
 
     // ---- Connections ----

@@ -76,10 +76,10 @@ impl Engine {
     }
 
     fn received(&mut self, id: ConnId, data: BytesMut) {
-        if data.is_empty() || self.conns.find(id).is_none() {
+        if data.is_empty() {
             return;
         }
-        let Some(conn) = self.conns.get_mut(id.index) else { return };
+        let Some(conn) = self.conns.find_mut(id) else { return };
         conn.last = self.now;
         let n = data.len();
         if conn.tls.is_some() {
@@ -100,10 +100,10 @@ impl Engine {
     }
 
     fn wrote(&mut self, id: ConnId, n: usize) {
-        if n == 0 || self.conns.find(id).is_none() {
+        if n == 0 {
             return;
         }
-        let Some(conn) = self.conns.get_mut(id.index) else { return };
+        let Some(conn) = self.conns.find_mut(id) else { return };
         conn.last = self.now;
         let queue = conn.outgoing_mut();
         queue.wrote(n);
@@ -181,9 +181,7 @@ impl Engine {
     }
 
     fn read_closed(&mut self, id: ConnId) {
-        if self.conns.find(id).is_some()
-            && let Some(conn) = self.conns.get_mut(id.index)
-        {
+        if let Some(conn) = self.conns.find_mut(id) {
             conn.flags.eof = true;
             if conn.tls.is_some() {
                 self.sealed_eof(id);

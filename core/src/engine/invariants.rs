@@ -76,7 +76,7 @@ impl Engine {
                 checked.map_err(|error| format!("connection {index}: {error}"))?;
             }
             let may_pause = !conn.flags.paused || conn.flags.starved || conn.flags.queued;
-            if may_pause || conn.unsent() > low || self.budget(index) == 0 {
+            if may_pause || conn.unsent() > low || self.budget(conn) == 0 {
                 continue;
             }
             let busy = self.sink_of(index, conn).is_some_and(|sink| {

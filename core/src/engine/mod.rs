@@ -263,9 +263,7 @@ impl Engine {
     /// The bytes that a connection wants written, as owned slices, for completion-based I/O. They
     /// are shown again until they are reported as [`Input::Wrote`].
     pub fn take_bufs(&mut self, conn: ConnId, out: &mut Vec<Bytes>) {
-        if self.conns.find(conn).is_some()
-            && let Some(conn) = self.conns.get_mut(conn.index)
-        {
+        if let Some(conn) = self.conns.find_mut(conn) {
             conn.outgoing_mut().owned(out);
         }
     }
@@ -275,7 +273,7 @@ impl Engine {
     #[inline]
     pub fn read_budget(&self, conn: ConnId) -> usize {
         match self.conns.find(conn) {
-            Some(found) if !found.flags.paused => self.budget(conn.index).max(1),
+            Some(found) if !found.flags.paused => self.budget(found).max(1),
             _ => 0,
         }
     }

@@ -29,8 +29,7 @@ impl Engine {
     pub(super) fn adopt(&mut self, endpoint: u32, exchange: ExchangeId) -> Option<ConnId> {
         let target = self.mesh.endpoints.get_mut(endpoint as usize)?;
         while let Some(id) = target.orphans.pop() {
-            if self.conns.find(id).is_some()
-                && let Some(conn) = self.conns.get_mut(id.index)
+            if let Some(conn) = self.conns.find_mut(id)
                 && let State::Connecting(waiting @ None) = &mut conn.state
             {
                 *waiting = Some(exchange);

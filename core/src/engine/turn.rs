@@ -1,9 +1,7 @@
 //! The end of a turn: the ready list.
 
-use bytes::BytesMut;
-
 use super::Engine;
-use super::conn::{ClientPhase, Fin, ServerPhase, State};
+use super::conn::{ClientPhase, Conn, Fin, ServerPhase, State};
 use super::contract::{CloseKind, ConnId, Output};
 use super::relay::stream_room;
 use crate::config::Timeouts;
@@ -69,16 +67,16 @@ impl Engine {
 
     /// After a connection was driven: what has to be written, closed, read again.
     fn settle(&mut self, index: u32) {
-        self.flush_http2(index);
-        let Some(id) = self.conns.id(index) else { return };
-        let Some(mut conn) = self.conns.get_mut(index) else { return };
-        if conn.tls.is_some() {
-            self.seal(index);
-            match self.conns.get_mut(index) {
-                Some(sealed) => conn = sealed,
-                None => return,
-            }
+        let Some(conn) = self.conns.get(index) else { return };
+        let is_sealed = conn.tls.is_some();
+        if conn.http2().is_some() {
+            self.flush_http2(index);
         }
+        if is_sealed {
+            self.seal(index);
+        }
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let id = conn.id(index);
         if core::mem::take(&mut conn.flags.dirty) && conn.outgoing().unsent() > 0 {
             self.outputs.push_back(Output::Flush(id));
             if conn.tx.is_unsettled() {
@@ -88,6 +86,9 @@ impl Engine {
         if conn.http2().is_some_and(Connection::is_unsettled) {
             self.unsettled.push(id);
         }
+        let before = conn.charged;
+        conn.settle_received();
+        self.buffered = self.buffered - before + conn.charged;
         if conn.is_flushed() {
             if let State::Closing = conn.state {
                 return self.end_conn(index, CloseKind::Full);
@@ -102,31 +103,7 @@ impl Engine {
                 self.touch(index);
             }
         }
-        self.settle_received(index);
         self.pause_or_resume(index, id);
-    }
-
-    /// What was received and not taken must not keep a buffer that it does not fill.
-    fn settle_received(&mut self, index: u32) {
-        let Some(conn) = self.conns.get_mut(index) else { return };
-        let held = conn.rx.len();
-        let mut pinned = match held {
-            0 => 0,
-            _ if conn.flags.rx_owned => conn.rx.capacity().max(conn.pinned as usize),
-            _ => conn.read_block(),
-        };
-        if held == 0 {
-            conn.rx = BytesMut::new();
-        } else if 2 * held < pinned && pinned > Limits::COALESCE_BELOW {
-            conn.rx = BytesMut::from(&conn.rx[..]);
-            pinned = conn.rx.capacity();
-        }
-        conn.flags.rx_owned = true;
-        conn.pinned = pinned as u32;
-        let sealed = conn.tls.as_ref().map_or(0, |tls| tls.held());
-        let charge = pinned + conn.kept() + sealed;
-        self.buffered = self.buffered - conn.charged + charge;
-        conn.charged = charge;
     }
 
     fn pause_or_resume(&mut self, index: u32, id: ConnId) {
@@ -134,7 +111,8 @@ impl Engine {
             self.forgo_replay(index);
         }
         let full = self.buffered >= self.config.limits.buffer_bytes;
-        let budget = self.budget(index);
+        let Some(conn) = self.conns.get(index) else { return };
+        let budget = self.budget(conn);
         let Some(conn) = self.conns.get_mut(index) else { return };
         // At the worker's cap, clients that have bytes here send no more of them for now. What
         // endpoints answer goes on: it is how the bytes get fewer.
@@ -157,7 +135,7 @@ impl Engine {
     /// At the worker's cap, what is kept of a client's request so that it can be sent again makes
     /// room: only its answer would, and that waits for the rest of the request.
     fn forgo_replay(&mut self, index: u32) {
-        let exchange = self.conns.get(index).and_then(super::conn::Conn::exchange);
+        let exchange = self.conns.get(index).and_then(Conn::exchange);
         let exchange = exchange.and_then(|id| self.exchanges.get(id));
         let Some(exchange) = exchange.filter(|exchange| exchange.down.index == index) else {
             return;
@@ -183,9 +161,7 @@ impl Engine {
             return;
         }
         for id in core::mem::take(&mut self.starved) {
-            if self.conns.find(id).is_some()
-                && let Some(conn) = self.conns.get_mut(id.index)
-            {
+            if let Some(conn) = self.conns.find_mut(id) {
                 conn.flags.starved = false;
                 self.touch(id.index);
             }
@@ -199,9 +175,7 @@ impl Engine {
         }
         let mut list = core::mem::take(&mut self.unsettled);
         for id in list.drain(..) {
-            if self.conns.find(id).is_some()
-                && let Some(conn) = self.conns.get_mut(id.index)
-            {
+            if let Some(conn) = self.conns.find_mut(id) {
                 conn.tx.settle();
                 match &mut conn.state {
                     State::Http2(http2) => http2.connection.settle_queues(),
@@ -216,8 +190,7 @@ impl Engine {
     }
 
     /// How much a connection may read: what its sink, or its buffer, has room for.
-    pub(super) fn budget(&self, index: u32) -> usize {
-        let Some(conn) = self.conns.get(index) else { return 0 };
+    pub(super) fn budget(&self, conn: &Conn) -> usize {
         let limits = &self.config.limits;
         let held = conn.rx.len();
         let upto = |bound: usize| bound.saturating_sub(held).min(Limits::READ_BLOCK);
@@ -234,22 +207,22 @@ impl Engine {
             State::Server(server) => match server.phase {
                 ServerPhase::Head(_) if conn.unsent() > limits.stream_buffer => 0,
                 ServerPhase::Head(_) => upto(limits.header_bytes + Limits::PIPELINE_BYTES),
-                ServerPhase::Body(_) => self.sink_budget(index, upto(body)),
+                ServerPhase::Body(_) => self.sink_budget(conn, upto(body)),
                 ServerPhase::Wait => upto(Limits::PIPELINE_BYTES),
             },
             State::Client(client) => match client.phase {
                 ClientPhase::Idle => Limits::READ_BLOCK,
                 ClientPhase::Head(_) => {
-                    self.sink_budget(index, upto(limits.header_bytes + Limits::PIPELINE_BYTES))
+                    self.sink_budget(conn, upto(limits.header_bytes + Limits::PIPELINE_BYTES))
                 }
-                ClientPhase::Body(_) => self.sink_budget(index, upto(body)),
+                ClientPhase::Body(_) => self.sink_budget(conn, upto(body)),
             },
             State::Http2(_) if conn.flags.put_off => 0,
             State::Http2(_) if conn.unsent() > limits.stream_buffer + Limits::READ_BLOCK => 0,
             State::Http2(_) => upto(DEFAULT_MAX_FRAME + Limits::READ_BLOCK),
             State::Waiting(_) => upto(limits.stream_buffer),
             State::Tunnel(_) | State::Bridge(_) => {
-                self.sink_budget(index, upto(limits.stream_buffer))
+                self.sink_budget(conn, upto(limits.stream_buffer))
             }
             State::Linger { .. } => Limits::READ_BLOCK,
             State::Check(_) => upto(limits.header_bytes + DEFAULT_MAX_FRAME),
@@ -258,23 +231,22 @@ impl Engine {
     }
 
     /// `own`, unless the other side of the exchange has enough to write.
-    fn sink_budget(&self, index: u32, own: usize) -> usize {
-        let room = self.sink_room(index);
+    fn sink_budget(&self, conn: &Conn, own: usize) -> usize {
+        let room = self.sink_room(conn);
         // Not byte by byte.
         if room == 0 { 0 } else { own.min(room.max(Limits::COALESCE_BELOW)) }
     }
 
     /// Can the other side of an exchange or tunnel take more?
     pub(super) fn sink_has_room(&self, index: u32) -> bool {
-        self.sink_room(index) > 0
+        self.conns.get(index).is_none_or(|conn| self.sink_room(conn) > 0)
     }
 
     /// How much more the other side should be given.
-    fn sink_room(&self, index: u32) -> usize {
+    fn sink_room(&self, conn: &Conn) -> usize {
         if canary!(UnboundedBuffer) {
             return usize::MAX;
         }
-        let Some(conn) = self.conns.get(index) else { return usize::MAX };
         let limits = &self.config.limits;
         let (sink, stream) = match &conn.state {
             State::Tunnel(tunnel) => (Some(tunnel.peer), None),

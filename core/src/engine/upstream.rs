@@ -254,9 +254,7 @@ impl Engine {
             connection: connection_option(exchange, kind),
             framing: outgoing_framing(exchange, response.framing),
         };
-        if self.conns.find(down).is_some()
-            && let Some(conn) = self.conns.get_mut(down.index)
-        {
+        if let Some(conn) = self.conns.find_mut(down) {
             conn.tx.furnish(&mut self.spare);
             if let (Some((connection, tx)), Some(stream)) = (conn.http2_mut(), stream) {
                 let end = kind == ResponseKind::Final && end;

@@ -136,8 +136,8 @@ pub(crate) fn skip(
     stops: impl Fn(u8x16) -> u8x16,
     stands: impl Fn(u8) -> bool,
 ) -> usize {
-    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
-        let stops = stops(u8x16::from(*block)).to_bitmask();
+    while let Some(Ok(block)) = bytes.get(at..at + 16).map(<[u8; 16]>::try_from) {
+        let stops = stops(u8x16::from(block)).to_bitmask();
         if stops == 0 {
             at += 16;
             continue;

@@ -5,6 +5,8 @@
 //! compare the two. What it does not take may be good all the same: that is for the scanner and
 //! httparse to say.
 
+use core::ops::Range;
+
 use super::fields;
 use crate::http::facts::Facts;
 use crate::http::grammar::{token_end, value_end, visible_end};
@@ -74,8 +76,11 @@ pub(super) fn fields<'a>(
         if colon == at {
             break;
         }
+        if head.get(colon) != Some(&b':') || spans.len() == most {
+            return None;
+        }
         let end = value_end(head, colon + 1);
-        if !ends_line(head, end) || head[colon] != b':' || spans.len() == most {
+        if !ends_line(head, end) {
             return None;
         }
         let (value, tidy) = trimmed(head, colon + 1, end);
@@ -101,13 +106,16 @@ pub(super) fn fields<'a>(
 
 /// Where the value between a colon and the end of its line is; with nothing but one space before it?
 #[inline]
-fn trimmed(head: &[u8], start: usize, end: usize) -> (core::ops::Range<usize>, bool) {
-    if let [b' ', first, ..] = head[start..end]
-        && first > b' '
-        && head[end - 1] > b' '
-    {
-        return (start + 1..end, true);
+fn trimmed(head: &[u8], start: usize, end: usize) -> (Range<usize>, bool) {
+    match head[start..end] {
+        [b' ', first, ..] if first > b' ' && head[end - 1] > b' ' => (start + 1..end, true),
+        _ => untidy(head, start, end),
     }
+}
+
+/// The same of any line.
+#[cold]
+fn untidy(head: &[u8], start: usize, end: usize) -> (Range<usize>, bool) {
     let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
     let from = start + head[start..end].iter().take_while(blank).count();
     let to = end - head[from..end].iter().rev().take_while(blank).count();

@@ -177,8 +177,7 @@ impl Engine {
             connection.abandon(tx, stream, now);
         });
         let due = self.now + self.config.timeouts.half_open;
-        if self.conns.find(conn).is_some()
-            && let Some(conn) = self.conns.get_mut(conn.index)
+        if let Some(conn) = self.conns.find_mut(conn)
             && let State::Http2(http2) = &mut conn.state
             && let queued @ 1.. = http2.connection.stream_queued(stream)
         {

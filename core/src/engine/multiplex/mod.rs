@@ -106,8 +106,7 @@ impl Engine {
     /// Goes on with the connection that was put off first: with one, however many there are.
     pub(super) fn take_up(&mut self) {
         while let Some(id) = self.put_off.pop_front() {
-            if self.conns.find(id).is_some()
-                && let Some(conn) = self.conns.get_mut(id.index)
+            if let Some(conn) = self.conns.find_mut(id)
                 && core::mem::take(&mut conn.flags.put_off)
             {
                 return self.touch(id.index);
