@@ -130,6 +130,10 @@ canaries! {
     NarrowGate = "a request refused below its limit";
     /// A rate limit recovers half as fast.
     HalfRate = "a request refused below its rate";
+    /// Whoever has a certificate is who an endpoint is said to be.
+    AnyIdentity = "an identity check skipped";
+    /// A request is tried again though its answer has begun.
+    RetriedAfterHead = "a retry after the answer has begun";
     /// Every client may reach every port.
     OpenPort = "a client let in that is not allowed";
     /// A certificate that is replaced takes the sessions along that were made with it.

@@ -181,7 +181,8 @@ impl Engine {
         let Some(policy) = &exchange.policy else { return false };
         let route = Arc::clone(&policy.route);
         let Some(retry) = &route.retry else { return false };
-        if exchange.progress.response_started || exchange.is_tunnel() {
+        let started = exchange.progress.response_started && !canary!(RetriedAfterHead);
+        if started || exchange.is_tunnel() {
             return false;
         }
         let nth = policy.tries.used + 1;

@@ -32,7 +32,8 @@ mod planted {
             | Canary::RepeatedPost
             | Canary::SharedFate
             | Canary::RepeatedAfterGoAway
-            | Canary::RetriedPost => Invariant::EndsOnce,
+            | Canary::RetriedPost
+            | Canary::RetriedAfterHead => Invariant::EndsOnce,
             Canary::ShortBody | Canary::FlippedByte => Invariant::Bodies,
             Canary::UnboundedBuffer => Invariant::Caps,
             Canary::LeakedCredit | Canary::LostResume | Canary::LeakedWindow => Invariant::Credit,
@@ -72,7 +73,7 @@ mod planted {
             | Canary::EndlessCheck
             | Canary::UnhealthyPicked => Invariant::Checked,
             Canary::EndlessPanic => Invariant::Panic,
-            Canary::OpenPort | Canary::RotationDrops => Invariant::Identified,
+            Canary::AnyIdentity | Canary::OpenPort | Canary::RotationDrops => Invariant::Identified,
             Canary::StaleId => Invariant::Stale,
         }
     }
@@ -100,6 +101,8 @@ mod planted {
             Canary::CheckedOnce => (Some(Theme::Flapping), &[]),
             Canary::EndlessCheck => (Some(Theme::OneBad), &[Fault::ConnectHangs]),
             Canary::EndlessPanic => (Some(Theme::Herd), &[]),
+            Canary::RetriedAfterHead => (None, &[Fault::Retries, Fault::AppResetsStream]),
+            Canary::AnyIdentity => (None, &[Fault::CertifyOther]),
             Canary::OpenPort => (None, &[Fault::Denied]),
             Canary::RotationDrops => (None, &[Fault::Rotation]),
             _ => (None, &[]),

@@ -72,7 +72,9 @@ pub(super) fn may_refuse(reason: Reason, mix: &Mix, impatient: bool) -> bool {
     };
     // Who has no identity, or meets none that it believes, does not get far.
     let unmeshed = match reason {
-        Reason::HandshakeFailed | Reason::NotCertified | Reason::Failfast => IDENTITIES,
+        Reason::HandshakeFailed | Reason::NotCertified | Reason::Failfast if mix.meshed => {
+            IDENTITIES
+        }
         Reason::Unauthorized => Faults::of(&[Denied, CertifyOther]),
         Reason::UpstreamClosed
         | Reason::UpstreamReset

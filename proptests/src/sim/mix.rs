@@ -176,7 +176,9 @@ impl Mix {
             mix.set(Fault::Guards, 0);
         }
         if !mix.meshed {
-            IDENTITIES.and(RENEWALS).iter().for_each(|fault| mix.set(fault, 0));
+            // Clocks are everywhere, if only for dates in fields.
+            let meshed = IDENTITIES.and(RENEWALS).iter();
+            meshed.filter(|&fault| fault != Fault::ClockStep).for_each(|fault| mix.set(fault, 0));
         }
         mix
     }
@@ -191,7 +193,8 @@ impl Mix {
     pub(super) fn demand(&mut self, fault: Fault) {
         self.set(fault, if POLICIES.contains(fault) { 1 } else { RATES[5] });
         self.guarded &= !POLICIES.contains(fault);
-        self.meshed |= IDENTITIES.and(RENEWALS).contains(fault);
+        let of_identity = IDENTITIES.and(RENEWALS).contains(fault);
+        self.meshed |= of_identity && fault != Fault::ClockStep;
     }
 
     /// A fault will happen, and is not drawn.
@@ -208,6 +211,11 @@ impl Mix {
     /// Can any of them happen in this run?
     pub fn has_any(&self, faults: Faults) -> bool {
         self.faults.meets(faults)
+    }
+
+    /// Can any of the faults of identities, where there are any?
+    pub(super) fn doubts_identities(&self) -> bool {
+        self.meshed && self.has_any(IDENTITIES)
     }
 
     /// Can nothing else happen in this run?

@@ -34,7 +34,7 @@ impl Engine {
         {
             return;
         }
-        if !matches!(response.head.status, 100..=199) {
+        if !matches!(response.head.status, 100..=199) && !canary!(RetriedAfterHead) {
             self.forget_request(id);
         }
         match self.pass_response(id, response, end) {

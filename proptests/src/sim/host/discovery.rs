@@ -60,7 +60,7 @@ impl Discovery {
                 self.change(net, changed);
             }
         }
-        if net.mix.meshed {
+        if net.mix.meshed || net.mix.has(Fault::ClockStep) {
             self.disturb_identities(net);
         }
         net.wake(wait, HostId::Discovery, 0, 0);
@@ -69,7 +69,7 @@ impl Discovery {
     /// Certificates are replaced, and clocks are set.
     fn disturb_identities(&mut self, net: &mut Net<'_>) {
         let engine = net.choose.below(self.configs.len()) as u16;
-        if net.hits_once(Fault::Rotation) {
+        if net.mix.meshed && net.hits_once(Fault::Rotation) {
             net.after(Duration::from_millis(1), Event::Certified { engine, grant: Grant::GOOD });
         }
         if net.hits_once(Fault::ClockStep) {

@@ -72,9 +72,9 @@ impl EngineHost {
         Ok(())
     }
 
-    /// Tells it what its wall clock shows, if it wants to know.
+    /// Tells it what its wall clock shows, if it wants to know, or that may change.
     pub(super) fn tell_clock(&mut self, net: &mut Net<'_>) {
-        if self.engine.has_identity() {
+        if self.engine.has_identity() || net.mix.has(Fault::ClockStep) {
             let wall = wall(net.now, self.clock_wrong);
             self.engine.handle_input(net.now, Input::WallClock(wall));
         }

@@ -13,7 +13,6 @@ use super::EngineHost;
 use crate::sim::availability::Scene;
 use crate::sim::fault::Fault;
 use crate::sim::invariant::{Check, Invariant};
-use crate::sim::mix::IDENTITIES;
 use crate::sim::net::{HostId, Net};
 
 /// From a check to the end of the next one, at most.
@@ -138,7 +137,7 @@ impl EngineHost {
             })?;
         }
         // What it cannot do itself says nothing about others.
-        let unable = net.mix.has(Fault::SmallLimits) || net.mix.has_any(IDENTITIES);
+        let unable = net.mix.has(Fault::SmallLimits) || net.mix.doubts_identities();
         if unable || self.draining {
             return Ok(());
         }

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use selvedge_core::config::Target;
-use selvedge_core::engine::{CloseKind, ConnId, Event as Told, Output};
+use selvedge_core::engine::{CloseKind, ConnId, Direction, Event as Told, Output};
 use selvedge_core::error::Reason;
+use selvedge_core::identity::Name;
 use selvedge_core::stats::Decision;
 use selvedge_core::time::Time;
 
@@ -103,6 +104,12 @@ impl EngineHost {
                 if let Told::Retry { service, nth, decision: Decision::Retried, .. } = &event {
                     self.check_retry(net, service, *nth)?;
                 }
+                if let Told::TlsEstablished {
+                    direction: Direction::Outbound, peer, session, ..
+                } = &event
+                {
+                    self.check_peer(net, *peer, session.identity.as_ref())?;
+                }
                 if event == Told::Drained {
                     self.drained += 1;
                     let accepted = self.engine.gauges().accepted;
@@ -115,6 +122,18 @@ impl EngineHost {
             }
         }
         Ok(false)
+    }
+
+    /// It has a session with an endpoint: is that who it is said to be?
+    fn check_peer(&self, net: &mut Net<'_>, addr: SocketAddr, is: Option<&Name>) -> Check {
+        let endpoints = self.config.services.iter().flat_map(|service| &service.endpoints);
+        let here = endpoints.filter(|endpoint| endpoint.target == Target::Addr(addr));
+        let mut meant = here.filter_map(|endpoint| endpoint.mesh.as_ref()).peekable();
+        let known = meant.peek().is_some();
+        let is_one = meant.any(|mesh| Some(&mesh.identity) == is);
+        net.checks.that(Invariant::Identified, is_one || !known, || {
+            format!("{} takes {is:?} for the endpoint at {addr}", self.id)
+        })
     }
 
     /// It refuses a request: for a reason?
