@@ -5,22 +5,47 @@ use alloc::sync::Arc;
 use super::Engine;
 use super::contract::Event;
 use super::exchange::{Exchange, ExchangeId, Kind};
+use super::mesh::{Endpoint, Service};
 use crate::balance::Outcome;
 use crate::http::Response;
 use crate::http2::{ErrorCode, Trailers};
 use crate::policy::breaker::{Trip, Verdict};
 use crate::policy::retry::{Again, Failed, pushback, trailer_pushback};
 use crate::stats::Decision;
-use crate::time::Duration;
+use crate::time::{Duration, Time};
+
+impl Service {
+    /// Is there something to note when a request is given to this endpoint: is it asked although it
+    /// should not be, or to see how it does?
+    pub(super) fn minds(&self, endpoint: &Endpoint) -> bool {
+        let awaits = || endpoint.standing.as_ref().is_some_and(|s| s.breaker.wants_probe());
+        self.guard.as_ref().is_some_and(|guard| guard.panicking || awaits())
+    }
+
+    /// An attempt ended: records that it went well, if that is all there is to it.
+    #[inline]
+    pub(super) fn settles(
+        &self,
+        endpoint: &mut Endpoint,
+        id: ExchangeId,
+        verdict: Option<Verdict>,
+        now: Time,
+    ) -> bool {
+        let (Some(guard), Some(standing)) = (&self.guard, &mut endpoint.standing) else {
+            return true;
+        };
+        let Some(config) = &guard.breaker else { return true };
+        verdict == Some(Verdict::Success)
+            && standing.probe != Some(id)
+            && standing.breaker.goes_on_well(config, now)
+    }
+}
 
 impl Engine {
-    /// An attempt is given to an endpoint whose service has its endpoints judged. If that awaits a
+    /// An attempt is given to an endpoint that its service [minds](Service::minds). If that awaits a
     /// probe, this is it.
     pub(super) fn guard_attempt(&mut self, id: ExchangeId, index: u32) {
         let now = self.now;
-        if let Some(exchange) = self.exchanges.get_mut(id) {
-            exchange.judged = true;
-        }
         let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
         let (Some(guard), Some(standing)) = (&service.guard, &mut endpoint.standing) else {
             return;
@@ -91,7 +116,15 @@ impl Engine {
     }
 
     /// A response head came: an endpoint that fails may say how long it does not want to be asked.
+    #[inline]
     pub(super) fn heed(&mut self, id: ExchangeId, response: &Response<'_>) {
+        // Below that nothing fails but a call.
+        if response.head.status >= 400 || response.grpc_status.is_some() {
+            self.heed_head(id, response);
+        }
+    }
+
+    fn heed_head(&mut self, id: ExchangeId, response: &Response<'_>) {
         let Some(exchange) = self.exchanges.get(id) else { return };
         let grpc = response.grpc_status.filter(|_| exchange.traits.grpc).map(grpc_code);
         let status = response.head.status;

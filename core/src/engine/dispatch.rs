@@ -136,14 +136,14 @@ impl Engine {
         exchange.endpoint = Some(endpoint_index);
         exchange.attempt = now;
         exchange.progress.sampled = false;
-        exchange.judged = false;
         let plain = endpoint.mesh.is_none() && service.protocol == Protocol::Auto;
         let apart =
             plain && exchange.traits.speaks == Speaks::Mesh && exchange.down_stream.is_none();
         let on_stream = exchange.kind == Kind::Http && exchange.traits.speaks != Speaks::Http1;
         let policy = exchange.policy.as_deref_mut().map(|policy| policy.tries.sent += 1).is_some();
         // A copy decides nothing.
-        if service.guard.is_some() && !exchange.is_mirror() {
+        exchange.judged = service.guard.is_some() && !exchange.is_mirror();
+        if exchange.judged && service.minds(endpoint) {
             self.guard_attempt(id, endpoint_index);
         }
         if policy {

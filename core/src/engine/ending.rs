@@ -320,7 +320,7 @@ impl Engine {
             None if canary!(LostLoad) => {}
             None => service.balancer.release(endpoint.member),
         }
-        if judged {
+        if judged && !service.settles(endpoint, id, verdict, now) {
             self.judge(id, index, verdict);
         }
     }
@@ -334,7 +334,7 @@ impl Engine {
         self.buffered -= exchange.charged;
         let passes = exchange.traits.passage == Passage::Done;
         if !canary!(LostSlot) || exchange.progress.response_started || !passes {
-            self.leave_gates(&exchange);
+            self.leave_gates(exchange);
         }
         if exchange.progress.queued
             && let Some(service) = self.mesh.services.get_mut(exchange.service as usize)

@@ -369,17 +369,6 @@ impl Mesh {
         }
     }
 
-    /// The service of that name, which usually is `likely`.
-    pub(crate) fn named(&self, name: &str, likely: u32) -> Option<u32> {
-        let is_it = |service: &Service| {
-            service.kind == ServiceKind::Named && !service.removed && *service.name == *name
-        };
-        match self.services.get(likely as usize) {
-            Some(service) if is_it(service) => Some(likely),
-            _ => self.by_name.get(name).copied(),
-        }
-    }
-
     /// Collects the names of services, and what is for each of them, after every change of either.
     pub(crate) fn note_names(&mut self, services: &[config::Service], routes: &RouteTable) {
         self.hosts.clear();

@@ -129,7 +129,7 @@ impl Engine {
         if let Some(exchange) = self.exchanges.get_mut(mirror) {
             exchange.down_stream = down_stream;
         }
-        self.set_policy(mirror, Some(Box::new(Policy::new(Arc::clone(route)))));
+        self.set_policy(mirror, Some(Box::new(Policy::new(Arc::clone(route), service))));
         if let Some(exchange) = self.exchanges.get_mut(id)
             && let Some(policy) = &mut exchange.policy
         {

@@ -23,6 +23,8 @@ use crate::stats::Decision;
 #[derive(Debug)]
 pub(crate) struct Policy {
     pub(crate) route: Arc<Route>,
+    /// The service of the route, by its index when the exchange began: that may be another's now.
+    parent: u32,
     pub(super) tries: Tries,
     /// The request asked for less time than its route gives: when that is up, it says nothing about
     /// the endpoint.
@@ -33,8 +35,8 @@ pub(crate) struct Policy {
 
 impl Policy {
     /// At the beginning of an exchange.
-    pub(super) fn new(route: Arc<Route>) -> Self {
-        Policy { route, tries: Tries::default(), hurried: false, mirror: None }
+    pub(super) fn new(route: Arc<Route>, parent: u32) -> Self {
+        Policy { route, parent, tries: Tries::default(), hurried: false, mirror: None }
     }
 }
 
@@ -151,7 +153,8 @@ impl Engine {
         };
         match found {
             Some(route) => {
-                let parent = mesh.named(&route.service, spelled.unwrap_or(u32::MAX));
+                let own = spelled.filter(|_| asked.is_some_and(|service| service.routes.is_own()));
+                let parent = own.or_else(|| mesh.by_name.get(&route.service).copied());
                 Ok(Some((Arc::clone(route), parent.ok_or(Reason::UnknownAuthority)?)))
             }
             None if covered && !canary!(Unrouted) => Err(Reason::NoRoute),
@@ -166,10 +169,14 @@ impl Engine {
         parent: u32,
         request: &Request<'_>,
     ) -> Selected {
-        let split_key = self.split_key(index, parent, &route, request);
-        let service = self.draw(&route, split_key).unwrap_or(parent);
-        let key = self.endpoint_key(index, service, Some(parent), Some(request));
-        let mut policy = Policy::new(route);
+        let (mut split_key, mut service) = (None, parent);
+        if !matches!(route.split, Split::None) {
+            split_key = self.split_key(index, parent, &route, request);
+            service = self.draw(&route, split_key).unwrap_or(parent);
+        }
+        let other = Some(parent).filter(|_| service != parent);
+        let key = self.endpoint_key(index, service, other, Some(request));
+        let mut policy = Policy::new(route, parent);
         policy.tries.split_key = split_key;
         if policy.route.allow_l5d_request_headers {
             let inherited = self.mesh.services.get(service as usize);
@@ -188,7 +195,7 @@ impl Engine {
     /// Draws one of the services that a route's requests are shared out to: the one that a key belongs
     /// to, if there is one.
     pub(super) fn draw(&mut self, route: &Route, key: Option<u64>) -> Option<u32> {
-        if route.split == Split::None {
+        if matches!(route.split, Split::None) {
             return None;
         }
         let mesh = &self.mesh;
@@ -298,14 +305,12 @@ impl Engine {
     fn put_policy(&mut self, id: ExchangeId, policy: Option<Box<Policy>>) {
         let now = self.now;
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        exchange.policy = policy;
-        if let (Some(_), Some(policy)) = (exchange.retry(), &exchange.policy)
-            && let Some(parent) = self.mesh.named(&policy.route.service, exchange.service)
-            && let Some(parent) = self.mesh.services.get_mut(parent as usize)
+        if let Some(policy) = policy.as_ref().filter(|policy| policy.route.retry.is_some())
+            && let Some(parent) = self.mesh.services.get_mut(policy.parent as usize)
         {
             parent.budget.attempt(now);
         }
-        self.rearm(id);
+        exchange.policy = policy;
     }
 
     /// Counts what was decided about a request for a service.

@@ -49,6 +49,15 @@ impl Exchange {
         self.policy.as_ref()?.route.retry.as_ref()
     }
 
+    /// Is there something to decide about an answer with this status? If not, it was what the first
+    /// attempt was to bring.
+    #[inline]
+    pub(super) fn may_retry(&self, status: u16) -> bool {
+        let Some(policy) = &self.policy else { return false };
+        let Some(retry) = &policy.route.retry else { return false };
+        retry.names(status) || policy.tries.used > 0 || self.traits.grpc
+    }
+
     /// Bytes of its request that may be kept.
     pub(super) fn replay_bytes(&self, all: usize) -> usize {
         match (self.retry(), &self.policy) {

@@ -154,8 +154,9 @@ impl Engine {
     ) -> Result<Passed, Reason> {
         let end = matches!(response.framing, Framing::None | Framing::Length(0));
         let exchange = self.exchanges.get(id);
-        let (tries, judged) = exchange
-            .map_or((false, false), |exchange| (exchange.policy.is_some(), exchange.judged));
+        let (tries, judged) = exchange.map_or((false, false), |exchange| {
+            (exchange.may_retry(response.head.status), exchange.judged)
+        });
         if judged {
             self.heed(id, response);
         }

@@ -41,6 +41,10 @@ pub struct Budget {
     part: u64,
     /// The number of the newest part.
     newest: u64,
+    /// When that ends.
+    until: Time,
+    /// Its place among them.
+    at: usize,
     /// First attempts and retries, by part number modulo their count.
     parts: [(u32, u32); PARTS + 1],
 }
@@ -55,6 +59,8 @@ impl Budget {
             floor: libm::floor(floor * WHOLE) as u64,
             part: part.max(1),
             newest: 0,
+            until: Time::from_nanos(part.max(1)),
+            at: 0,
             parts: [(0, 0); PARTS + 1],
         }
     }
@@ -91,15 +97,23 @@ impl Budget {
 
     /// The counts of the part that `now` is in. Those that are older than a window are forgotten.
     fn at(&mut self, now: Time) -> &mut (u32, u32) {
-        let number = (now - Time::ZERO).as_nanos() as u64 / self.part;
-        if number > self.newest {
-            let passed = (number - self.newest).min(PARTS as u64 + 1);
-            for back in 0..passed {
-                self.parts[(number - back) as usize % (PARTS + 1)] = (0, 0);
-            }
-            self.newest = number;
+        if now >= self.until {
+            self.advance(now);
         }
-        &mut self.parts[self.newest as usize % (PARTS + 1)]
+        &mut self.parts[self.at]
+    }
+
+    /// Begins the part that `now` is in, which is after the newest one.
+    #[cold]
+    fn advance(&mut self, now: Time) {
+        let number = now.as_nanos() / self.part;
+        let passed = (number - self.newest).min(PARTS as u64 + 1);
+        for back in 0..passed {
+            self.parts[(number - back) as usize % (PARTS + 1)] = (0, 0);
+        }
+        self.newest = number;
+        self.at = number as usize % (PARTS + 1);
+        self.until = Time::from_nanos((number + 1).saturating_mul(self.part));
     }
 }
 

@@ -105,6 +105,12 @@ impl Retry {
         self.methods.iter().any(|allowed| allowed.as_bytes() == method)
     }
 
+    /// Are answers with this status tried again, where the method allows it?
+    #[inline]
+    pub fn names(&self, status: u16) -> bool {
+        self.statuses.iter().any(|&(low, high)| (low..=high).contains(&status))
+    }
+
     /// Is this tried again? `method`: what [`Retry::allows_method`] said; `is_grpc`: it is a call of
     /// gRPC.
     pub fn covers(&self, failed: Failed, method: bool, is_grpc: bool) -> bool {
@@ -114,9 +120,7 @@ impl Retry {
         match failed {
             Failed::Refused => self.refused,
             Failed::Grpc(status) => is_grpc && named(status),
-            Failed::Status(status) => {
-                method && self.statuses.iter().any(|&(low, high)| (low..=high).contains(&status))
-            }
+            Failed::Status(status) => method && self.names(status),
             Failed::Without(reason) => match reason {
                 Reason::TryTimeout | Reason::ResponseTimeout => {
                     self.timeout && method || told(reason)

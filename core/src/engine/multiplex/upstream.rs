@@ -29,7 +29,7 @@ impl Engine {
             self.heed(id, response);
         }
         let Some(exchange) = self.exchanges.get(id) else { return };
-        if exchange.policy.is_some()
+        if exchange.may_retry(response.head.status)
             && (self.retries_response(id, response) || !end && self.hold_response(id, response))
         {
             return;

@@ -95,6 +95,7 @@ impl BreakerConfig {
     }
 
     /// What an answer says about its endpoint. `grpc`: its status, if it is gRPC's.
+    #[inline]
     pub fn verdict(&self, status: u16, grpc: Option<u8>) -> Verdict {
         /// RESOURCE_EXHAUSTED.
         const EXHAUSTED: u8 = 8;
@@ -202,6 +203,18 @@ impl Breaker {
         }
     }
 
+    /// Counts a request that ended well and was no probe, if that is all there is to it: all before
+    /// it did, too. If not, it has to be [recorded](Self::record).
+    #[inline]
+    pub fn goes_on_well(&mut self, config: &BreakerConfig, now: Time) -> bool {
+        let well = self.state == State::Serving && self.failures == 0 && self.hint == Time::ZERO;
+        well && match (&config.success_rate, &mut self.window) {
+            (None, _) => true,
+            (Some(_), Some(window)) => window.goes_on_well(now),
+            (Some(_), None) => false,
+        }
+    }
+
     /// A request ended that was no probe. `Some`: the endpoint should be ejected. Whether it is or
     /// not, what was counted is forgotten. What comes while it is ejected says nothing.
     pub fn record(&mut self, config: &BreakerConfig, verdict: Verdict, now: Time) -> Option<Trip> {
@@ -221,7 +234,8 @@ impl Breaker {
                 Trip::Consecutive(self.failures)
             }
             Some((rate, (succeeded, total)))
-                if total >= rate.min_requests
+                if succeeded < total
+                    && total >= rate.min_requests
                     && f64::from(succeeded) < rate.min * f64::from(total) =>
             {
                 Trip::SuccessRate { succeeded, total }

@@ -201,3 +201,31 @@ fn workers_share_the_least_number_of_answers() {
     assert_eq!((requests(0), requests(1), requests(4)), (Some(10), Some(10), Some(3)));
     assert_eq!(rated(7).share(4).consecutive, 7);
 }
+
+/// What goes on well is counted in short, to the same end.
+#[test]
+fn the_short_way_leads_where_recording_does() {
+    use crate::rng::{Rng, Seed};
+    let mut rng = Rng::fork(Seed::from_number(7), 0);
+    for config in [config(), rated(3)] {
+        let (mut short, mut whole) = (Breaker::default(), Breaker::default());
+        let (mut now, mut shortened) = (at(0), 0);
+        for n in 0..20_000 {
+            now += Duration::from_millis(rng.below(200));
+            // Quiet times follow such with failures.
+            let fails = n / 500 % 2 == 0 && rng.below(4) == 0;
+            let verdict = if fails { Verdict::Failure } else { Verdict::Success };
+            let settled = verdict == Verdict::Success && short.goes_on_well(&config, now);
+            let trip = if settled { None } else { short.record(&config, verdict, now) };
+            assert_eq!(trip, whole.record(&config, verdict, now));
+            assert_eq!(alloc::format!("{short:?}"), alloc::format!("{whole:?}"));
+            shortened += u32::from(settled);
+            if n % 97 == 0 {
+                for breaker in [&mut short, &mut whole] {
+                    breaker.heed(Duration::from_millis(1), now);
+                }
+            }
+        }
+        assert!(shortened > 5_000, "{shortened}");
+    }
+}

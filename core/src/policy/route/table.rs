@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::Route;
-use super::matches::{HostMatch, PathMatch, Target};
+use super::matches::{HostMatch, Match, PathMatch, Target};
 use crate::http::Request;
 
 /// Routes by host, and of each host by path.
@@ -39,12 +39,54 @@ pub(crate) struct HostRoutes {
     groups: Box<[u32]>,
     /// See [`RouteTable::covers`].
     covered: bool,
+    /// All of them are its own: they belong to the service of that name.
+    own: bool,
+    /// The one there is, if nothing but a path says which requests it is for.
+    only: Option<Only>,
+}
+
+/// A route that is compared instead of looked for.
+#[derive(Clone, Debug)]
+struct Only {
+    route: u32,
+    /// It is for this path and all below it; `None`: for any.
+    prefix: Option<Box<[u8]>>,
 }
 
 impl HostRoutes {
     /// See [`RouteTable::covers`].
     pub(crate) fn is_covered(&self) -> bool {
         self.covered
+    }
+
+    /// Is its service whom all requests are for that one of them is for?
+    pub(crate) fn is_own(&self) -> bool {
+        self.own
+    }
+}
+
+impl Only {
+    /// What says it all about the route of that index, if a path does.
+    fn of(index: u32, route: &Route) -> Option<Self> {
+        let Match { path, methods, headers, query, grpc } = &route.matches;
+        if !methods.is_empty() || !headers.is_empty() || !query.is_empty() || grpc.is_some() {
+            return None;
+        }
+        let prefix = match path {
+            PathMatch::Any => None,
+            PathMatch::Prefix(path) if path.starts_with('/') && !path.contains('?') => {
+                Some(path.strip_suffix('/').unwrap_or(path).as_bytes().into())
+            }
+            _ => return None,
+        };
+        Some(Only { route: index, prefix })
+    }
+
+    /// Is it for this path, its query included?
+    fn accepts(&self, path: &[u8]) -> bool {
+        let Some(prefix) = &self.prefix else { return true };
+        let below = path.strip_prefix(&**prefix);
+        below.is_some_and(|below| matches!(below.first(), None | Some(b'/' | b'?')))
     }
 }
 
@@ -115,15 +157,28 @@ impl RouteTable {
 
     /// The routes for an authority that is often asked.
     pub(crate) fn routes_of(&self, authority: &str, is_service: bool) -> HostRoutes {
+        let groups: Box<[u32]> = self.listed(authority).chain(self.wild(authority)).collect();
+        let all = groups.iter().map(|&group| &self.groups[group as usize]);
+        let only = match all.clone().flat_map(|group| &group.ranked).collect::<Vec<_>>()[..] {
+            [&only] => Only::of(only, &self.routes[only as usize]),
+            _ => None,
+        };
         HostRoutes {
-            groups: self.listed(authority).chain(self.wild(authority)).collect(),
             covered: self.covers(authority, is_service),
+            own: is_service && all.flat_map(|group| &group.owners).all(|o| **o == *authority),
+            only,
+            groups,
         }
     }
 
     /// The route of a request to it, as [`find`](RouteTable::find) finds it.
+    #[inline]
     pub(crate) fn find_of(&self, host: &HostRoutes, request: &Request<'_>) -> Option<&Arc<Route>> {
-        self.find_in(host.groups.iter().copied(), request)
+        match &host.only {
+            Some(only) if only.accepts(request.path) => self.routes.get(only.route as usize),
+            Some(_) => None,
+            None => self.find_in(host.groups.iter().copied(), request),
+        }
     }
 
     fn find_in(

@@ -307,3 +307,20 @@ fn a_host_is_covered_by_who_lists_it_and_a_service_by_its_own_wildcards() {
         assert_eq!(covers, [as_service, as_stranger], "{authority} of {routes:?}");
     }
 }
+
+/// A service's only route is compared, not looked for: with the same result, as [`find_head`] sees to.
+#[test]
+fn an_only_route_takes_what_it_would_take_among_others() {
+    let paths = ["/", "/a", "/a/", "/a?x=/b", "/a/b", "/ab", "//", "//a", "/?a", "/a//", "*"];
+    let prefixes = ["/", "/a", "/a/", "/a/b", "//", "/?a"].map(prefix);
+    let mut taken = 0;
+    for matched in prefixes.into_iter().chain([PathMatch::Any, exact("/a")]) {
+        let routes = [path("only", matched)];
+        for path in paths {
+            let method = if path == "*" { "OPTIONS" } else { "GET" };
+            let service = find(&routes, &format!("{method} {path}"), "web.example");
+            taken += usize::from(service == "only");
+        }
+    }
+    assert_eq!(taken, 38);
+}
