@@ -185,5 +185,6 @@ pub(super) const TUNNEL_BREAKS: Faults = Faults::of(&[
     Fault::Endpoints,
     Fault::Drain,
     Fault::EngineStalls,
+    Fault::Gates,
 ])
 .and(IDENTITIES);

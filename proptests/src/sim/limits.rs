@@ -38,6 +38,18 @@ pub(super) fn services(
     }
 }
 
+/// Draws the limits of whole outbound proxies.
+pub(super) fn proxy(choose: &mut dyn Choose, mix: &Mix, faults: &mut Vec<Fault>) -> Concurrency {
+    let mut all = Concurrency::default();
+    if mix.draws_once(choose, Fault::Gates) {
+        faults.push(Fault::Gates);
+        all.max_in_flight = Some(pick(choose, &[4, 2, 8]));
+        all.max_queue = pick(choose, &[0, 3, 100]);
+        all.queue_timeout = pick(choose, &[30, 300, 3000].map(Duration::from_millis));
+    }
+    all
+}
+
 /// Draws the limits of one port of an app.
 pub(super) fn port(
     choose: &mut dyn Choose,
@@ -118,6 +130,8 @@ fn transit(mix: &Mix) -> Option<Duration> {
 /// What limits there are, and what came by them.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
+    /// Of an outbound engine, whatever its requests are for.
+    all: Concurrency,
     services: Vec<(String, Concurrency)>,
     /// By app.
     ports: Vec<Option<Port>>,
@@ -138,9 +152,10 @@ struct Port {
     clients: Vec<Bucket>,
 }
 
-/// A gate: of a service of an engine, or of the port of an app.
+/// A gate: of an engine, of a service of one, or of the port of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
+    Engine(u16),
     Service(u16, usize),
     Port(u16),
 }
@@ -204,7 +219,8 @@ impl Limits {
                 clients: vec![Bucket::default(); 2],
             })
         };
-        Limits { services, ports: apps.map(port).collect(), passed: Vec::new() }
+        let all = outbound.concurrency.clone();
+        Limits { all, services, ports: apps.map(port).collect(), passed: Vec::new() }
     }
 
     /// A request is at an app: had it to wait so long, and is it not one too many?
@@ -243,6 +259,13 @@ impl Limits {
                 format!("{through} requests are under way for {name}, and {most} are allowed")
             })?;
         }
+        if let Some(engine) = sent.engine {
+            let mine = |other: &&Sent| other.serving.is_some() && other.engine == Some(engine);
+            let (through, most) = (requests.iter().filter(mine).count(), most(&self.all));
+            checks.that(Invariant::Bounded, through <= most as usize, || {
+                format!("{through} requests of engine {engine} are under way, of {most}")
+            })?;
+        }
         if !settled || shared || !(sent.stream || sent.alone) {
             return Ok(());
         }
@@ -270,17 +293,22 @@ impl Limits {
             .zip(sent.engine)
             .map(|(index, engine)| (Gate::Service(engine, index), &self.services[index].1));
         let port = self.ports[app].as_ref().map(|port| (Gate::Port(app as u16), &port.concurrency));
+        let all = sent.engine.map(|engine| (Gate::Engine(engine), &self.all));
         // Where nobody waits, everybody is through at once.
-        let [service, port] =
-            [service, port].map(|gate| gate.filter(|(_, it)| gated(it) && it.max_queue > 0));
-        let waits = [service, port].map(|gate| gate.map(|(_, it)| it.queue_timeout));
+        let [all, service, port] =
+            [all, service, port].map(|gate| gate.filter(|(_, it)| gated(it) && it.max_queue > 0));
+        let waits = [all, service, port].map(|gate| gate.map(|(_, it)| it.queue_timeout));
         let due = waits.into_iter().flatten().fold(fed + transit, |due, wait| due + wait);
         checks.that(Invariant::Bounded, now <= due, || {
             format!("a request is through at {now:?}, and was to wait until {due:?} at most")
         })?;
         // When it was through the one, and came to the other. Of one behind the other that is known
         // only where it could be read on its way.
-        let (gate, came) = match (service, port, sent.between) {
+        let first = match (all, service) {
+            (Some(_), Some(_)) => return Ok(()),
+            (all, service) => all.or(service),
+        };
+        let (gate, came) = match (first, port, sent.between) {
             (Some((service, _)), Some((port, _)), Some(between)) => {
                 self.take_turn(checks, service, [fed, between], transit)?;
                 (port, between)
@@ -423,10 +451,11 @@ impl Limits {
             _ => return Ok(()),
         };
         let rps = rps.unwrap_or(u32::MAX);
-        // Before they come they may have waited for their service.
+        // Before they come they may have waited for their engine and their service.
         let waits =
             self.services.iter().filter(|(_, it)| gated(it)).map(|(_, it)| it.queue_timeout);
-        let late = transit + waits.max().unwrap_or_default();
+        let all = if gated(&self.all) { self.all.queue_timeout } else { Duration::ZERO };
+        let late = transit + all + waits.max().unwrap_or_default();
         let mut fed: Vec<Time> = requests
             .iter()
             .filter(|sent| {

@@ -112,6 +112,7 @@ impl Topology {
         let mut routes = policy::routes(choose, mix, &mut services, &mut faults);
         shares::balance(choose, mix, &mut services, &mut faults);
         limits::services(choose, mix, &mut services, &mut faults);
+        let all = limits::proxy(choose, mix, &mut faults);
         if mix.guarded {
             availability::guard(choose, &mut services);
         }
@@ -145,6 +146,7 @@ impl Topology {
             let mut config = config(listeners, services.clone(), None);
             config.identity = mix.meshed.then(|| Identity::new(outbound_name(n)));
             config.routes = RouteTable::new(routes.clone());
+            config.concurrency = all.clone();
             config.zone = mix.has(Fault::Zones).then(|| shares::ZONE.into());
             (ip, config)
         });
