@@ -334,6 +334,14 @@ impl Conn {
         waits && self.rx.is_empty() && !self.flags.eof
     }
 
+    /// Puts it on the ready list, as the connection in that slot.
+    #[inline]
+    pub(crate) fn touch(&mut self, index: u32, ready: &mut VecDeque<u32>) {
+        if !core::mem::replace(&mut self.flags.queued, true) {
+            ready.push_back(index);
+        }
+    }
+
     /// Everything has been written.
     pub(crate) fn is_flushed(&self) -> bool {
         self.unsent() == 0

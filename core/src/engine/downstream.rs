@@ -437,14 +437,10 @@ impl Engine {
         if moved {
             exchange.last = now;
             sink.flags.dirty = true;
+            sink.touch(up.index, &mut self.ready);
         }
         if done {
             server.phase = ServerPhase::Wait;
-        }
-        if moved {
-            self.touch(up.index);
-        }
-        if done {
             self.request_done(id);
         }
         if let Some(copied) = copied {
@@ -468,8 +464,8 @@ impl Engine {
         if let State::Server(server) = &mut conn.state {
             server.exchange = None;
             server.phase = ServerPhase::Head(HeadScanner::default());
+            conn.touch(index, &mut self.ready);
             self.timers.conns.set(index, self.now + self.config.timeouts.keep_alive);
-            self.touch(index);
         }
     }
 }

@@ -331,7 +331,6 @@ impl Engine {
         if !exchange.is_mirror() {
             self.gate.learn(took, now);
         }
-        let Some(exchange) = self.exchanges.get(id) else { return };
         let Some(of) = self.gate_of(exchange.service, at_port) else { return };
         if let Some(gate) = self.gate(of) {
             gate.learn(took, now);

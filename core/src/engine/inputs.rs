@@ -94,9 +94,9 @@ impl Engine {
             // What was left over is memory of its own since the end of its turn: it grows in place.
             conn.rx.extend_from_slice(&data);
         }
+        conn.touch(id.index, &mut self.ready);
         let (direction, endpoint) = (conn.direction, conn.endpoint);
         self.count_tcp(direction, endpoint, |tcp| tcp.read_bytes += n as u64);
-        self.touch(id.index);
     }
 
     fn wrote(&mut self, id: ConnId, n: usize) {

@@ -299,11 +299,8 @@ impl Engine {
 
     /// Puts a connection on the ready list.
     fn touch(&mut self, index: u32) {
-        if let Some(conn) = self.conns.get_mut(index)
-            && !conn.flags.queued
-        {
-            conn.flags.queued = true;
-            self.ready.push_back(index);
+        if let Some(conn) = self.conns.get_mut(index) {
+            conn.touch(index, &mut self.ready);
         }
     }
 

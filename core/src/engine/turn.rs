@@ -67,15 +67,16 @@ impl Engine {
 
     /// After a connection was driven: what has to be written, closed, read again.
     fn settle(&mut self, index: u32) {
-        let Some(conn) = self.conns.get(index) else { return };
+        let Some(mut conn) = self.conns.get_mut(index) else { return };
         let is_sealed = conn.tls.is_some();
-        if conn.http2().is_some() {
+        if is_sealed || conn.http2().is_some() {
             self.flush_http2(index);
+            if is_sealed {
+                self.seal(index);
+            }
+            let Some(same) = self.conns.get_mut(index) else { return };
+            conn = same;
         }
-        if is_sealed {
-            self.seal(index);
-        }
-        let Some(conn) = self.conns.get_mut(index) else { return };
         let id = conn.id(index);
         if core::mem::take(&mut conn.flags.dirty) && conn.outgoing().unsent() > 0 {
             self.outputs.push_back(Output::Flush(id));
@@ -113,6 +114,10 @@ impl Engine {
         let full = self.buffered >= self.config.limits.buffer_bytes;
         let Some(conn) = self.conns.get(index) else { return };
         let budget = self.budget(conn);
+        if budget > 0 && !full && !conn.flags.paused {
+            // It goes on, as nearly all do.
+            return;
+        }
         let Some(conn) = self.conns.get_mut(index) else { return };
         // At the worker's cap, clients that have bytes here send no more of them for now. What
         // endpoints answer goes on: it is how the bytes get fewer.

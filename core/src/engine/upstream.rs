@@ -274,7 +274,7 @@ impl Engine {
                 conn.tx.append(|out| http1::encode_response(out, response, &rewrite));
             }
             conn.flags.dirty = true;
-            self.touch(down.index);
+            conn.touch(down.index, &mut self.ready);
         }
         if kind == ResponseKind::Final {
             self.rearm(id);

@@ -76,30 +76,32 @@ impl Codings {
 }
 
 impl<'a> Facts<'a> {
-    // Out of line, so that it does not cost the loop its registers.
-    #[inline(never)]
+    /// Gathers what a known field says.
     pub(crate) fn add(&mut self, known: Known, value: &'a [u8]) -> Result<(), Reason> {
         match known {
-            Known::Connection => self.options.add(value),
             Known::ContentLength => self.add_length(value)?,
             Known::ContentType => self.grpc |= is_grpc(value),
-            Known::Expect => self.add_expect(value),
             Known::GrpcStatus => self.grpc_status = grpc_status(value),
             Known::Host => {
                 self.host_repeated |= self.host.is_some();
                 self.host = Some(value);
             }
+            _ => self.add_list(known, value),
+        }
+        Ok(())
+    }
+
+    /// The same of a list. Out of line: most heads have none.
+    #[inline(never)]
+    fn add_list(&mut self, known: Known, value: &'a [u8]) {
+        match known {
+            Known::Connection => self.options.add(value),
+            Known::Expect => self.add_expect(value),
             Known::Te => self.te_trailers |= list(value).any(is_trailers),
             Known::TransferEncoding => self.codings.add(value),
             Known::Upgrade => self.upgrade |= list(value).any(is_upgrade),
-            Known::ClientId
-            | Known::Http2Settings
-            | Known::KeepAlive
-            | Known::ProxyConnection
-            | Known::Trailer
-            | Known::Other => {}
+            _ => {}
         }
-        Ok(())
     }
 
     /// A list of identical numbers is one number: RFC 9110 §8.6 lets a recipient accept what
@@ -107,8 +109,13 @@ impl<'a> Facts<'a> {
     fn add_length(&mut self, value: &[u8]) -> Result<(), Reason> {
         match number(value) {
             Some(length) => self.note_length(Some(length)),
-            None => list(value).try_for_each(|element| self.note_length(number(element))),
+            None => self.add_lengths(value),
         }
+    }
+
+    #[cold]
+    fn add_lengths(&mut self, value: &[u8]) -> Result<(), Reason> {
+        list(value).try_for_each(|element| self.note_length(number(element)))
     }
 
     fn note_length(&mut self, length: Option<u64>) -> Result<(), Reason> {

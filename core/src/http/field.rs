@@ -49,15 +49,18 @@ impl Known {
     /// Which field has this name, in any case. There must be no control characters in it.
     #[inline]
     pub fn of(name: &[u8]) -> Known {
-        // Most fields are none of these, and most of those are told apart by their length and
-        // first byte.
-        match name.first() {
-            Some(&first) if CANDIDATES >> slot(first, name.len()) & 1 == 1 => Known::compare(name),
-            _ => Known::Other,
-        }
+        if Known::may_be(name) { Known::compare(name) } else { Known::Other }
     }
 
-    fn compare(name: &[u8]) -> Known {
+    /// May this be the name of one? Most fields are none of them, and most of those are told apart by
+    /// their length and first byte.
+    #[inline]
+    pub(crate) fn may_be(name: &[u8]) -> bool {
+        name.first().is_some_and(|&first| CANDIDATES >> slot(first, name.len()) & 1 == 1)
+    }
+
+    /// [`Known::of`] a name that may be one.
+    pub(crate) fn compare(name: &[u8]) -> Known {
         // The length leaves at most two candidates.
         match name.len() {
             2 if is(name, b"te") => Known::Te,

@@ -115,10 +115,16 @@ pub(crate) fn token_end(bytes: &[u8], at: usize) -> usize {
     skip(bytes, at, odd_in_name, is_tchar)
 }
 
+/// The same of a field's name: a colon ends it, nearly always.
+#[inline]
+pub(crate) fn name_end(bytes: &[u8], at: usize) -> usize {
+    skip(bytes, at, odd_in_name, |byte| byte != b':' && is_tchar(byte))
+}
+
 /// Where the bytes from `at` on end that may stand in a field value.
 #[inline]
 pub(crate) fn value_end(bytes: &[u8], at: usize) -> usize {
-    skip(bytes, at, control, is_value_byte)
+    skip(bytes, at, control, |byte| byte != b'\r' && is_value_byte(byte))
 }
 
 /// Where the visible ASCII from `at` on ends.

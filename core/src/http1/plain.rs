@@ -9,8 +9,8 @@ use core::ops::Range;
 
 use super::fields;
 use crate::http::facts::Facts;
-use crate::http::grammar::{token_end, value_end, visible_end};
-use crate::http::{Known, Scratch, Span, Version, hop};
+use crate::http::grammar::{name_end, token_end, value_end, visible_end};
+use crate::http::{Fate, Known, Scratch, Span, Version, hop};
 use crate::limits::Limits;
 
 /// What a request line says.
@@ -72,7 +72,7 @@ pub(super) fn fields<'a>(
     let spans = &mut scratch.spans;
     spans.clear();
     loop {
-        let colon = token_end(head, at);
+        let colon = name_end(head, at);
         if colon == at {
             break;
         }
@@ -84,17 +84,16 @@ pub(super) fn fields<'a>(
             return None;
         }
         let (value, tidy) = trimmed(head, colon + 1, end);
-        let known = Known::of(&head[at..colon]);
         spans.push(Span {
             name: at as u32,
             value: value.start as u32,
             value_len: (value.end - value.start) as u32,
             name_len: u16::try_from(colon - at).ok()?,
-            known,
-            fate: fields::fate(known, tidy),
+            known: Known::Other,
+            fate: fields::fate(Known::Other, tidy),
         });
-        if known != Known::Other {
-            facts.add(known, &head[value]).ok()?;
+        if Known::may_be(&head[at..colon]) {
+            recognise(head, spans.last_mut()?, facts)?;
         }
         at = end + 2;
     }
@@ -102,6 +101,20 @@ pub(super) fn fields<'a>(
         hop::mark_nominated(head, spans, facts.options).ok()?;
     }
     ends_line(head, at).then_some(at + 2)
+}
+
+/// Looks closer at a field that may be a known one, and gathers what it says. Out of line, so that it
+/// does not cost the loop its registers.
+#[inline(never)]
+fn recognise<'a>(head: &'a [u8], span: &mut Span, facts: &mut Facts<'a>) -> Option<()> {
+    span.known = Known::compare(span.name(head));
+    if span.known != Known::Other {
+        if hop::is_hop_by_hop(span.known) {
+            span.fate = Fate::Dropped;
+        }
+        facts.add(span.known, span.value(head)).ok()?;
+    }
+    Some(())
 }
 
 /// Where the value between a colon and the end of its line is; with nothing but one space before it?
@@ -132,5 +145,5 @@ fn version(at: &[u8]) -> Option<Version> {
 
 #[inline]
 fn ends_line(head: &[u8], at: usize) -> bool {
-    head.get(at..).is_some_and(|rest| rest.starts_with(b"\r\n"))
+    head.get(at..at + 2) == Some(b"\r\n")
 }
