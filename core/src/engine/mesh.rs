@@ -131,6 +131,8 @@ pub(crate) struct Times {
     pub(crate) response_headers: Option<Duration>,
     pub(crate) request: Option<Duration>,
     pub(crate) idle: Option<Duration>,
+    /// Of those that an exchange may end by: `response_headers`, `request`, `idle`.
+    pub(crate) shortest: Duration,
     pub(crate) pool_idle: Duration,
     pub(crate) tcp_idle: Duration,
     pub(crate) failfast: Duration,
@@ -138,11 +140,14 @@ pub(crate) struct Times {
 
 impl Times {
     pub(crate) fn new(all: &Timeouts, own: &config::ServiceTimeouts) -> Self {
+        let request = own.request.or(all.request);
+        let limits = [all.response_headers, request, all.idle];
         Times {
             connect: own.connect.unwrap_or(all.connect),
             response_headers: all.response_headers,
-            request: own.request.or(all.request),
+            request,
             idle: all.idle,
+            shortest: limits.into_iter().flatten().min().unwrap_or(Duration::MAX),
             pool_idle: own.pool_idle.unwrap_or(all.pool_idle),
             tcp_idle: own.tcp_idle.unwrap_or(all.tcp_idle),
             failfast: own.failfast.unwrap_or(all.failfast),

@@ -17,6 +17,7 @@ use crate::http2::StreamKey;
 use crate::policy::wishes;
 use crate::policy::{Backend, Failure, Fixed, Route, Split};
 use crate::stats::Decision;
+use crate::time::Time;
 
 /// What a route says about one exchange. It stays what it was when the exchange began, whatever is
 /// configured meanwhile.
@@ -26,6 +27,8 @@ pub(crate) struct Policy {
     /// The service of the route, by its index when the exchange began: that may be another's now.
     parent: u32,
     pub(super) tries: Tries,
+    /// None of its route's times can be over before this.
+    pub(super) earliest: Time,
     /// The request asked for less time than its route gives: when that is up, it says nothing about
     /// the endpoint.
     pub(super) hurried: bool,
@@ -36,7 +39,8 @@ pub(crate) struct Policy {
 impl Policy {
     /// At the beginning of an exchange.
     pub(super) fn new(route: Arc<Route>, parent: u32) -> Self {
-        Policy { route, parent, tries: Tries::default(), hurried: false, mirror: None }
+        let (tries, earliest) = (Tries::default(), Time::ZERO);
+        Policy { route, parent, tries, earliest, hurried: false, mirror: None }
     }
 }
 
@@ -184,6 +188,8 @@ impl Engine {
             let wished = wishes::apply(&policy.route, request.head.fields, inherited);
             policy.hurried = wishes::shorten(&policy.route, &wished, inherited);
             policy.route = wished;
+        } else {
+            policy.earliest = self.now + self.config.routes.shortest_timeout();
         }
         if let Some(retry) = &policy.route.retry {
             let listed = retry.allows_method(request.head.method);

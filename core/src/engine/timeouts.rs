@@ -200,8 +200,36 @@ impl Engine {
         }
     }
 
-    /// Sets the timer of an exchange to the first of its deadlines.
+    /// A time before which no deadline of an exchange can come, however it goes on: all of them count
+    /// from its beginning or from later. It costs less than they do.
+    #[inline]
+    fn earliest(&self, exchange: &Exchange) -> Time {
+        if exchange.progress.tunnelled || exchange.traits.passage.waits() {
+            return Time::ZERO;
+        }
+        let Some(service) = self.mesh.services.get(exchange.service as usize) else {
+            return Time::ZERO;
+        };
+        let earliest = (exchange.started + service.times.shortest).min(exchange.deadline);
+        match &exchange.policy {
+            Some(policy) => earliest.min(policy.earliest).min(exchange.resumes()),
+            None => earliest,
+        }
+    }
+
+    /// Sets the timer of an exchange to the first of its deadlines, or to before that while none can
+    /// have come: most are over by then, and what is really due is looked at when the timer fires.
     fn arm(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        let earliest = self.earliest(exchange);
+        if earliest > self.now {
+            return self.timers.exchanges.set(id.index, earliest);
+        }
+        self.arm_exactly(id);
+    }
+
+    #[inline(never)]
+    fn arm_exactly(&mut self, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get(id) else { return };
         let mut first = exchange.resumes();
         self.deadlines(exchange, |due, _| first = first.min(due));

@@ -49,6 +49,16 @@ pub struct Route {
     pub allow_l5d_request_headers: bool,
 }
 
+impl Route {
+    /// The shortest of the times that a request may end by; `Duration::MAX`: there is none.
+    fn shortest_timeout(&self) -> Duration {
+        let RouteTimeouts { request, response, idle } = self.timeouts;
+        let attempt = self.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        let limits = [request, response, idle, attempt];
+        limits.into_iter().flatten().min().unwrap_or(Duration::MAX)
+    }
+}
+
 /// The times of a route's requests. They beat those of its service; `None`: the service's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteTimeouts {

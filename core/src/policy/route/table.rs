@@ -8,6 +8,7 @@ use core::cmp::Reverse;
 use super::Route;
 use super::matches::{HostMatch, Match, PathMatch, Target};
 use crate::http::Request;
+use crate::time::Duration;
 
 /// Routes by host, and of each host by path.
 ///
@@ -30,6 +31,8 @@ pub struct RouteTable {
     longest_suffix: usize,
     any: Option<u32>,
     groups: Vec<Group>,
+    /// See [`RouteTable::shortest_timeout`].
+    shortest: Duration,
 }
 
 /// The routes for one authority, found before anybody asks it.
@@ -120,6 +123,7 @@ impl RouteTable {
     /// Compiles routes.
     pub fn new(routes: Vec<Route>) -> Self {
         let mut table = RouteTable {
+            shortest: routes.iter().map(Route::shortest_timeout).min().unwrap_or_default(),
             routes: routes.into_iter().map(Arc::new).collect(),
             ..RouteTable::default()
         };
@@ -146,6 +150,11 @@ impl RouteTable {
     /// Are there none?
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
+    }
+
+    /// The shortest of the times that a request may end by on any route.
+    pub(crate) fn shortest_timeout(&self) -> Duration {
+        self.shortest
     }
 
     /// The route of a request. `authority`: whom it asks, as
