@@ -4,6 +4,8 @@
 //! A direction ends with END_STREAM on a stream and with a FIN on a connection; each is passed on as
 //! the other.
 
+use alloc::boxed::Box;
+
 use bytes::BytesMut;
 
 use super::Engine;
@@ -176,7 +178,7 @@ impl Engine {
     }
 
     /// The end of the exchange, but not of what it went over.
-    fn remove_bridge(&mut self, id: ExchangeId, failed: bool) -> Option<Exchange> {
+    fn remove_bridge(&mut self, id: ExchangeId, failed: bool) -> Option<Box<Exchange>> {
         let verdict = self.verdict_of_answer(id);
         self.end_attempt(id, None, verdict);
         let exchange = self.remove_exchange(id)?;

@@ -1,5 +1,6 @@
 //! How things end: answers to what is refused, exchanges, connections, endpoints.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use bytes::BytesMut;
@@ -128,9 +129,8 @@ impl Engine {
         self.sample(id);
         let verdict = self.verdict_of_answer(id);
         self.end_attempt(id, None, verdict);
-        let mut removed = self.remove_exchange(id);
-        let Some(exchange) = &mut removed else { return };
-        self.leave_mirror(exchange, false);
+        let Some(mut exchange) = self.remove_exchange(id) else { return };
+        self.leave_mirror(&exchange, false);
         if let Some(policy) = exchange.policy.take() {
             self.policies.put(policy);
         }
@@ -141,14 +141,15 @@ impl Engine {
         }
         let up = exchange.up.filter(|&up| self.conns.find(up).is_some());
         if let Some(up) = up {
-            self.finish_upstream(up.index, exchange);
+            self.finish_upstream(up.index, &exchange);
         }
         if exchange.down_stream.is_some() {
-            self.finish_stream(exchange);
+            self.finish_stream(&exchange);
         } else if self.conns.find(exchange.down).is_some() {
-            self.finish_downstream(exchange.down.index, exchange);
+            self.finish_downstream(exchange.down.index, &exchange);
         }
         self.release_service(exchange.service);
+        self.exchanges.put(exchange);
     }
 
     fn finish_upstream(&mut self, index: u32, exchange: &Exchange) {
@@ -238,6 +239,7 @@ impl Engine {
             self.fail_downstream(exchange.down.index, &exchange, reason);
         }
         self.release_service(exchange.service);
+        self.exchanges.put(exchange);
     }
 
     /// Is it the client that an exchange is slow by: it has not sent its request, or does not read
@@ -325,9 +327,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn remove_exchange(&mut self, id: ExchangeId) -> Option<Exchange> {
+    pub(super) fn remove_exchange(&mut self, id: ExchangeId) -> Option<Box<Exchange>> {
         self.timers.exchanges.clear(id.index);
-        // It is large: it is moved once.
         let removed = self.exchanges.remove(id);
         let exchange = removed.as_ref()?;
         self.mirrors.live -= usize::from(exchange.is_mirror());

@@ -5,6 +5,7 @@ use core::num::NonZeroU64;
 
 use slab::Slab;
 
+use super::boxes::Boxes;
 use super::contract::ConnId;
 use super::gate::Passage;
 use super::policy::Policy;
@@ -191,11 +192,62 @@ pub(crate) struct Progress {
     pub(crate) reset: Option<ErrorCode>,
 }
 
-/// All exchanges.
+impl Exchange {
+    /// One that has not begun.
+    fn idle() -> Self {
+        Exchange {
+            generation: 0,
+            kind: Kind::Http,
+            down: ConnId::NOBODY,
+            down_stream: None,
+            up: None,
+            up_stream: None,
+            service: 0,
+            endpoint: None,
+            request: OutQueue::default(),
+            pending: None,
+            charged: 0,
+            started: Time::ZERO,
+            attempt: Time::ZERO,
+            sent: Time::MAX,
+            deadline: Time::MAX,
+            last: Time::ZERO,
+            traits: Traits::OPAQUE,
+            progress: Progress::default(),
+            grpc: None,
+            judged: false,
+            switch: None,
+            policy: None,
+            key: None,
+        }
+    }
+
+    /// Lets go of what it holds, and makes it what it was before it began.
+    fn clear(&mut self) {
+        self.request = OutQueue::default();
+        self.pending = None;
+        self.switch = None;
+        self.policy = None;
+        self.down_stream = None;
+        self.up = None;
+        self.up_stream = None;
+        self.endpoint = None;
+        self.charged = 0;
+        self.sent = Time::MAX;
+        self.deadline = Time::MAX;
+        self.progress = Progress::default();
+        self.grpc = None;
+        self.judged = false;
+        self.key = None;
+    }
+}
+
+/// All exchanges. They are large: each is written in its place, and stays there until it is over.
 #[derive(Debug, Default)]
 pub(crate) struct Exchanges {
-    slab: Slab<Exchange>,
+    slab: Slab<Box<Exchange>>,
     generation: u32,
+    spare: Boxes<Exchange>,
 }
 
 impl Exchanges {
@@ -213,45 +265,38 @@ impl Exchanges {
     ) -> ExchangeId {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let index = self.slab.insert(Exchange {
-            generation,
-            kind,
-            down,
-            down_stream: None,
-            up: None,
-            up_stream: None,
-            service,
-            endpoint: None,
-            request: OutQueue::default(),
-            pending: None,
-            charged: 0,
-            started: now,
-            attempt: now,
-            sent: Time::MAX,
-            deadline: Time::MAX,
-            last: now,
-            traits,
-            progress: Progress::default(),
-            grpc: None,
-            judged: false,
-            switch: None,
-            policy: None,
-            key: None,
-        });
+        let mut exchange = self.spare.get().unwrap_or_else(|| Box::new(Exchange::idle()));
+        exchange.generation = generation;
+        exchange.kind = kind;
+        exchange.down = down;
+        exchange.service = service;
+        exchange.traits = traits;
+        exchange.started = now;
+        exchange.attempt = now;
+        exchange.last = now;
+        let index = self.slab.insert(exchange);
         ExchangeId { index: index as u32, generation }
     }
 
     pub(crate) fn get(&self, id: ExchangeId) -> Option<&Exchange> {
-        self.slab.get(id.index as usize).filter(|exchange| exchange.generation == id.generation)
+        let exchange = self.slab.get(id.index as usize)?;
+        (exchange.generation == id.generation).then_some(exchange)
     }
 
     pub(crate) fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
-        self.slab.get_mut(id.index as usize).filter(|exchange| exchange.generation == id.generation)
+        let exchange = self.slab.get_mut(id.index as usize)?;
+        (exchange.generation == id.generation).then_some(exchange)
     }
 
-    pub(crate) fn remove(&mut self, id: ExchangeId) -> Option<Exchange> {
+    pub(crate) fn remove(&mut self, id: ExchangeId) -> Option<Box<Exchange>> {
         self.get(id)?;
         self.slab.try_remove(id.index as usize)
+    }
+
+    /// Keeps what was removed for one that begins.
+    pub(crate) fn put(&mut self, mut over: Box<Exchange>) {
+        over.clear();
+        self.spare.put(over);
     }
 
     /// The exchange in that slot.
@@ -262,7 +307,7 @@ impl Exchanges {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ExchangeId, &Exchange)> {
         self.slab.iter().map(|(index, exchange)| {
-            (ExchangeId { index: index as u32, generation: exchange.generation }, exchange)
+            (ExchangeId { index: index as u32, generation: exchange.generation }, &**exchange)
         })
     }
 }

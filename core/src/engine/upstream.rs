@@ -276,9 +276,6 @@ impl Engine {
             conn.flags.dirty = true;
             conn.touch(down.index, &mut self.ready);
         }
-        if kind == ResponseKind::Final {
-            self.rearm(id);
-        }
         Ok(kind)
     }
 
