@@ -243,8 +243,15 @@ impl OutQueue {
     pub(crate) fn vacate(&mut self, spare: &mut Spare) {
         if self.len == 0 {
             spare.put(core::mem::take(&mut self.tail));
-            self.parts = VecDeque::new();
+            if self.parts.capacity() > 0 {
+                self.parts = VecDeque::new();
+            }
         }
+    }
+
+    /// Is it as new: without bytes, and without memory for any?
+    pub(crate) fn is_unused(&self) -> bool {
+        self.tail.capacity() == 0 && self.parts.capacity() == 0 && !self.retain
     }
 
     /// Takes a copy buffer from `spare` if there is none here.

@@ -11,7 +11,6 @@ use super::gate::Passage;
 use super::mirror::Copied;
 use super::policy::Selected;
 use super::relay;
-use crate::buf::OutQueue;
 use crate::config::Timeouts;
 use crate::error::Reason;
 use crate::http::{Known, grpc, websocket};
@@ -312,7 +311,7 @@ impl Engine {
         exchange.traits.keyless = keyless;
         let key = keyless.then(|| websocket::key(&mut self.rng));
         let queue = &mut exchange.request;
-        *queue = OutQueue::default();
+        debug_assert!(queue.is_unused(), "a request is encoded into nothing");
         queue.furnish(&mut self.spare);
         queue.append(|out| match exchange.traits.speaks {
             Speaks::Http1 => {

@@ -224,7 +224,9 @@ impl Exchange {
 
     /// Lets go of what it holds, and makes it what it was before it began.
     fn clear(&mut self) {
-        self.request = OutQueue::default();
+        if !self.request.is_unused() {
+            self.request = OutQueue::default();
+        }
         self.pending = None;
         self.switch = None;
         self.policy = None;

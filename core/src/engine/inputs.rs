@@ -125,12 +125,15 @@ impl Engine {
             }
         }
         let (direction, endpoint) = (conn.direction, conn.endpoint);
+        let retains = conn.tx.is_retaining();
         if conn.tls.is_some() && conn.tx.unsent() > 0 {
             // There is more to seal.
             self.touch(id.index);
         }
         self.count_tcp(direction, endpoint, |tcp| tcp.write_bytes += n as u64);
-        self.retained_was_written(id.index);
+        if retains {
+            self.retained_was_written(id.index);
+        }
         if low && !canary!(LostResume) {
             self.resume(id.index);
         }
