@@ -18,8 +18,8 @@ impl Service {
     /// Is there something to note when a request is given to this endpoint: is it asked although it
     /// should not be, or to see how it does?
     pub(super) fn minds(&self, endpoint: &Endpoint) -> bool {
-        let awaits = || endpoint.standing.as_ref().is_some_and(|s| s.breaker.wants_probe());
-        self.guard.as_ref().is_some_and(|guard| guard.panicking || awaits())
+        let wanted = || endpoint.standing.as_ref().is_some_and(|s| s.breaker.wants_probe());
+        self.guard.as_ref().is_some_and(|guard| guard.panicking || wanted())
     }
 
     /// An attempt ended: records that it went well, if that is all there is to it.
@@ -42,7 +42,7 @@ impl Service {
 }
 
 impl Engine {
-    /// An attempt is given to an endpoint that its service [minds](Service::minds). If that awaits a
+    /// An attempt is given to an endpoint that its service [minds](Service::minds). If that wants a
     /// probe, this is it.
     pub(super) fn guard_attempt(&mut self, id: ExchangeId, index: u32) {
         let now = self.now;

@@ -53,7 +53,7 @@ impl Engine {
         let since = *detect.since.get_or_insert(now);
         let stats = &mut self.directions[conn.direction as usize].detect;
         let protocol = match detect.sniffer.sniff(&conn.rx) {
-            None => return self.await_beginning(index),
+            None => return self.expect_beginning(index),
             Some(Protocol::Tls) => return self.drive_hello(index),
             Some(protocol) => protocol,
         };
@@ -77,7 +77,7 @@ impl Engine {
     }
 
     /// What came could become more than one thing.
-    pub(super) fn await_beginning(&mut self, index: u32) {
+    pub(super) fn expect_beginning(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index) else { return };
         let State::Detect(detect) = &conn.state else { return };
         if conn.flags.eof {

@@ -32,7 +32,7 @@ impl Engine {
         let scanner = detect.hello.get_or_insert_default();
         let hello = match scanner.scan(&conn.rx, &mut scratch, limit) {
             Ok(Some(hello)) => Ok(hello),
-            Ok(None) => return self.await_beginning(index),
+            Ok(None) => return self.expect_beginning(index),
             Err(malformed) => Err(malformed),
         };
         let stats = &mut self.directions[conn.direction as usize];

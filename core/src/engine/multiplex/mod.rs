@@ -170,7 +170,7 @@ impl Engine {
         if connection.is_over() {
             return self.http2_over(index);
         }
-        if self.conns.get(index).is_some_and(|conn| self.awaits_relief(conn)) {
+        if self.conns.get(index).is_some_and(|conn| self.wants_relief(conn)) {
             self.serve_waiting_of(index);
         }
         self.rearm_http2(index);
@@ -182,7 +182,7 @@ impl Engine {
             return false;
         };
         let busy = conn.http2().is_some_and(|connection| connection.open_streams() > 0);
-        busy || self.awaits_relief(conn)
+        busy || self.wants_relief(conn)
     }
 
     /// Everything was said on a connection.
@@ -232,7 +232,7 @@ impl Engine {
             let retires = if connection.is_going() { Time::MAX } else { http2.retires };
             due = due.min(unread).min(retires);
         }
-        if self.awaits_relief(conn) {
+        if self.wants_relief(conn) {
             due = due.min(self.now + pool::STALLED);
         }
         if conn.endpoint.is_none() && connection.open_streams() > 0 {
@@ -260,7 +260,7 @@ impl Engine {
     }
 
     /// Are there requests that wait until something moves on this connection?
-    fn awaits_relief(&self, conn: &Conn) -> bool {
+    fn wants_relief(&self, conn: &Conn) -> bool {
         let target = conn.endpoint.and_then(|endpoint| self.mesh.endpoints.get(endpoint as usize));
         target.is_some_and(|target| !target.waiting.is_empty())
     }
