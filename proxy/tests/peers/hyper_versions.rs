@@ -206,7 +206,9 @@ fn slow_and_broken_streams_leave_the_others_alone() {
             let mut sender = client.another(proxy).await;
             let endless = sender.post(host, "/drip/1000000/1", body(Bytes::new())).await;
             let first = endless.into_body().frame().await.expect("no body").expect("an error");
-            assert_eq!(first.into_data().ok().as_deref(), Some(&b"piece 0\n"[..]));
+            // More than a piece of it where the machine was slow to read.
+            let first = first.into_data().expect("no data");
+            assert!(first.starts_with(b"piece 0\n"), "{first:?}");
             // … or answered before its end.
             let mut sender = client.another(proxy).await;
             let large = body(Bytes::from(vec![0; 300_000]));
