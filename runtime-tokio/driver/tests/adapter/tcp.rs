@@ -39,11 +39,15 @@ fn bulk_both_ways_at_once_arrives_unchanged_and_is_counted() {
     }));
     let mut client = proxy.connect();
     let sender = send_all(&client, pattern(16 << 20));
-    // A reader that pauses now and then: reads grow, and shrink again.
+    // A reader that pauses until somebody waits for it: reads grow, and shrink again.
     let mut back = vec![0; 24 << 20];
     for part in back.chunks_mut(4 << 20) {
         client.read_exact(part).unwrap();
-        std::thread::sleep(Duration::from_millis(20));
+        wait_for("something to be held, or all to be sent", || {
+            let now = proxy.snapshot();
+            let sent = now.directions[Direction::Outbound as usize].accepted.write_bytes;
+            now.gauges.buffered_bytes > 0 || sent == 24 << 20
+        });
     }
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
     assert!(back == pattern(24 << 20));
