@@ -204,11 +204,11 @@ impl Stream for Connection {
     }
 
     fn poll_read(&mut self, block: &mut Block, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
-        let block = block.spare();
-        let room = block.capacity();
+        let mut block = block.spare();
+        let room = block.limit();
         // Clears the readiness on a short read, which has emptied the socket's buffer: no second
         // read is needed to learn that.
-        let read = pin!(self.0.read_buf(block)).poll(cx)?;
+        let read = pin!(self.0.read_buf(&mut block)).poll(cx)?;
         read.map(|length| {
             let more = length == room || length > 0 && self.0.poll_read_ready(cx).is_ready();
             Ok(Read { length, more })

@@ -1,6 +1,7 @@
 //! The buffer that all sockets of a worker read into.
 
-use bytes::BytesMut;
+use bytes::buf::Limit;
+use bytes::{BufMut as _, BytesMut};
 use selvedge_core::limits::Limits;
 
 /// The blocks of a worker.
@@ -24,6 +25,8 @@ pub struct Block {
     bytes: BytesMut,
     /// Of a new one.
     size: usize,
+    /// Room that the next reader gets.
+    pub(crate) most: usize,
 }
 
 impl Default for Block {
@@ -35,7 +38,7 @@ impl Default for Block {
 impl Block {
     /// Of that size, but no memory yet.
     pub(crate) fn new(size: usize) -> Self {
-        Block { bytes: BytesMut::new(), size }
+        Block { bytes: BytesMut::new(), size, most: size }
     }
 
     /// A read into less room than this is not worth its system call: better a new block.
@@ -50,7 +53,13 @@ impl Block {
 
     /// Room for a reader that needs no initialised bytes: empty, and to be filled from the front.
     #[inline]
-    pub fn spare(&mut self) -> &mut BytesMut {
+    pub fn spare(&mut self) -> Limit<&mut BytesMut> {
+        let most = self.most.min(self.whole_spare().capacity());
+        (&mut self.bytes).limit(most)
+    }
+
+    #[inline]
+    fn whole_spare(&mut self) -> &mut BytesMut {
         self.bytes.clear();
         if !self.bytes.try_reclaim(self.size) && self.bytes.capacity() < self.min_room() {
             self.bytes.reserve(self.size);
@@ -62,10 +71,11 @@ impl Block {
     /// read, so that a block is cleared once and not at each small read.
     pub fn room(&mut self) -> &mut [u8] {
         if self.bytes.len() < self.min_room() {
-            let spare = self.spare();
+            let spare = self.whole_spare();
             spare.resize(spare.capacity(), 0);
         }
-        &mut self.bytes
+        let most = self.most.min(self.bytes.len());
+        &mut self.bytes[..most]
     }
 
     /// What was filled.
@@ -96,20 +106,33 @@ mod tests {
     #[test]
     fn room_comes_back_when_what_was_read_is_gone() {
         let mut block = Block::default();
-        let start = block.spare().as_ptr();
-        block.spare().extend_from_slice(b"abc");
+        let start = block.spare().get_ref().as_ptr();
+        block.spare().put_slice(b"abc");
         drop(block.take(3));
-        assert_eq!(block.spare().as_ptr(), start);
-        assert!(block.spare().is_empty());
+        assert_eq!(block.spare().get_ref().as_ptr(), start);
+        assert!(block.spare().get_ref().is_empty());
     }
 
     #[test]
     fn both_kinds_of_room_go_together() {
         let mut block = Block::default();
         block.room()[0] = b'x';
-        assert!(block.spare().is_empty());
-        block.spare().extend_from_slice(b"abc");
+        assert!(block.spare().get_ref().is_empty());
+        block.spare().put_slice(b"abc");
         assert_eq!(&block.take(3)[..], b"abc");
         assert!(block.room().len() >= Limits::READ_BLOCK / 4);
+    }
+
+    #[test]
+    fn no_reader_gets_more_than_it_may_read() {
+        let mut block = Block { most: 10, ..Block::default() };
+        assert_eq!(block.room().len(), 10);
+        drop(block.take(10));
+        assert_eq!(block.spare().remaining_mut(), 10);
+        block.spare().put_slice(b"0123456789");
+        assert_eq!(&block.take(10)[..], b"0123456789");
+        block.most = usize::MAX;
+        assert!(block.spare().remaining_mut() <= Limits::READ_BLOCK);
+        assert!(block.room().len() <= Limits::READ_BLOCK);
     }
 }

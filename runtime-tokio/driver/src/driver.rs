@@ -27,11 +27,19 @@ const VISITS_PER_POLL: usize = 64;
 /// all that are ready, and not one for each, has what they send to the same HTTP/2 connection leave
 /// in one TLS record and one write; beyond a block, what waits would only grow.
 const BYTES_PER_TURN: usize = Limits::READ_BLOCK / 4 * 3;
-/// Of sockets that move bodies, so many are visited after those: whoever asks for little does not
-/// wait behind a hundred downloads …
-const BULK_VISITS_PER_POLL: usize = 8;
-/// … nor behind so many large reads.
-const BULK_BYTES_PER_POLL: usize = BULK_VISITS_PER_POLL * Limits::READ_BLOCK;
+/// Bytes that those are read in all. Who will send much is not known before it has: when many become
+/// ready at once, each is read its share first …
+const BYTES_PER_POLL: usize = 8 * Limits::READ_BLOCK;
+/// … but no less than this, which most messages fit in.
+const LEAST_READ: usize = 4 * 1024;
+/// Sockets that move bodies, and those that are new, so many of which are visited after the others:
+/// whoever asks for little on a connection that it has does not wait behind a hundred downloads, nor
+/// behind as many connections that are made …
+const COSTLY_VISITS_PER_POLL: usize = 8;
+/// … nor behind so many large reads …
+const BULK_BYTES_PER_POLL: usize = COSTLY_VISITS_PER_POLL * Limits::READ_BLOCK;
+/// … of which there are fewer, and smaller ones, while anybody asks for little.
+const BULK_BYTES_BESIDE_OTHERS: usize = BULK_BYTES_PER_POLL / 2;
 /// Connections that one visit of a listener accepts.
 const ACCEPTS_PER_VISIT: u32 = 16;
 /// Sockets that are closed before the same. The end of a client can be that of a hundred connections
@@ -68,8 +76,8 @@ pub(crate) struct Driver<R: Runtime> {
     now: Time,
     /// Indices of the sources to visit.
     ready: VecDeque<u32>,
-    /// Those of them that had much to read when they were visited last.
-    bulk: VecDeque<u32>,
+    /// Those of them that had much to read when they were visited last, or never were.
+    costly: VecDeque<u32>,
     blocks: Blocks,
     ended: bool,
 }
@@ -107,7 +115,7 @@ impl<R: Runtime> Driver<R> {
             timer,
             now,
             ready,
-            bulk: VecDeque::new(),
+            costly: VecDeque::new(),
             blocks: Blocks::default(),
             ended: false,
         };
@@ -132,7 +140,7 @@ impl<R: Runtime> Driver<R> {
             return Poll::Ready(());
         }
         self.arm_timer();
-        if !(self.ready.is_empty() && self.bulk.is_empty() && self.closing.is_empty()) {
+        if !(self.ready.is_empty() && self.costly.is_empty() && self.closing.is_empty()) {
             R::yield_now(cx);
         }
         Poll::Pending
@@ -167,50 +175,60 @@ impl<R: Runtime> Driver<R> {
     /// while its socket is still there.
     fn visit_ready(&mut self) {
         let mut visits = VISITS_PER_POLL;
+        let mut left = BYTES_PER_POLL;
         while visits > 0 && !self.ready.is_empty() {
             let mut turn = Turn::default();
-            for _ in 0..visits.min(self.ready.len()) {
+            let count = visits.min(self.ready.len());
+            let most = (left / count).clamp(LEAST_READ, Limits::READ_BLOCK);
+            for _ in 0..count {
                 let Some(index) = self.ready.pop_front() else { break };
                 if index as usize >= self.sockets.len() {
                     visits -= 1;
                     self.end_turn(&mut turn);
                     self.visit_other(index);
-                } else if self.is_bulk(index) {
-                    self.bulk.push_back(index);
+                } else if self.is_costly(index) {
+                    self.costly.push_back(index);
                 } else {
                     visits -= 1;
-                    self.visit_socket(index, &mut turn);
+                    left = left.saturating_sub(self.visit_socket(index, most, &mut turn));
                 }
             }
             self.end_turn(&mut turn);
         }
+        self.visit_costly(left == BYTES_PER_POLL);
+    }
+
+    /// Visits those that take long. `alone`: no others sent anything.
+    fn visit_costly(&mut self, alone: bool) {
         let mut turn = Turn::default();
-        let mut read = 0;
-        for _ in 0..BULK_VISITS_PER_POLL {
-            let Some(index) = self.bulk.pop_front() else { break };
-            read += self.visit_socket(index, &mut turn);
-            if read >= BULK_BYTES_PER_POLL {
+        let mut left = if alone { BULK_BYTES_PER_POLL } else { BULK_BYTES_BESIDE_OTHERS };
+        for _ in 0..COSTLY_VISITS_PER_POLL {
+            let Some(index) = self.costly.pop_front() else { break };
+            let most = if alone { Limits::BULK_BLOCK } else { left.max(Limits::READ_BLOCK) };
+            left = left.saturating_sub(self.visit_socket(index, most, &mut turn));
+            if left == 0 {
                 break;
             }
         }
         self.end_turn(&mut turn);
     }
 
-    fn is_bulk(&self, index: u32) -> bool {
+    fn is_costly(&self, index: u32) -> bool {
         let socket = self.sockets.get(index as usize).and_then(Option::as_ref);
-        socket.is_some_and(|socket| socket.bulk)
+        socket.is_some_and(|socket| socket.is_new || socket.bulk)
     }
 
-    /// Visits one socket, and ends the turn if enough was read. How much this one brought.
-    fn visit_socket(&mut self, index: u32, turn: &mut Turn) -> usize {
+    /// Visits one socket, reads at most so much, and ends the turn if enough was read. How much this
+    /// one brought.
+    fn visit_socket(&mut self, index: u32, most: usize, turn: &mut Turn) -> usize {
         let Some(Some(socket)) = self.sockets.get_mut(index as usize) else { return 0 };
         let mut read = 0;
-        match socket.visit(&mut self.engine, &mut self.blocks, self.now) {
+        match socket.visit(&mut self.engine, &mut self.blocks, most, self.now) {
             Visit::Nothing => return 0,
             Visit::Fed { bytes, more } => {
-                socket.bulk = bytes >= Limits::READ_BLOCK / 4;
+                socket.bulk = bytes >= most.min(Limits::READ_BLOCK / 4);
                 if more && socket.bulk {
-                    socket.source.queue(&mut self.bulk);
+                    socket.source.queue(&mut self.costly);
                 } else if more {
                     socket.source.queue(&mut self.ready);
                 }
@@ -249,7 +267,7 @@ impl<R: Runtime> Driver<R> {
 
     fn visit_timer(&mut self) {
         self.timer.begin_visit();
-        if self.bulk.is_empty() {
+        if self.costly.is_empty() {
             self.blocks.bulk.vacate();
         }
         for acceptor in &self.acceptors {
@@ -422,3 +440,6 @@ impl Certify {
 fn live<S>(sockets: &mut [Option<Socket<S>>], conn: ConnId) -> Option<&mut Socket<S>> {
     sockets.get_mut(conn.index())?.as_mut()
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,9 @@
 //! socket to the other without a task switch, and what many send to one in a single write. No task
 //! and no buffer belongs to a connection. One clock reading serves a turn, and one timer the worker.
 //!
-//! Between two looks at the reactor the driver reads a bounded number of blocks, and no socket gets
-//! a second read before every other ready one had its first.
+//! Between two looks at the reactor the driver visits a bounded number of sockets and reads a bounded
+//! number of bytes, and no socket gets a second read before every other ready one had its first. Those
+//! that move much, and those that are new, are visited after those that do not.
 #![forbid(unsafe_code)]
 
 mod accept;

@@ -32,6 +32,8 @@ pub(crate) struct Socket<S> {
     /// A write failed. What arrived before that is read first: a server that refuses an upload
     /// answers and closes, and the answer must not get lost behind the error.
     write_failed: Option<IoError>,
+    /// It was never visited, or its connection is not made yet.
+    pub(crate) is_new: bool,
     /// Much was read when it was last visited.
     pub(crate) bulk: bool,
 }
@@ -61,23 +63,31 @@ impl<S: Stream> Socket<S> {
             write_blocked: false,
             read_closed: false,
             write_failed: None,
+            is_new: true,
             bulk: false,
         }
     }
 
-    /// Looks what happened: finishes connecting, or writes what was blocked and reads at most one
-    /// block. A socket whose reading the engine has paused is not read.
-    pub(crate) fn visit(&mut self, engine: &mut Engine, blocks: &mut Blocks, now: Time) -> Visit {
+    /// Looks what happened: finishes connecting, or writes what was blocked and reads at most
+    /// one block, and `most` bytes. A socket whose reading the engine has paused is not read.
+    pub(crate) fn visit(
+        &mut self,
+        engine: &mut Engine,
+        blocks: &mut Blocks,
+        most: usize,
+        now: Time,
+    ) -> Visit {
         self.source.begin_visit();
         if self.connecting {
             return self.finish_connect(engine, now);
         }
+        self.is_new = false;
         let mut wrote = false;
         if self.write_blocked {
             self.write_blocked = false;
             wrote = self.flush(engine, now);
         }
-        match self.read(engine, blocks, now) {
+        match self.read(engine, blocks, most, now) {
             Visit::Nothing if wrote => Visit::Fed { bytes: 0, more: false },
             read => read,
         }
@@ -99,10 +109,11 @@ impl<S: Stream> Socket<S> {
         visit
     }
 
-    fn read(&mut self, engine: &mut Engine, blocks: &mut Blocks, now: Time) -> Visit {
+    fn read(&mut self, engine: &mut Engine, blocks: &mut Blocks, most: usize, now: Time) -> Visit {
         let conn = self.conn;
         let bulk = self.bulk && engine.reads_bulk(conn);
         let block = if bulk { &mut blocks.bulk } else { &mut blocks.usual };
+        block.most = most;
         let result = if self.read_closed || engine.read_budget(conn) == 0 {
             Poll::Pending
         } else if self.write_failed.is_some() {

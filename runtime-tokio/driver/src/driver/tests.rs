@@ -1,0 +1,305 @@
+//! How much one poll does, told by sockets that are none.
+
+use std::cell::RefCell;
+use std::io::IoSlice;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::Waker;
+use std::time::Instant;
+
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use selvedge_core::config::{Endpoint, Listener, ListenerKind, Service, Target};
+
+use super::*;
+use crate::{Background, Block, Read, Stream};
+
+/// What the peers of a driver do, and what it did with them.
+#[derive(Default)]
+struct World {
+    /// Bytes that each client has to send, in the order in which they were accepted.
+    sending: Vec<usize>,
+    /// Connections to the endpoint are not made before somebody says so.
+    holds_connects: bool,
+    /// Who waits for something to happen.
+    wakers: Vec<Waker>,
+    /// Reads: whose, and how many bytes.
+    reads: Vec<(usize, usize)>,
+    connected: usize,
+}
+
+thread_local! {
+    static WORLD: RefCell<World> = RefCell::default();
+}
+
+fn world<T>(look: impl FnOnce(&mut World) -> T) -> T {
+    WORLD.with_borrow_mut(look)
+}
+
+struct Fake;
+
+/// An end of a connection: a client's if it has a number. The socket only has its addresses.
+struct FakeStream(TcpStream, Option<usize>);
+
+impl AsFd for FakeStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Stream for FakeStream {
+    fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<SocketAddr>> {
+        world(|world| {
+            if world.holds_connects {
+                world.wakers.push(cx.waker().clone());
+                return Poll::Pending;
+            }
+            world.connected += 1;
+            Poll::Ready(self.0.local_addr())
+        })
+    }
+
+    fn poll_read(&mut self, block: &mut Block, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
+        let room = block.room().len();
+        world(|world| {
+            let left = self.1.map(|number| &mut world.sending[number]);
+            let length = left.as_ref().map_or(0, |left| room.min(**left));
+            if length < room {
+                world.wakers.push(cx.waker().clone());
+            }
+            let (Some(left), Some(number), true) = (left, self.1, length > 0) else {
+                return Poll::Pending;
+            };
+            *left -= length;
+            world.reads.push((number, length));
+            Poll::Ready(Ok(Read { length, more: length == room }))
+        })
+    }
+
+    fn poll_write(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        _cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
+    }
+}
+
+impl Runtime for Fake {
+    type Stream = FakeStream;
+    type Listener = TcpListener;
+    type Timer = ();
+    type Dns = TokioRuntimeProvider;
+
+    fn stream(socket: TcpStream) -> io::Result<FakeStream> {
+        Ok(FakeStream(socket, None))
+    }
+
+    fn listener(socket: TcpListener) -> io::Result<TcpListener> {
+        Ok(socket)
+    }
+
+    fn poll_accept(
+        listener: &TcpListener,
+        _cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(FakeStream, SocketAddr)>> {
+        match listener.accept() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result.map(|(socket, peer)| {
+                let number = world(|world| {
+                    world.sending.push(0);
+                    world.sending.len() - 1
+                });
+                (FakeStream(socket, Some(number)), peer)
+            })),
+        }
+    }
+
+    fn timer() {}
+
+    fn poll_timer(_timer: &mut (), _at: Instant, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    fn dns(_background: &Background) -> TokioRuntimeProvider {
+        TokioRuntimeProvider::default()
+    }
+
+    fn yield_now(_cx: &mut Context<'_>) {}
+
+    fn unlimited<F: Future + Send>(worker: F) -> impl Future<Output = F::Output> + Send {
+        worker
+    }
+
+    fn run(_worker: impl Future<Output = io::Result<()>> + 'static) -> io::Result<()> {
+        unreachable!("it is polled by hand")
+    }
+}
+
+/// A driver that forwards opaque connections, and its clients.
+struct Rig {
+    driver: Driver<Fake>,
+    addr: SocketAddr,
+    clients: Vec<TcpStream>,
+    /// Where it connects to.
+    _endpoint: TcpListener,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::Addr(endpoint.local_addr().unwrap());
+        let name: Arc<str> = "forward".into();
+        let config = Config {
+            listeners: vec![Listener {
+                addr: "127.0.0.1:0".parse().unwrap(),
+                kind: ListenerKind::Forward(Arc::clone(&name)),
+            }],
+            services: vec![Service {
+                name,
+                endpoints: vec![Endpoint { target, weight: 1, mesh: None, zone: None }],
+                opaque: true,
+                ..Service::default()
+            }],
+            ..Config::default()
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (inbox, events) = (Arc::new(Inbox::default()), Box::new(|_| {}));
+        let options = Options::default();
+        let driver = Driver::new(Arc::new(config), vec![listener], options, inbox, events).unwrap();
+        Rig { driver, addr, clients: Vec::new(), _endpoint: endpoint }
+    }
+
+    /// So many more clients.
+    fn connect(&mut self, count: usize) {
+        let addr = self.addr;
+        self.clients.extend((0..count).map(|_| TcpStream::connect(addr).unwrap()));
+        for acceptor in &self.driver.acceptors {
+            acceptor.source.queue(&mut self.driver.ready);
+        }
+    }
+
+    /// The same, up to where each waits for its client.
+    fn with(clients: usize) -> Self {
+        let mut rig = Rig::new();
+        rig.connect(clients);
+        rig.rest();
+        assert_eq!(world(|world| (world.sending.len(), world.connected)), (clients, clients));
+        rig
+    }
+
+    fn rest(&mut self) {
+        while self.poll() {}
+    }
+
+    /// One poll; whether it wants another at once.
+    fn poll(&mut self) -> bool {
+        assert!(self.driver.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let driver = &self.driver;
+        !(driver.ready.is_empty() && driver.costly.is_empty() && driver.closing.is_empty())
+    }
+
+    /// The reads of one poll.
+    fn reads(&mut self) -> Vec<(usize, usize)> {
+        world(|world| world.reads.clear());
+        self.poll();
+        world(|world| std::mem::take(&mut world.reads))
+    }
+}
+
+fn send(client: usize, bytes: usize) {
+    wake(|world| world.sending[client] = bytes);
+}
+
+/// Something happens that wakes all who wait.
+fn wake(happen: impl FnOnce(&mut World)) {
+    let wakers = world(|world| {
+        happen(world);
+        std::mem::take(&mut world.wakers)
+    });
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+fn bytes(reads: &[(usize, usize)]) -> usize {
+    reads.iter().map(|(_, length)| length).sum()
+}
+
+const MUCH: usize = 64 << 20;
+
+/// The most that a poll reads while many have much to send: the last read may go beyond the bound.
+const MOST: usize = BYTES_PER_POLL + BULK_BYTES_BESIDE_OTHERS + Limits::READ_BLOCK;
+
+#[test]
+fn many_that_begin_to_send_at_once_are_read_their_share() {
+    let mut rig = Rig::with(VISITS_PER_POLL + 1);
+    wake(|world| world.sending.fill(MUCH));
+    // Woken last, and so read last.
+    let small = VISITS_PER_POLL;
+    world(|world| world.sending[small] = 5);
+    let mut before = 0;
+    for poll in 0.. {
+        let reads = rig.reads();
+        assert!(bytes(&reads) <= MOST, "{} bytes in poll {poll}", bytes(&reads));
+        let Some(at) = reads.iter().position(|&(client, _)| client == small) else {
+            before += bytes(&reads);
+            continue;
+        };
+        before += bytes(&reads[..at]);
+        break;
+    }
+    assert!(before <= MOST, "{before} bytes before it");
+}
+
+#[test]
+fn few_are_read_whole_blocks() {
+    let mut rig = Rig::with(4);
+    wake(|world| world.sending.fill(MUCH));
+    let reads = rig.reads();
+    for client in 0..4 {
+        let first = reads.iter().find(|(of, _)| *of == client);
+        assert_eq!(first, Some(&(client, Limits::READ_BLOCK)));
+    }
+}
+
+#[test]
+fn messages_of_many_are_read_at_once() {
+    let mut rig = Rig::with(VISITS_PER_POLL);
+    wake(|world| world.sending.fill(LEAST_READ - 1));
+    assert_eq!(rig.reads().len(), VISITS_PER_POLL, "one read each");
+    assert!(!rig.poll());
+}
+
+#[test]
+fn a_flow_is_read_less_at_once_while_another_asks() {
+    let mut rig = Rig::with(2);
+    send(0, MUCH);
+    let flows = (0..10).map(|_| bytes(&rig.reads())).max();
+    assert_eq!(flows, Some(Limits::BULK_BLOCK));
+    for _ in 0..3 {
+        send(1, 5);
+        let reads = rig.reads();
+        assert_eq!(reads[0], (1, 5), "first");
+        let rest = bytes(&reads[1..]);
+        assert!(0 < rest && rest <= BULK_BYTES_BESIDE_OTHERS, "{rest} bytes");
+        // … and only then.
+        assert!(bytes(&rig.reads()) > BULK_BYTES_BESIDE_OTHERS);
+    }
+}
+
+#[test]
+fn who_is_connected_goes_before_connections_that_are_made() {
+    let mut rig = Rig::with(1);
+    world(|world| world.holds_connects = true);
+    let many = 5 * COSTLY_VISITS_PER_POLL;
+    rig.connect(many);
+    rig.rest();
+    wake(|world| world.holds_connects = false);
+    for poll in 1..=many / COSTLY_VISITS_PER_POLL {
+        send(0, 5);
+        assert_eq!(rig.reads(), [(0, 5)]);
+        assert_eq!(world(|world| world.connected), 1 + poll * COSTLY_VISITS_PER_POLL);
+    }
+    rig.rest();
+    assert_eq!(world(|world| world.connected), 1 + many);
+}
