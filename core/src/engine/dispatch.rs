@@ -163,7 +163,7 @@ impl Engine {
     pub(super) fn assign_connection(&mut self, id: ExchangeId, endpoint_index: u32) {
         let Some(exchange) = self.exchanges.get(id) else { return };
         // A request that is sent again gets a new connection, and if that fails it fails.
-        let poolable = exchange.kind == Kind::Http && !exchange.progress.replayed;
+        let poolable = exchange.kind == Kind::Http && exchange.progress.replays == 0;
         let pooled = if poolable { self.unpark(endpoint_index) } else { None };
         if let Some(conn) = pooled {
             return self.attach(id, conn, true);

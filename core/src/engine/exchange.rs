@@ -162,8 +162,8 @@ impl Traits {
 pub(crate) struct Progress {
     /// The whole request was received.
     pub(crate) request_done: bool,
-    /// It was sent again: once is all.
-    pub(crate) replayed: bool,
+    /// How often it was sent again without a policy that says so.
+    pub(crate) replays: u8,
     /// It waits for an endpoint.
     pub(crate) queued: bool,
     /// A final response head was passed on.

@@ -471,7 +471,7 @@ impl Engine {
         self.buffered += exchange.charged;
         exchange.request = request;
         exchange.up = None;
-        exchange.progress.replayed = true;
+        exchange.progress.replays += 1;
         if let Some((service, endpoint)) = endpoint.and_then(|e| self.mesh.service_of(e)) {
             service.stats.replays += 1;
             endpoint.stats.replays += 1;

@@ -68,7 +68,7 @@ impl Engine {
     /// how many streams it takes?
     fn needs_settings(&self, id: ExchangeId) -> bool {
         let exchange = self.exchanges.get(id);
-        exchange.is_some_and(|exchange| exchange.traits.upgrade || exchange.progress.replayed)
+        exchange.is_some_and(|exchange| exchange.traits.upgrade || exchange.progress.replays > 0)
     }
 
     /// `settled`: only where SETTINGS have come.

@@ -12,6 +12,10 @@ use crate::error::Reason;
 use crate::http::Response;
 use crate::http2::{Body, ErrorCode, Role, StreamKey};
 
+/// How often a request goes elsewhere that a GOAWAY left behind. More than once: all connections to a
+/// server that serves so many requests on each (nginx: 1,000) may have come to their ends together.
+const LEFT_BEHIND: u8 = 4;
+
 impl Engine {
     /// A response began on a stream, or an informational one came.
     pub(super) fn accept_stream_response(
@@ -84,7 +88,7 @@ impl Engine {
         }
         let started = exchange.progress.response_started;
         exchange.progress.reset = Some(code);
-        if code == ErrorCode::REFUSED_STREAM && self.replay_stream(index, stream, id) {
+        if code == ErrorCode::REFUSED_STREAM && self.replay_stream(index, stream, id, 1) {
             return;
         }
         self.fail(id, if started { Reason::ResponseTruncated } else { Reason::UpstreamReset });
@@ -133,7 +137,7 @@ impl Engine {
             let connection = self.conns.get(index).and_then(|conn| conn.http2());
             let unprocessed = connection.is_some_and(|connection| connection.unprocessed(stream));
             let unprocessed = unprocessed || canary!(RepeatedAfterGoAway);
-            if unprocessed && !self.replay_stream(index, stream, id) {
+            if unprocessed && !self.replay_stream(index, stream, id, LEFT_BEHIND) {
                 if let Some(exchange) = self.exchanges.get_mut(id) {
                     exchange.progress.reset = Some(ErrorCode::REFUSED_STREAM);
                 }
@@ -144,12 +148,12 @@ impl Engine {
         self.serve_waiting_of(index);
     }
 
-    /// Sends a request again, on another stream: it is known that nothing was done with it, or that
-    /// doing it twice does no harm.
-    fn replay_stream(&mut self, index: u32, stream: StreamKey, id: ExchangeId) -> bool {
+    /// Sends a request again, on another stream, if it was not `most` times already: it is known that
+    /// nothing was done with it, or that doing it twice does no harm.
+    fn replay_stream(&mut self, index: u32, stream: StreamKey, id: ExchangeId, most: u8) -> bool {
         let Some(exchange) = self.exchanges.get(id) else { return false };
         let progress = exchange.progress;
-        if progress.replayed || progress.response_started || exchange.request.held() == 0 {
+        if progress.replays >= most || progress.response_started || exchange.request.held() == 0 {
             return false;
         }
         let body = self
@@ -169,7 +173,7 @@ impl Engine {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.up = None;
         exchange.up_stream = None;
-        exchange.progress.replayed = true;
+        exchange.progress.replays += 1;
         exchange.progress.reset = None;
         self.buffered += body.queue.held();
         exchange.charged += body.queue.held();
@@ -199,7 +203,8 @@ impl Engine {
             let progress = exchange.progress;
             // It may have been dead since its last stream: as for a pooled connection.
             let stale = progress.reused && exchange.traits.idempotent;
-            if (unprocessed || stale) && self.replay_stream(index, stream, id) {
+            let most = if unprocessed { LEFT_BEHIND } else { u8::from(stale) };
+            if self.replay_stream(index, stream, id, most) {
                 continue;
             }
             let fresh = !progress.reused && progress.request_done;

@@ -144,6 +144,31 @@ fn a_goaway_ends_what_was_not_looked_at_and_nothing_else() {
     assert_eq!(rig.closed(app.conn), [CloseKind::Full]);
 }
 
+/// Found by h2load and nginx on a busy machine: what one connection left behind was sent on another,
+/// whose thousandth request had come, too.
+#[test]
+fn what_several_goaways_left_behind_is_sent_again_a_few_times() {
+    let last = [0; 8];
+    for goaways in [1, 2, 4, 5] {
+        let mut rig = Rig::with(http2_config());
+        let mut client = Peer::client(&mut rig);
+        client.ask(&mut rig, POST, false);
+        client.send(&mut rig, 1, b"abc", true);
+        for _ in 0..goaways {
+            let mut app = Peer::endpoint(&mut rig);
+            assert_eq!((app.streams(), &app.on(1).body[..]), (Vec::from([1]), &b"abc"[..]));
+            app.raw(&mut rig, &frame(7, 0, 0, &last));
+        }
+        if goaways <= 4 {
+            Peer::endpoint(&mut rig).ok(&mut rig, 1);
+        }
+        client.run(&mut rig);
+        let stream = client.on(1);
+        let refused = (goaways > 4).then_some(ErrorCode::REFUSED_STREAM);
+        assert_eq!((stream.end, stream.reset), (goaways <= 4, refused), "{goaways}");
+    }
+}
+
 #[test]
 fn a_lost_connection_costs_what_was_under_way() {
     let (mut rig, mut client, app) = exchange(GET, true);
