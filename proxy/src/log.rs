@@ -274,6 +274,17 @@ fn retry_line(event: &Event) {
     }
 }
 
+/// What was done with a request.
+fn deed(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Redirected => "request redirected by a route",
+        Decision::Queued => "request waits for its turn",
+        Decision::RetrySucceeded => "request answered after a retry",
+        Decision::Mirrored => "request copied to a mirror",
+        _ => "decided",
+    }
+}
+
 /// Logs what became of a mirror.
 fn mirror(service: &str, addr: Option<SocketAddr>, decision: &str, reason: Option<Reason>) {
     let endpoint = addr.map(tracing::field::display);
@@ -328,6 +339,9 @@ fn line(event: &Event) {
         Event::Retry { .. } => retry_line(event),
         Event::Mirror { service, addr, decision, reason } => {
             mirror(service, *addr, decision.label(), *reason);
+        }
+        Event::Decided { service, decision } => {
+            debug!(decision = decision.label(), %service, "{}", deed(*decision));
         }
         Event::Placed { service, addr, to, decision } => {
             let endpoint = addr.map(tracing::field::display);

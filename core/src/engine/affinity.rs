@@ -48,7 +48,9 @@ impl Engine {
         }
         let key = self.key(index, sticky, Some(request), hash::service_key);
         if key.is_none() {
-            self.decided(&route.service, Decision::KeyMissing);
+            let (service, decision) = (Arc::clone(&route.service), Decision::KeyMissing);
+            self.decided(&service, decision);
+            self.emit(Event::Placed { service, addr: None, to: None, decision });
         }
         key
     }

@@ -365,6 +365,13 @@ pub enum Event {
         /// … and what happened to it, if it was made.
         reason: Option<Reason>,
     },
+    /// Something that a policy says was done with a request, and went well.
+    Decided {
+        /// The service that it is for, of its route, or that got its copy.
+        service: Arc<str>,
+        /// What.
+        decision: Decision,
+    },
     /// A request went elsewhere than those like it, or to another zone.
     Placed {
         /// The service that it asked, or of its route.

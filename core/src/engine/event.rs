@@ -55,6 +55,7 @@ kinds! {
     FailfastLeft = "failfast_left", false;
     Retry = "retry", false;
     Mirror = "mirror", false;
+    Decided = "decided", false;
     Placed = "placed", false;
     ResolveFailed = "resolve_failed", false;
     TlsEstablished = "tls_established", true;

@@ -3,9 +3,10 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 
 use super::Engine;
-use super::contract::{ConnId, Direction};
+use super::contract::{ConnId, Direction, Event};
 use super::exchange::{Exchange, ExchangeId, Kind};
 use crate::error::Reason;
 use crate::policy::Concurrency;
@@ -287,7 +288,10 @@ impl Engine {
             gate.wait(id, |id| exchanges.get(id).is_some());
         }
         if let Some(service) = self.mesh.services.get_mut(service as usize) {
-            service.stats.decisions.count(Decision::Queued);
+            let decision = Decision::Queued;
+            service.stats.decisions.count(decision);
+            let service = Arc::clone(&service.name);
+            self.emit(Event::Decided { service, decision });
         }
     }
 

@@ -91,7 +91,7 @@ impl Engine {
         }
         let route = Arc::clone(mirror.route());
         match self.copy_request(id, request, &route) {
-            Ok(()) => self.decided(&route.service, Decision::Mirrored),
+            Ok(()) => self.settled(&route.service, Decision::Mirrored),
             Err(decision) => {
                 self.decided(&route.service, decision);
                 let service = Arc::clone(&route.service);

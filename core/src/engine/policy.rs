@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use core::num::NonZeroU64;
 
 use super::Engine;
-use super::contract::Direction;
+use super::contract::{Direction, Event};
 use super::exchange::{ExchangeId, Traits};
 use super::mesh::Service;
 use super::retry::Tries;
@@ -256,7 +256,11 @@ impl Engine {
                 (FixedAnswer::Failure(failure.clone()), Decision::FailureInjected)
             }
         };
-        self.decided(&route.service, decision);
+        match decision {
+            // A refusal, of which there is a line.
+            Decision::FailureInjected => self.decided(&route.service, decision),
+            _ => self.settled(&route.service, decision),
+        }
         Some(answer)
     }
 
@@ -317,6 +321,12 @@ impl Engine {
             parent.budget.attempt(now);
         }
         exchange.policy = policy;
+    }
+
+    /// The same of something that nothing else says.
+    pub(super) fn settled(&mut self, service: &Arc<str>, decision: Decision) {
+        self.decided(service, decision);
+        self.emit(Event::Decided { service: Arc::clone(service), decision });
     }
 
     /// Counts what was decided about a request for a service.

@@ -16,7 +16,9 @@ use crate::balance::Outcome;
 use crate::error::Reason;
 use crate::http::{Answer, Framing, Response};
 use crate::http2::{Body, ErrorCode, Trailers};
-use crate::policy::retry::{ATTEMPT_COUNT, Again, Failed, Retry, pushback, trailer_pushback};
+use crate::policy::retry::{
+    ATTEMPT_COUNT, Again, Failed, LONGEST_WAIT, Retry, pushback, trailer_pushback,
+};
 use crate::stats::Decision;
 use crate::time::{Duration, Time};
 
@@ -41,6 +43,8 @@ pub(crate) struct Tries {
     pub(super) head: usize,
     /// A response head that is not passed on yet.
     pub(super) held: Option<Box<Held>>,
+    /// An informational response was passed on: by this attempt, and by an earlier one.
+    informed: [bool; 2],
 }
 
 impl Exchange {
@@ -126,6 +130,18 @@ impl Exchange {
         Answer { extra, ..Answer::of(reason, self.traits.grpc) }
     }
 
+    /// An informational response came. Is it passed on? Not where an earlier attempt has told the
+    /// client as much: of a 100 it needs one, whoever sends it, and of others those of one attempt.
+    pub(super) fn informs(&mut self, status: u16) -> bool {
+        let known = self.progress.continued;
+        let Some(policy) = &mut self.policy else { return true };
+        let tries = &mut policy.tries;
+        let [now, before] = &mut tries.informed;
+        let passes = if status == 100 { tries.used == 0 || !known } else { !*before };
+        *now |= passes;
+        passes
+    }
+
     /// Does it wait to be sent again?
     pub(super) fn is_resting(&self) -> bool {
         self.policy.as_ref().is_some_and(|policy| policy.tries.resumes.is_some())
@@ -181,7 +197,7 @@ impl Engine {
         };
         if policy.tries.used > 0 && (200..500).contains(&status) {
             let service = Arc::clone(&policy.route.service);
-            self.decided(&service, Decision::RetrySucceeded);
+            self.settled(&service, Decision::RetrySucceeded);
         }
     }
 
@@ -199,7 +215,8 @@ impl Engine {
         if let Again::After(least) = again {
             wait = wait.max(least);
         }
-        let too_late = !canary!(LateRetry) && self.now + wait >= self.last_moment(id);
+        let ends = self.last_moment(id).min(self.now + LONGEST_WAIT);
+        let too_late = !canary!(LateRetry) && self.now + wait >= ends;
         let decision = if nth > retry.limit && !canary!(NoLimit) {
             Decision::RetryLimit
         } else if too_late || again == Again::Never {
@@ -234,6 +251,7 @@ impl Engine {
             policy.tries.tried.extend(endpoint);
             policy.tries.resumes = Some(self.now + wait);
             policy.tries.held = None;
+            policy.tries.informed[1] |= policy.tries.informed[0];
         }
         self.rearm(id);
         true

@@ -239,9 +239,10 @@ impl Engine {
         let (down, stream) = (exchange.down, exchange.down_stream);
         let kind = response_kind(exchange, response)?;
         if kind == ResponseKind::Informational {
+            let passes = exchange.informs(response.head.status);
             exchange.progress.continued |= response.head.status == 100;
             // HTTP/1.0 knows no 1xx (RFC 9110 §15.2).
-            if exchange.traits.client == Version::Http10 {
+            if !passes || exchange.traits.client == Version::Http10 {
                 return Ok(kind);
             }
         }

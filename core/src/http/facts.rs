@@ -100,7 +100,17 @@ impl<'a> Facts<'a> {
             Known::Te => self.te_trailers |= list(value).any(is_trailers),
             Known::TransferEncoding => self.codings.add(value),
             Known::Upgrade => self.upgrade |= list(value).any(is_upgrade),
-            _ => {}
+            // Nothing that framing or routing goes by, or no list. Without `_`: what is new is decided.
+            Known::Other
+            | Known::ContentType
+            | Known::GrpcStatus
+            | Known::Trailer
+            | Known::ContentLength
+            | Known::Host
+            | Known::Http2Settings
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::ClientId => {}
         }
     }
 

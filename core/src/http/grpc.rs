@@ -64,6 +64,19 @@ pub(crate) fn code(status: u16) -> u8 {
     }
 }
 
+/// What a client of gRPC takes an answer with this status for that has no `grpc-status`
+/// (grpc/doc/http-grpc-status-mapping.md).
+pub(crate) fn code_of_http(status: u16) -> u8 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -61,6 +61,11 @@ impl Default for Retry {
     }
 }
 
+/// A request is held no longer than this until it is sent again, however patient its timeouts are: who
+/// wants to be left alone for longer is not asked again, and its answer is passed on. The most that Envoy
+/// takes from a `Retry-After` unless it is told otherwise.
+pub const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
 /// The field of an answer that says how many endpoints its request was given to, as Envoy's
 /// `x-envoy-attempt-count` does, and which decision kept it from one more, if one did: `3`, or
 /// `3;outcome=retry_limit`.
@@ -120,7 +125,10 @@ impl Retry {
         match failed {
             Failed::Refused => self.refused,
             Failed::Grpc(status) => is_grpc && named(status),
-            Failed::Status(status) => method && self.names(status),
+            Failed::Status(status) => {
+                method && self.names(status)
+                    || is_grpc && status != 200 && named(u16::from(grpc::code_of_http(status)))
+            }
             Failed::Without(reason) => match reason {
                 Reason::TryTimeout | Reason::ResponseTimeout => {
                     self.timeout && method || told(reason)
@@ -207,9 +215,12 @@ mod tests {
         let slow = Failed::Without(Reason::TryTimeout);
         let slower = Failed::Without(Reason::ResponseTimeout);
         for (failed, plain, post, call) in [
-            (Failed::Status(503), true, false, false),
-            (Failed::Status(429), true, false, false),
-            (Failed::Status(504), false, false, false),
+            // A client of gRPC takes these for UNAVAILABLE, and that for UNKNOWN.
+            (Failed::Status(503), true, false, true),
+            (Failed::Status(429), true, false, true),
+            (Failed::Status(504), false, false, true),
+            (Failed::Status(500), true, false, false),
+            (Failed::Status(200), false, false, false),
             (Failed::Grpc(14), false, false, true),
             (Failed::Grpc(13), false, false, false),
             (Failed::Refused, true, true, true),

@@ -187,6 +187,23 @@ fn every_other_event_is_one_line() {
     }
 }
 
+/// Of what is nobody's failure, too: each of these has its own line.
+#[test]
+fn what_was_done_with_a_request_is_one_line() {
+    for (decision, expected) in [
+        (Decision::Redirected, "request redirected by a route"),
+        (Decision::Queued, "request waits for its turn"),
+        (Decision::RetrySucceeded, "request answered after a retry"),
+        (Decision::Mirrored, "request copied to a mirror"),
+    ] {
+        let event = Event::Decided { service: "web:80".into(), decision };
+        let label = decision.label();
+        let expected =
+            format!("DEBUG selvedge::log: {expected} decision=\"{label}\" service=web:80");
+        assert_eq!(lines(Format::Plain, |log| log.event(&event)), [expected]);
+    }
+}
+
 #[test]
 fn a_mirror_says_what_became_of_it() {
     let addr = ([10, 0, 0, 1], 80).into();

@@ -22,6 +22,7 @@ mod queues;
 mod rates;
 mod regressions;
 mod retries;
+mod retries_bounds;
 mod retries_http2;
 mod rig;
 mod routes;

@@ -16,7 +16,7 @@ use crate::time::{Duration, UnixTime};
 const BUSY: &str = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
-fn all() -> Retry {
+pub(super) fn all() -> Retry {
     Retry {
         statuses: [(500, 599)].into(),
         reset: true,
@@ -28,7 +28,7 @@ fn all() -> Retry {
     }
 }
 
-fn with(retry: &Retry) -> Config {
+pub(super) fn with(retry: &Retry) -> Config {
     let route = |service: &str| Route {
         service: service.into(),
         retry: Some(retry.clone()),

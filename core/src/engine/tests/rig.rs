@@ -1,5 +1,7 @@
 //! An engine and the adapter's half of the contract, one step at a time.
 
+extern crate std;
+
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -12,8 +14,9 @@ use crate::config::{Config, Endpoint, Listener, ListenerKind, Service, Target};
 use crate::engine::{
     Accepted, CloseKind, Command, ConnId, Engine, Event, Input, Output, TimerKind,
 };
-use crate::error::{ConnectError, IoError};
+use crate::error::{ConnectError, IoError, Reason};
 use crate::rng::Seed;
+use crate::stats::Decision;
 use crate::time::{Duration, Time};
 
 pub(super) const OUTBOUND: u16 = 0;
@@ -247,6 +250,42 @@ impl Rig {
         self.receive(down, request.as_bytes());
         let up = self.connect();
         (down, up)
+    }
+}
+
+/// What an event says was decided.
+fn said(event: &Event) -> Option<Decision> {
+    Some(match event {
+        Event::Retry { decision, .. }
+        | Event::Mirror { decision, .. }
+        | Event::Placed { decision, .. }
+        | Event::Decided { decision, .. } => *decision,
+        Event::Refused { reason: Reason::FailureInjected, .. } => Decision::FailureInjected,
+        Event::EndpointEjected { .. } => Decision::Ejected,
+        Event::EjectionSpared { .. } => Decision::EjectionSpared,
+        Event::EndpointReadmitted { .. } => Decision::Readmitted,
+        Event::CheckPassed { .. } => Decision::Healthy,
+        Event::CheckFailed { .. } => Decision::Unhealthy,
+        Event::PanicEntered { .. } => Decision::Panic,
+        _ => return None,
+    })
+}
+
+/// Whatever a test is about: what was decided and counted was said, too, each time. (Of a panic it is
+/// said when that begins.)
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let services = self.engine.snapshot().services;
+        for &decision in Decision::ALL {
+            let counted: u64 =
+                services.iter().map(|service| service.stats.decisions.get(decision)).sum();
+            let lines = self.events.iter().filter(|event| said(event) == Some(decision)).count();
+            let least = if decision == Decision::Panic { counted.min(1) } else { counted };
+            assert!(lines as u64 >= least, "{decision:?}: {counted}, and {lines} events");
+        }
     }
 }
 
