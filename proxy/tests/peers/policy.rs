@@ -4,6 +4,7 @@ mod adaptive;
 mod balance;
 mod breaker;
 mod check;
+mod failing;
 mod limits;
 mod mirror;
 mod outage;

@@ -1,5 +1,5 @@
 """An HTTP/1.1 server that fails in one way, or only seems to:
-failing_app.py STATUS | reset | hang | cut"""
+failing_app.py STATUS | reset | hang | cut | slow"""
 
 import socket
 import struct
@@ -23,6 +23,16 @@ class Handler(http_app.Requests):
             self.end_headers()
             self.wfile.write(b"abc")
             self.close_connection = True
+        elif HOW == "slow":
+            self.send_response(200)
+            self.send_header("Content-Length", "999")
+            self.end_headers()
+            try:
+                for _ in range(999):
+                    self.wfile.write(b"x")
+                    time.sleep(0.1)
+            except OSError:
+                self.close_connection = True
         elif HOW == "hang":
             time.sleep(60)
             self.answer(200)

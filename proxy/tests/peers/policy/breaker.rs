@@ -16,16 +16,16 @@ const NEEDS: [Need; 4] = [
 ];
 const WEB: &str = "web.test:80";
 
-fn failing(how: &str) -> Peer {
+pub(super) fn failing(how: &str) -> Peer {
     Peer::start(script("failing_app.py").arg(how))
 }
 
-fn haproxies(count: usize) -> Vec<Peer> {
+pub(super) fn haproxies(count: usize) -> Vec<Peer> {
     (0..count).map(|index| Peer::haproxy(&format!("app-{index}"), free_port())).collect()
 }
 
 /// A proxy before these, with more lines for the service.
-fn proxy(endpoints: &[&Peer], lines: &str, route: &str) -> Proxy {
+pub(super) fn proxy(endpoints: &[&Peer], lines: &str, route: &str) -> Proxy {
     let quoted: Vec<_> = endpoints.iter().map(|peer| format!("\"{}\"", peer.addr)).collect();
     let quoted = quoted.join(", ");
     let service =
@@ -46,13 +46,13 @@ fn requests(proxy: &Proxy, endpoints: &[Peer]) -> u64 {
 }
 
 /// What wrk says of so many seconds: requests, failures, the longest of them.
-struct Load {
-    requests: u64,
-    failed: u64,
-    longest: Duration,
+pub(super) struct Load {
+    pub(super) requests: u64,
+    pub(super) failed: u64,
+    pub(super) longest: Duration,
 }
 
-fn wrk(proxy: &Proxy, seconds: u64) -> impl FnOnce() -> Load + Send + use<> {
+pub(super) fn wrk(proxy: &Proxy, seconds: u64) -> impl FnOnce() -> Load + Send + use<> {
     let mut command = program("wrk");
     command.args(["--connections", "32", "--threads", "1", "--timeout", "20s", "--duration"]);
     command.arg(format!("{seconds}s")).args(["--header", "Host: web.test"]);
