@@ -11,10 +11,11 @@ use crate::valgrind::{Folder, Measure, count};
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/scale.svg");
 
 /// Of what, how many, and how it is drawn.
-const CURVES: [(&str, &[u64], Stroke); 4] = [
+const CURVES: [(&str, &[u64], Stroke); 5] = [
     ("connections", &[1, 10, 100, 1000, 10_000, 100_000], Stroke::solid("#0072b2")),
     ("endpoints", &[1, 10, 100, 1000], Stroke::solid("#009e73")),
     ("services", &[1, 10, 100, 1000], Stroke::dashed("#e69f00")),
+    ("routes", &[1, 10, 100, 1000], Stroke::dashed("#56b4e9")),
     ("streams", &[1, 10, 100, 1000, 10_000], Stroke::solid("#cc79a7")),
 ];
 /// Only where somebody has the time.
@@ -67,7 +68,9 @@ fn each(what: &str, n: u64, programs: &Path, folder: &Folder) -> f64 {
     let run = |requests: u64| {
         let count_of = requests.to_string();
         if what != "streams" {
-            let program = programs.join("engine_cost");
+            // Each route is for another path, and the request for that of the last.
+            let program = if what == "routes" { "exchange_cost" } else { "engine_cost" };
+            let program = programs.join(program);
             return count(Measure::Instructions, &program, &[what, &n, &count_of]);
         }
         let (program, file) = (programs.join("hop_cost"), folder.file(&["streams", &n], requests));

@@ -251,12 +251,26 @@ fn a_port_is_full_and_its_app_removed() {
     assert_eq!(rig.written(down), OK);
 }
 
-/// An endpoint that answers in 10 ms however many ask: the limit grows from what it begins with.
+/// An endpoint that answers in 10 ms however many ask: the limit grows from what it begins with, that of a
+/// service as that of the whole proxy.
 #[test]
 fn an_adaptive_limit_lets_more_through_where_latency_stays() {
     let adaptive = Some(Adaptive { min: 2, max: 50 });
     let limit = Concurrency { adaptive, max_queue: 100, ..Concurrency::default() };
-    let mut rig = Rig::with(service_limited(limit));
+    adapts(service_limited(limit.clone()));
+    let rig = adapts(all_limited(limit.clone()));
+    assert!(rig.engine.snapshot().gate.limit.is_some_and(|limit| limit >= 20));
+    // A limit that stays is not exceeded, however well it goes.
+    let rig = adapts_up_to(all_limited(Concurrency { max_in_flight: Some(5), ..limit }), 5);
+    assert_eq!(rig.engine.snapshot().gate.limit, Some(5));
+}
+
+fn adapts(config: Config) -> Rig {
+    adapts_up_to(config, usize::MAX)
+}
+
+fn adapts_up_to(config: Config, most: usize) -> Rig {
+    let mut rig = Rig::with(config);
     let mut at_once = Vec::new();
     let (mut ups, mut downs) = (Vec::new(), Vec::new());
     for _ in 0..200 {
@@ -275,5 +289,7 @@ fn an_adaptive_limit_lets_more_through_where_latency_stays() {
         }
         downs.retain(|&down| rig.written(down).is_empty());
     }
-    assert!(at_once[0] <= 2 && at_once[190..].iter().all(|&n| n >= 20), "{at_once:?}");
+    assert!(at_once[0] <= 2 && at_once.iter().all(|&n| n <= most), "{at_once:?}");
+    assert!(at_once[190..].iter().all(|&n| n >= most.min(20)), "{at_once:?}");
+    rig
 }
