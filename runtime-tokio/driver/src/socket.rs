@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use selvedge_core::engine::{ConnId, Engine, Input};
 use selvedge_core::error::IoError;
+use selvedge_core::limits::Limits;
 use selvedge_core::time::Time;
 use socket2::SockRef;
 
@@ -21,7 +22,7 @@ const MAX_SLICES: usize = 16;
 pub(crate) struct Socket<S> {
     conn: ConnId,
     pub(crate) source: Arc<Source>,
-    stream: S,
+    pub(crate) stream: S,
     /// Made from `source`; kept because making one costs two atomic operations.
     waker: Waker,
     connecting: bool,
@@ -36,6 +37,8 @@ pub(crate) struct Socket<S> {
     pub(crate) is_new: bool,
     /// Much was read when it was last visited.
     pub(crate) bulk: bool,
+    /// Much was written at once.
+    wrote_much: bool,
 }
 
 /// What a visit did.
@@ -65,6 +68,7 @@ impl<S: Stream> Socket<S> {
             write_failed: None,
             is_new: true,
             bulk: false,
+            wrote_much: false,
         }
     }
 
@@ -164,6 +168,12 @@ impl<S: Stream> Socket<S> {
             }
             match self.poll_write(&slices[..count]) {
                 Poll::Ready(Ok(n)) => {
+                    if wanted >= Limits::READ_BLOCK / 2 && !self.wrote_much {
+                        self.wrote_much = true;
+                        if engine.multiplexes(conn) {
+                            os::hold_little_unsent(&self.stream);
+                        }
+                    }
                     engine.handle_input(now, Input::Wrote { conn, n });
                     fed = true;
                     if n == wanted && count < MAX_SLICES {

@@ -34,6 +34,12 @@ pub(super) const OUTPUT: usize = 32;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 impl Engine {
+    /// Whether many share this connection: what the kernel holds of it and has not sent yet keeps all of
+    /// them waiting. An adapter need not ask.
+    pub fn multiplexes(&self, conn: ConnId) -> bool {
+        self.conns.find(conn).is_some_and(|conn| conn.http2().is_some())
+    }
+
     /// A client's connection begins with the preface.
     pub(super) fn begin_http2(&mut self, index: u32) {
         let (config, now) = (Arc::clone(&self.http2), self.now);

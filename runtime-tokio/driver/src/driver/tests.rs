@@ -8,7 +8,8 @@ use std::task::Waker;
 use std::time::Instant;
 
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use selvedge_core::config::{Endpoint, Listener, ListenerKind, Service, Target};
+use selvedge_core::config::{Endpoint, Listener, ListenerKind, Protocol, Service, Target};
+use socket2::SockRef;
 
 use super::*;
 use crate::{Background, Block, Read, Stream};
@@ -16,8 +17,10 @@ use crate::{Background, Block, Read, Stream};
 /// What the peers of a driver do, and what it did with them.
 #[derive(Default)]
 struct World {
-    /// Bytes that each client has to send, in the order in which they were accepted.
-    sending: Vec<usize>,
+    /// In the order in which they were accepted.
+    clients: Vec<Speech>,
+    /// On the connection to it that is asked first.
+    endpoint: Speech,
     /// Connections to the endpoint are not made before somebody says so.
     holds_connects: bool,
     /// Who waits for something to happen.
@@ -25,6 +28,25 @@ struct World {
     /// Reads: whose, and how many bytes.
     reads: Vec<(usize, usize)>,
     connected: usize,
+}
+
+/// What somebody has to send: words, and then so many bytes of anything.
+#[derive(Default)]
+struct Speech {
+    words: Vec<u8>,
+    rest: usize,
+}
+
+impl Speech {
+    /// As much as there is room for.
+    fn fill(&mut self, room: &mut [u8]) -> usize {
+        let words = self.words.len().min(room.len());
+        let rest = self.rest.min(room.len() - words);
+        room[..words].copy_from_slice(&self.words[..words]);
+        self.words.drain(..words);
+        self.rest -= rest;
+        words + rest
+    }
 }
 
 thread_local! {
@@ -59,19 +81,21 @@ impl Stream for FakeStream {
     }
 
     fn poll_read(&mut self, block: &mut Block, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
-        let room = block.room().len();
+        let room = block.room();
         world(|world| {
-            let left = self.1.map(|number| &mut world.sending[number]);
-            let length = left.as_ref().map_or(0, |left| room.min(**left));
-            if length < room {
+            let speech = match self.1 {
+                Some(number) => &mut world.clients[number],
+                None => &mut world.endpoint,
+            };
+            let length = speech.fill(room);
+            if length < room.len() {
                 world.wakers.push(cx.waker().clone());
             }
-            let (Some(left), Some(number), true) = (left, self.1, length > 0) else {
+            if length == 0 {
                 return Poll::Pending;
-            };
-            *left -= length;
-            world.reads.push((number, length));
-            Poll::Ready(Ok(Read { length, more: length == room }))
+            }
+            world.reads.extend(self.1.map(|number| (number, length)));
+            Poll::Ready(Ok(Read { length, more: length == room.len() }))
         })
     }
 
@@ -106,8 +130,8 @@ impl Runtime for Fake {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             result => Poll::Ready(result.map(|(socket, peer)| {
                 let number = world(|world| {
-                    world.sending.push(0);
-                    world.sending.len() - 1
+                    world.clients.push(Speech::default());
+                    world.clients.len() - 1
                 });
                 (FakeStream(socket, Some(number)), peer)
             })),
@@ -135,7 +159,7 @@ impl Runtime for Fake {
     }
 }
 
-/// A driver that forwards opaque connections, and its clients.
+/// A driver with one endpoint, and its clients.
 struct Rig {
     driver: Driver<Fake>,
     addr: SocketAddr,
@@ -145,19 +169,22 @@ struct Rig {
 }
 
 impl Rig {
-    fn new() -> Self {
+    /// One that forwards opaque connections.
+    fn opaque() -> Self {
+        let name: Arc<str> = "forward".into();
+        Rig::new(ListenerKind::Forward(Arc::clone(&name)), name, true)
+    }
+
+    fn new(kind: ListenerKind, name: Arc<str>, opaque: bool) -> Self {
         let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = Target::Addr(endpoint.local_addr().unwrap());
-        let name: Arc<str> = "forward".into();
         let config = Config {
-            listeners: vec![Listener {
-                addr: "127.0.0.1:0".parse().unwrap(),
-                kind: ListenerKind::Forward(Arc::clone(&name)),
-            }],
+            listeners: vec![Listener { addr: "127.0.0.1:0".parse().unwrap(), kind }],
             services: vec![Service {
                 name,
                 endpoints: vec![Endpoint { target, weight: 1, mesh: None, zone: None }],
-                opaque: true,
+                opaque,
+                protocol: Protocol::Http1,
                 ..Service::default()
             }],
             ..Config::default()
@@ -180,12 +207,12 @@ impl Rig {
         }
     }
 
-    /// The same, up to where each waits for its client.
+    /// With opaque connections, up to where each waits for its client.
     fn with(clients: usize) -> Self {
-        let mut rig = Rig::new();
+        let mut rig = Rig::opaque();
         rig.connect(clients);
         rig.rest();
-        assert_eq!(world(|world| (world.sending.len(), world.connected)), (clients, clients));
+        assert_eq!(world(|world| (world.clients.len(), world.connected)), (clients, clients));
         rig
     }
 
@@ -209,7 +236,12 @@ impl Rig {
 }
 
 fn send(client: usize, bytes: usize) {
-    wake(|world| world.sending[client] = bytes);
+    wake(|world| world.clients[client].rest = bytes);
+}
+
+/// The same for all of them.
+fn all_send(bytes: usize) {
+    wake(|world| world.clients.iter_mut().for_each(|client| client.rest = bytes));
 }
 
 /// Something happens that wakes all who wait.
@@ -233,10 +265,10 @@ const MOST: usize = BYTES_PER_POLL + BULK_BYTES_BESIDE_OTHERS + Limits::READ_BLO
 #[test]
 fn many_that_begin_to_send_at_once_are_read_their_share() {
     let mut rig = Rig::with(VISITS_PER_POLL + 1);
-    wake(|world| world.sending.fill(MUCH));
+    all_send(MUCH);
     // Woken last, and so read last.
     let small = VISITS_PER_POLL;
-    world(|world| world.sending[small] = 5);
+    world(|world| world.clients[small].rest = 5);
     let mut before = 0;
     for poll in 0.. {
         let reads = rig.reads();
@@ -254,7 +286,7 @@ fn many_that_begin_to_send_at_once_are_read_their_share() {
 #[test]
 fn few_are_read_whole_blocks() {
     let mut rig = Rig::with(4);
-    wake(|world| world.sending.fill(MUCH));
+    all_send(MUCH);
     let reads = rig.reads();
     for client in 0..4 {
         let first = reads.iter().find(|(of, _)| *of == client);
@@ -265,7 +297,7 @@ fn few_are_read_whole_blocks() {
 #[test]
 fn messages_of_many_are_read_at_once() {
     let mut rig = Rig::with(VISITS_PER_POLL);
-    wake(|world| world.sending.fill(LEAST_READ - 1));
+    all_send(LEAST_READ - 1);
     assert_eq!(rig.reads().len(), VISITS_PER_POLL, "one read each");
     assert!(!rig.poll());
 }
@@ -302,4 +334,41 @@ fn who_is_connected_goes_before_connections_that_are_made() {
     }
     rig.rest();
     assert_eq!(world(|world| world.connected), 1 + many);
+}
+
+/// What may lie unsent in the kernel, of each connection.
+fn unsent(rig: &Rig) -> Vec<u32> {
+    let sockets = rig.driver.sockets.iter().flatten();
+    sockets.map(|socket| SockRef::from(&socket.stream).tcp_notsent_lowat().unwrap()).collect()
+}
+
+#[test]
+fn a_connection_that_many_share_holds_little_unsent() {
+    let mut rig = Rig::new(ListenerKind::Outbound, "web.test:80".into(), false);
+    rig.connect(1);
+    rig.rest();
+    let before = unsent(&rig);
+    // The preface, SETTINGS with a window of 1 MiB, the same for the connection, and a request.
+    let mut words = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    words.extend(b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\x10\0\0\0\0\x04\x08\0\0\0\0\0\0\x10\0\0");
+    words.extend(b"\0\0\x0d\x01\x05\0\0\0\x01\x82\x86\x84\x41\x08web.test");
+    wake(|world| world.clients[0].words = words);
+    rig.rest();
+    assert_eq!(world(|world| world.connected), 1, "it is asked");
+    assert_eq!(unsent(&rig), [before[0]; 2], "nothing large was written");
+    wake(|world| {
+        world.endpoint.words = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n".to_vec();
+        world.endpoint.rest = 1_000_000;
+    });
+    rig.rest();
+    assert_eq!(unsent(&rig), [os::MOST_UNSENT, before[0]]);
+}
+
+#[test]
+fn a_connection_of_its_own_may_hold_much_unsent() {
+    let mut rig = Rig::with(1);
+    let before = unsent(&rig);
+    send(0, MUCH);
+    rig.rest();
+    assert_eq!(unsent(&rig), before);
 }
