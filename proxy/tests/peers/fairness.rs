@@ -1,19 +1,22 @@
 //! Small requests beside one that is large or slow: streams of one HTTP/2 connection, and connections.
 
 use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
+use h2::server::SendResponse;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::common::{Mesh, PATIENCE, full, on_a_runtime, tell};
@@ -24,6 +27,13 @@ const PACE: Duration = Duration::from_millis(50);
 /// one, a proxy that lets the small ones wait always the same.
 const ROUNDS: usize = 5;
 const SMALL: &str = "hello";
+/// What a p99 may grow to, times what it is without.
+const MOST: f64 = 2.0;
+/// Credit that every HTTP/2 client gives (RFC 9113 §6.5.2), and that of one that wants speed.
+const WINDOWS: [u32; 2] = [65_535, 1 << 20];
+
+/// Held by the test that measures: the other would be what disturbs it.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Bytes of the large answer.
 fn large() -> usize {
@@ -115,13 +125,65 @@ async fn drain(mut body: RecvStream) -> usize {
     length
 }
 
-/// Rounds of a while without what disturbs and a while with it; the best ratio of the two.
-async fn compare(what: &str, latencies: Latencies, mut disturb: impl AsyncFnMut()) {
-    let quiet = Duration::from_millis(if full() { 3000 } else { 500 });
-    let mut best: Option<(f64, String)> = None;
-    // The first requests find nothing connected.
-    tokio::time::sleep(quiet).await;
-    for _ in 0..if full() { ROUNDS } else { 1 } {
+/// An app that answers the same over HTTP/2: what a client has without a proxy.
+fn http2_app() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("cannot listen");
+    listener.set_nonblocking(true).expect("an option");
+    let addr = listener.local_addr().expect("no address");
+    thread::spawn(move || {
+        let tasks = LocalSet::new();
+        let serving = tasks.run_until(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            while let Ok((socket, _)) = listener.accept().await {
+                socket.set_nodelay(true).expect("an option");
+                spawn_local(serve_http2(socket));
+            }
+        });
+        on_a_runtime(PATIENCE * 10, serving);
+    });
+    addr
+}
+
+async fn serve_http2(socket: tokio::net::TcpStream) {
+    // Clients that go away early are part of the test.
+    let Ok(mut connection) = h2::server::handshake(socket).await else { return };
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        spawn_local(answer(request.uri().path() == "/large", respond));
+    }
+}
+
+/// `None`: the client went away.
+async fn answer(is_large: bool, mut respond: SendResponse<Bytes>) -> Option<()> {
+    let mut body = respond.send_response(http::Response::new(()), false).ok()?;
+    if !is_large {
+        return body.send_data(Bytes::from_static(SMALL.as_bytes()), true).ok();
+    }
+    let block = Bytes::from(vec![b'x'; 64 * 1024]);
+    let mut left = large();
+    while left > 0 {
+        body.reserve_capacity(block.len().min(left));
+        let credit = poll_fn(|cx| body.poll_capacity(cx)).await?.ok()?;
+        let length = credit.min(left).min(block.len());
+        left -= length;
+        body.send_data(block.slice(..length), left == 0).ok()?;
+    }
+    Some(())
+}
+
+/// What the p99 is in a while without what disturbs and in a while with it.
+struct Figure {
+    without: Duration,
+    with: Duration,
+    /// Requests beside what disturbs, and how long it took.
+    count: usize,
+    took: Duration,
+}
+
+impl Figure {
+    async fn take(latencies: &Latencies, mut disturb: impl AsyncFnMut()) -> Self {
+        let quiet = Duration::from_millis(if full() { 2000 } else { 300 });
+        // The first requests find nothing connected.
+        tokio::time::sleep(quiet / 2).await;
         latencies.0.take();
         tokio::time::sleep(quiet).await;
         let (without, _) = latencies.p99();
@@ -129,46 +191,79 @@ async fn compare(what: &str, latencies: Latencies, mut disturb: impl AsyncFnMut(
         disturb().await;
         let took = start.elapsed();
         let (with, count) = latencies.p99();
-        let ratio = with.as_secs_f64() / without.as_secs_f64();
-        let figure = format!(
-            "{what}: p99 {without:?} without, {with:?} with it, {ratio:.2} times ({count} requests in {took:.1?})"
-        );
-        if best.as_ref().is_none_or(|(best, _)| ratio < *best) {
-            best = Some((ratio, figure));
-        }
+        Figure { without, with, count, took }
     }
-    let (ratio, figure) = best.expect("a round");
-    tell(&figure);
-    assert!(!full() || ratio <= 2.0, "{figure}");
+
+    fn times(&self, than: Duration) -> f64 {
+        self.with.as_secs_f64() / than.as_secs_f64()
+    }
 }
 
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Figure { without, with, count, took } = self;
+        let times = self.times(*without);
+        write!(f, "p99 {without:?} without, {with:?} with it, {times:.2} times ")?;
+        write!(f, "({count} requests in {took:.1?})")
+    }
+}
+
+/// The best of some rounds, each of which says what its figure is worth and how it reads.
+async fn compare(what: &str, mut round: impl AsyncFnMut() -> (f64, String)) {
+    let mut best = round().await;
+    for _ in 1..if full() { ROUNDS } else { 1 } {
+        let next = round().await;
+        if next.0 < best.0 {
+            best = next;
+        }
+    }
+    let (ratio, figure) = best;
+    let figure = format!("{what}: {figure}");
+    tell(&figure);
+    assert!(!full() || ratio <= MOST, "{figure}");
+}
+
+/// 99 small streams, and then a large one beside them on the same connection.
+async fn small_beside_large(to: SocketAddr, window: u32) -> Figure {
+    let socket = tokio::net::TcpStream::connect(to).await.expect("cannot connect");
+    socket.set_nodelay(true).expect("an option");
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(window).initial_connection_window_size(4 * window);
+    let (client, connection) = builder.handshake(socket).await.expect("HTTP/2");
+    // They end with this.
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(async { connection.await.expect("the connection stays") });
+    let latencies = Latencies::default();
+    for nth in 0..99 {
+        let client = client.clone();
+        tasks.spawn_local(keep_asking(nth, latencies.clone(), async move || {
+            assert_eq!(fetch(&client, "/small").await, SMALL.len());
+        }));
+    }
+    Figure::take(&latencies, async || assert_eq!(fetch(&client, "/large").await, large())).await
+}
+
+/// What a client lets come at once lies before its small answers in the kernel's buffers, whoever
+/// sends it: the more credit, the longer they wait for the client itself. So it is also asked what
+/// the same client has of a server, with no proxy between: who gives more than the usual credit may
+/// have that.
 #[test]
 fn a_large_stream_lets_small_ones_by() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mesh = Mesh::new().service("web.example", &[app()]).speaks("http1");
     let proxy = mesh.start();
-    let to = proxy.outbound();
-    on_a_runtime(
-        PATIENCE * 3,
-        LocalSet::new().run_until(async move {
-            let socket = tokio::net::TcpStream::connect(to).await.expect("cannot connect");
-            socket.set_nodelay(true).expect("an option");
-            let mut builder = h2::client::Builder::new();
-            builder.initial_window_size(1 << 20).initial_connection_window_size(4 << 20);
-            let (client, connection) = builder.handshake(socket).await.expect("HTTP/2");
-            tokio::task::spawn_local(async { connection.await.expect("the connection stays") });
-            let latencies = Latencies::default();
-            for nth in 0..99 {
-                let client = client.clone();
-                tokio::task::spawn_local(keep_asking(nth, latencies.clone(), async move || {
-                    assert_eq!(fetch(&client, "/small").await, SMALL.len());
-                }));
-            }
-            compare("99 small streams beside a large one", latencies, async || {
-                assert_eq!(fetch(&client, "/large").await, large());
-            })
-            .await;
-        }),
-    );
+    let (proxied, direct) = (proxy.outbound(), http2_app());
+    for window in WINDOWS {
+        let what = format!("99 small streams beside a large one, window {window}");
+        let rounds = compare(&what, async || {
+            let direct = small_beside_large(direct, window).await;
+            let proxied = small_beside_large(proxied, window).await;
+            let usual = proxied.without;
+            let than = if window == WINDOWS[0] { usual } else { usual.max(direct.with) };
+            (proxied.times(than), format!("{proxied}; no proxy: {direct}"))
+        });
+        on_a_runtime(PATIENCE * 3, LocalSet::new().run_until(rounds));
+    }
 }
 
 /// Reads 64 KiB every 20 ms.
@@ -185,34 +280,40 @@ fn read_slowly(to: SocketAddr, stop: &AtomicBool) {
 
 #[test]
 fn a_connection_that_reads_slowly_slows_no_other() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let proxy = Mesh::new().service("web.example", &[app()]).speaks("http1").start();
     let to = proxy.outbound();
-    on_a_runtime(
-        PATIENCE * 3,
-        LocalSet::new().run_until(async move {
-            let latencies = Latencies::default();
-            for nth in 0..100 {
-                let mut socket = tokio::net::TcpStream::connect(to).await.expect("cannot connect");
-                socket.set_nodelay(true).expect("an option");
-                tokio::task::spawn_local(keep_asking(nth, latencies.clone(), async move || {
-                    let request = b"GET /small HTTP/1.1\r\nHost: web.example\r\n\r\n";
-                    socket.write_all(request).await.expect("it is taken");
-                    let mut answer = Vec::new();
-                    while !answer.ends_with(SMALL.as_bytes()) {
-                        assert!(socket.read_buf(&mut answer).await.expect("no reset") > 0);
-                    }
-                }));
+    let rounds = compare("100 connections beside one that reads slowly", async || {
+        let figure = small_beside_slow(to).await;
+        (figure.times(figure.without), figure.to_string())
+    });
+    on_a_runtime(PATIENCE * 3, LocalSet::new().run_until(rounds));
+}
+
+/// 100 connections, and then one beside them that does not read what it asked for.
+async fn small_beside_slow(to: SocketAddr) -> Figure {
+    let latencies = Latencies::default();
+    let mut tasks = JoinSet::new();
+    for nth in 0..100 {
+        let mut socket = tokio::net::TcpStream::connect(to).await.expect("cannot connect");
+        socket.set_nodelay(true).expect("an option");
+        tasks.spawn_local(keep_asking(nth, latencies.clone(), async move || {
+            let request = b"GET /small HTTP/1.1\r\nHost: web.example\r\n\r\n";
+            socket.write_all(request).await.expect("it is taken");
+            let mut answer = Vec::new();
+            while !answer.ends_with(SMALL.as_bytes()) {
+                assert!(socket.read_buf(&mut answer).await.expect("no reset") > 0);
             }
-            compare("100 connections beside one that reads slowly", latencies, async || {
-                let stop = Arc::new(AtomicBool::new(false));
-                let stopped = Arc::clone(&stop);
-                let slow = thread::spawn(move || read_slowly(to, &stopped));
-                tokio::time::sleep(Duration::from_millis(if full() { 3000 } else { 300 })).await;
-                assert!(!slow.is_finished(), "it reads");
-                stop.store(true, Ordering::Relaxed);
-                slow.join().expect("nothing went wrong");
-            })
-            .await;
-        }),
-    );
+        }));
+    }
+    Figure::take(&latencies, async || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let slow = thread::spawn(move || read_slowly(to, &stopped));
+        tokio::time::sleep(Duration::from_millis(if full() { 3000 } else { 300 })).await;
+        assert!(!slow.is_finished(), "it reads");
+        stop.store(true, Ordering::Relaxed);
+        slow.join().expect("nothing went wrong");
+    })
+    .await
 }
