@@ -1,11 +1,14 @@
 //! Where a request goes by what it has in common with others: its keys.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
 use super::Engine;
 use super::contract::Event;
 use super::exchange::ExchangeId;
+use super::retry::Redraw;
 use crate::balance::{Picked, Why, hash};
 use crate::http::Request;
 use crate::policy::affinity::Affinity;
@@ -53,6 +56,30 @@ impl Engine {
             self.emit(Event::Placed { service, addr: None, to: None, decision });
         }
         key
+    }
+
+    /// What a split of `parent` is drawn by again when a request is tried again: `split`, which chose
+    /// the first service, and what chooses endpoints, if that is not `own` for all of them.
+    pub(super) fn redraw(
+        &self,
+        index: u32,
+        parent: u32,
+        route: &Route,
+        (split, own): (Option<u64>, Option<NonZeroU64>),
+        request: &Request<'_>,
+    ) -> Option<Box<Redraw>> {
+        let keys = || {
+            route.split.backends().iter().filter_map(|backend| {
+                let &service = self.mesh.by_name.get(&backend.service)?;
+                let other = Some(parent).filter(|_| service != parent);
+                let key = self.endpoint_key(index, service, other, Some(request));
+                Some((Arc::clone(&backend.service), key))
+            })
+        };
+        let endpoints =
+            if keys().any(|(_, key)| key != own) { keys().collect() } else { Vec::new() };
+        let is_keyed = split.is_some() || !endpoints.is_empty();
+        is_keyed.then(|| Box::new(Redraw { split, endpoints }))
     }
 
     fn key(

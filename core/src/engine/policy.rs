@@ -181,7 +181,6 @@ impl Engine {
         let other = Some(parent).filter(|_| service != parent);
         let key = self.endpoint_key(index, service, other, Some(request));
         let mut policy = Policy::new(route, parent);
-        policy.tries.split_key = split_key;
         if policy.route.allow_l5d_request_headers {
             let inherited = self.mesh.services.get(service as usize);
             let inherited = inherited.and_then(|service| service.times.request);
@@ -194,6 +193,10 @@ impl Engine {
         if let Some(retry) = &policy.route.retry {
             let listed = retry.allows_method(request.head.method);
             policy.tries.method = listed || canary!(RetriedPost);
+            if !matches!(policy.route.split, Split::None) {
+                policy.tries.redraw =
+                    self.redraw(index, parent, &policy.route, (split_key, key), request);
+            }
         }
         Selected { service, policy: Some(self.policies.fill(policy)), key }
     }

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 
 use super::Engine;
 use super::conn::{Client, State};
@@ -27,8 +28,8 @@ use crate::time::{Duration, Time};
 pub(crate) struct Tries {
     /// Its method may be repeated.
     pub(super) method: bool,
-    /// What chooses one of the services of a split.
-    pub(super) split_key: Option<u64>,
+    /// What chooses one of the services of a split, and an endpoint of it, where there are keys.
+    pub(super) redraw: Option<Box<Redraw>>,
     /// Retries so far.
     pub(super) used: u32,
     /// Endpoints that it was given to.
@@ -45,6 +46,15 @@ pub(crate) struct Tries {
     pub(super) held: Option<Box<Held>>,
     /// An informational response was passed on: by this attempt, and by an earlier one.
     informed: [bool; 2],
+}
+
+/// The keys of a request that a split shares out anew whenever it is tried again.
+#[derive(Debug)]
+pub(crate) struct Redraw {
+    /// What chooses a service.
+    pub(super) split: Option<u64>,
+    /// What chooses an endpoint of each service, if that is not the same for all of them.
+    pub(super) endpoints: Vec<(Arc<str>, Option<NonZeroU64>)>,
 }
 
 impl Exchange {
@@ -426,7 +436,8 @@ impl Engine {
         let (old, speaks) = (exchange.service, exchange.traits.speaks);
         let Some(policy) = &mut exchange.policy else { return };
         policy.tries.resumes = None;
-        let (route, key) = (Arc::clone(&policy.route), policy.tries.split_key);
+        let (route, redraw) = (Arc::clone(&policy.route), policy.tries.redraw.take());
+        let key = redraw.as_ref().and_then(|redraw| redraw.split);
         // What is kept is in the form of the first attempt.
         if let Some(service) = self.draw(&route, key)
             && service != old
@@ -441,10 +452,19 @@ impl Engine {
                     service.stats.requests += u64::from(more);
                 }
             }
+            let name = self.mesh.services.get(service as usize).map(|service| &service.name);
+            let keys = redraw.iter().flat_map(|redraw| &redraw.endpoints);
+            let key = keys.into_iter().find(|(service, _)| Some(service) == name);
             if let Some(exchange) = self.exchanges.get_mut(id) {
                 exchange.service = service;
+                exchange.key = key.map_or(exchange.key, |key| key.1);
             }
             self.collect_service(old);
+        }
+        if let Some(policy) =
+            self.exchanges.get_mut(id).and_then(|exchange| exchange.policy.as_mut())
+        {
+            policy.tries.redraw = redraw;
         }
         self.dispatch(id);
         self.rearm(id);

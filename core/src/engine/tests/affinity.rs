@@ -1,7 +1,7 @@
 //! Balancers, keys and zones through the engine.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::balance::{Kind, LoadBound};
 use crate::config::{Config, Service};
 use crate::engine::{Command, Event, Input};
 use crate::error::ConnectError;
-use crate::policy::{Affinity, Backend, Key, Route, RouteTable, Split};
+use crate::policy::{Affinity, Backend, Key, Retry, Route, RouteTable, Split};
 use crate::stats::Decision;
 
 const USERS: u32 = 40;
@@ -219,6 +219,54 @@ fn a_split_is_sticky_as_its_service_says() {
         assert_eq!(was == is, !canary);
     }
     assert_eq!(decisions(&rig, Decision::SplitUnready) as usize, canaries);
+}
+
+/// Each retry draws the split again, and the endpoint of whichever service it draws by the key that this
+/// goes by.
+#[test]
+fn a_retry_at_another_service_of_a_split_goes_by_its_key() {
+    const BUSY: &[u8] = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let keyed = |name: &str, endpoints: &[&str], header: &str| {
+        let mut keyed = service(name, endpoints);
+        keyed.balancing.kind = Kind::Maglev;
+        keyed.balancing.affinity = Some(by(Key::Header(header.into())));
+        keyed
+    };
+    let backend = |service: &str| Backend { service: service.into(), weight: 1 };
+    let route = Route {
+        service: "split.example:80".into(),
+        split: Split::Weighted(["web.example:80", "canary.example:80"].map(backend).into()),
+        retry: Some(Retry { statuses: [(503, 503)].into(), ..Retry::default() }),
+        ..Route::default()
+    };
+    let web = keyed("web.example:80", &["10.0.0.1:80", "10.0.0.2:80", "10.0.0.5:80"], "x-user");
+    let mut config = with(web);
+    let canaries = ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80"];
+    config.services.push(keyed("canary.example:80", &canaries, "x-tenant"));
+    config.services.push(service("split.example:80", &["10.0.2.1:80"]));
+    config.routes = RouteTable::new([route].into());
+    let mut rig = Rig::with(config);
+    let mut crossed = 0;
+    // In less than what a connect may take: most of these are never answered.
+    for user in 0..30 {
+        let ask = |host: &str| {
+            let fields = format!("X-User: {user}\r\nX-Tenant: t-{}\r\n", user % 7);
+            format!("GET / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")
+        };
+        let own = ["web.example", "canary.example"].map(|host| place(&mut rig, &ask(host)));
+        let down = rig.client();
+        rig.receive(down, ask("split.example").as_bytes());
+        let (conn, first) = rig.connects.pop().expect("a connect");
+        assert!(own.contains(&first), "{first}");
+        rig.input(Input::Connected { conn, result: Ok(addr("127.0.0.1:40000")) });
+        rig.receive(conn, BUSY);
+        rig.pass(millis(25));
+        let (_, second) = rig.connects.pop().expect("it is sent again");
+        let same = first.ip().to_string()[..6] == second.ip().to_string()[..6];
+        assert!(if same { second != first } else { own.contains(&second) }, "{first} {second}");
+        crossed += u32::from(!same);
+    }
+    assert!((7..=23).contains(&crossed), "{crossed} of 30");
 }
 
 #[test]

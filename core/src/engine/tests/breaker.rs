@@ -10,7 +10,7 @@ use super::rig::*;
 use crate::config::{Config, Service};
 use crate::engine::{Command, ConnId, Event};
 use crate::policy::breaker::{SuccessRate, Trip};
-use crate::policy::{Backend, BreakerConfig, Route, RouteTable, Split};
+use crate::policy::{Backend, BreakerConfig, Mirror, Retry, Route, RouteTable, Split};
 use crate::stats::Decision;
 use crate::time::{Duration, Time};
 
@@ -475,4 +475,59 @@ fn without_a_breaker_nothing_is_kept() {
     assert_eq!(fleet.ejected(), []);
     let next = fleet.rig.engine.next_timeout().map(|(at, _)| at);
     assert!(next.is_none_or(|at| at > Time::ZERO));
+}
+
+/// A try that times out while its client is still sending says nothing about the endpoint; one that has
+/// all of its request does.
+#[test]
+fn a_try_that_waits_for_its_client_ejects_nobody() {
+    for complete in [true, false] {
+        let mut config = fleet(2, BreakerConfig { consecutive: 1, ..breaker() });
+        let retry = Retry { timeout: true, per_try_timeout: Some(millis(300)), ..Retry::default() };
+        let route =
+            Route { service: "web.example:80".into(), retry: Some(retry), ..Route::default() };
+        config.routes = RouteTable::new([route].into());
+        let mut rig = Rig::with(config);
+        let body = if complete { "ab" } else { "a" };
+        let put = alloc::format!(
+            "PUT / HTTP/1.1\r\nHost: web.example\r\nContent-Length: 2\r\n\r\n{body}"
+        );
+        rig.exchange(&put);
+        rig.pass(millis(300));
+        let services = rig.engine.snapshot().services;
+        let count = |decision| -> u64 {
+            services.iter().map(|service| service.stats.decisions.get(decision)).sum()
+        };
+        assert_eq!(count(Decision::Retried), 1, "{complete}");
+        assert_eq!(count(Decision::Ejected), u64::from(complete));
+    }
+}
+
+/// Copies decide nothing: a mirror's service has a breaker of its own, for its own requests.
+#[test]
+fn a_copy_that_fails_ejects_nobody() {
+    for mirrored in [true, false] {
+        let mut config = fleet(2, BreakerConfig { consecutive: 1, ..breaker() });
+        config.services.push(service("app.example:80", &["10.0.0.9:80"]));
+        let mirror = Mirror::new("web.example:80".into(), 1.0, Mirror::TIMEOUT);
+        let route = Route {
+            service: "app.example:80".into(),
+            mirror: mirrored.then_some(mirror),
+            ..Route::default()
+        };
+        config.routes = RouteTable::new([route].into());
+        let mut rig = Rig::with(config);
+        let host = if mirrored { "app.example" } else { "web.example" };
+        let down = rig.client();
+        rig.receive(down, alloc::format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+        while !rig.connects.is_empty() {
+            let up = rig.connect();
+            rig.receive(up, BUSY.as_bytes());
+        }
+        assert!(rig.written(down).starts_with("HTTP/1.1 503 "));
+        let services = rig.engine.snapshot().services;
+        let ejected: u64 =
+            services.iter().map(|service| service.stats.decisions.get(Decision::Ejected)).sum();
+        assert_eq!(ejected, u64::from(!mirrored));
+    }
 }

@@ -293,3 +293,29 @@ fn adapts_up_to(config: Config, most: usize) -> Rig {
     assert!(at_once[190..].iter().all(|&n| n >= most.min(20)), "{at_once:?}");
     rig
 }
+
+/// What is configured holds for all workers together: each of two lets half of it through, and half wait.
+#[test]
+fn workers_share_limits_and_queues() {
+    let limit = Concurrency {
+        max_in_flight: Some(4),
+        max_queue: 2,
+        queue_timeout: millis(500),
+        adaptive: None,
+    };
+    let mut rig = Rig::with(Config { workers: 2, ..service_limited(limit) });
+    let downs: Vec<ConnId> = (0..4).map(|_| ask(&mut rig, OUTBOUND)).collect();
+    assert_eq!(rig.connects.len(), 2);
+    assert!(downs[..3].iter().all(|&down| rig.written_len(down) == 0), "two, and one that waits");
+    assert!(rig.written(downs[3]).starts_with("HTTP/1.1 503 "));
+    // So it is with what they find out.
+    for (workers, at_first) in [(1, 8), (2, 4)] {
+        let adaptive = Some(Adaptive { min: 8, max: 50 });
+        let limit = Concurrency { adaptive, ..Concurrency::default() };
+        let mut rig = Rig::with(Config { workers, ..service_limited(limit) });
+        for _ in 0..10 {
+            ask(&mut rig, OUTBOUND);
+        }
+        assert_eq!(rig.connects.len(), at_first);
+    }
+}

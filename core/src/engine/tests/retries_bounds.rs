@@ -7,6 +7,7 @@ use super::http2_rig::{Peer, http2_config};
 use super::retries::{all, decided, ends, next, request, rig, with};
 use super::rig::*;
 use crate::config::Config;
+use crate::http2::ErrorCode;
 use crate::policy::{BudgetConfig, Route, RouteTable};
 use crate::stats::Decision;
 use crate::time::Duration;
@@ -207,5 +208,35 @@ fn a_reload_gives_no_new_budget() {
         rig.receive(up, BUSY.as_bytes());
         let more = u64::from(floor > 0.2);
         assert_eq!(decided(&rig, Decision::Retried), 2 + more, "{floor}");
+    }
+}
+
+/// So it is on a stream that its endpoint refuses.
+#[test]
+fn a_refused_stream_is_charged_to_the_budget() {
+    for refused in [false, true] {
+        let mut config = with(&all());
+        let h2 = config.services.iter_mut().find(|service| &*service.name == "two.example:80");
+        // One in ten seconds.
+        h2.expect("the service").retry_budget =
+            BudgetConfig { ratio: 0.0, min_per_second: 0.1, ..BudgetConfig::default() };
+        let mut rig = Rig::with(config);
+        let mut client = Peer::client(&mut rig);
+        client.ask(&mut rig, "GET / HTTP/1.1\r\nHost: two.example\r\n\r\n", true);
+        let mut app = Peer::endpoint(&mut rig);
+        let mut stream = 1;
+        if refused {
+            app.reset(&mut rig, 1, ErrorCode::REFUSED_STREAM);
+            if rig.connects.is_empty() {
+                app.run(&mut rig);
+                stream = 3;
+            } else {
+                app = Peer::endpoint(&mut rig);
+            }
+        }
+        app.answer(&mut rig, stream, "HTTP/1.1 503 Busy\r\n\r\n", true);
+        client.run(&mut rig);
+        let counts = [Decision::Retried, Decision::RetryBudget].map(|d| decided(&rig, d));
+        assert_eq!(counts, if refused { [0, 1] } else { [1, 0] });
     }
 }
