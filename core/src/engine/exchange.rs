@@ -224,23 +224,7 @@ impl Exchange {
 
     /// Lets go of what it holds, and makes it what it was before it began.
     fn clear(&mut self) {
-        if !self.request.is_unused() {
-            self.request = OutQueue::default();
-        }
-        self.pending = None;
-        self.switch = None;
-        self.policy = None;
-        self.down_stream = None;
-        self.up = None;
-        self.up_stream = None;
-        self.endpoint = None;
-        self.charged = 0;
-        self.sent = Time::MAX;
-        self.deadline = Time::MAX;
-        self.progress = Progress::default();
-        self.grpc = None;
-        self.judged = false;
-        self.key = None;
+        *self = Exchange::idle();
     }
 }
 

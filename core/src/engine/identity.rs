@@ -4,10 +4,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Engine;
-use super::contract::{ConnId, Event, Output};
+use super::contract::{Event, Output};
 use super::mesh::Endpoint;
 use crate::config::Config;
-use crate::error::IoError;
 use crate::identity::{Due, Renewal, Update};
 use crate::stats::IdentitySnapshot;
 use crate::time::{Duration, Time, UnixTime};
@@ -88,6 +87,7 @@ impl Engine {
                 if renewal.certified(wall, update.not_before, update.not_after) {
                     self.identity.provider = Some(update.provider);
                     self.identity.certifications += 1;
+                    #[cfg(selvedge_canary)]
                     if canary!(RotationDrops) {
                         self.drop_sessions();
                     }
@@ -107,12 +107,13 @@ impl Engine {
         self.look_at_identity();
     }
 
-    /// Breaks every session. Only a planted bug does.
+    /// Breaks every session.
+    #[cfg(selvedge_canary)]
     fn drop_sessions(&mut self) {
         let sealed = self.conns.iter().filter(|(_, conn)| conn.tls.is_some());
-        let ids: Vec<ConnId> = sealed.filter_map(|(index, _)| self.conns.id(index)).collect();
+        let ids: Vec<_> = sealed.filter_map(|(index, _)| self.conns.id(index)).collect();
         for id in ids {
-            self.failed(id, IoError::Reset);
+            self.failed(id, crate::error::IoError::Reset);
         }
     }
 
