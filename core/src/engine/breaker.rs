@@ -22,6 +22,20 @@ impl Service {
         self.guard.as_ref().is_some_and(|guard| guard.panicking || wanted())
     }
 
+    /// What the answer to an exchange that is judged says about its endpoint.
+    pub(super) fn verdict_of_answer(&self, exchange: &Exchange) -> Option<Verdict> {
+        let progress = &exchange.progress;
+        if progress.tunnelled || exchange.kind != Kind::Http {
+            return Some(Verdict::Success);
+        }
+        self.verdict(progress.status, exchange.grpc)
+    }
+
+    fn verdict(&self, status: u16, grpc: Option<u8>) -> Option<Verdict> {
+        let config = self.guard.as_ref()?.breaker.as_ref()?;
+        (status > 0).then(|| config.verdict(status, grpc))
+    }
+
     /// An attempt ended: records that it went well, if that is all there is to it.
     #[inline]
     pub(super) fn settles(
@@ -71,19 +85,13 @@ impl Engine {
     // ---- What an attempt says ----
 
     /// What an endpoint's answer says about it.
-    pub(super) fn verdict_of_answer(&self, id: ExchangeId) -> Option<Verdict> {
+    fn verdict_of_answer(&self, id: ExchangeId) -> Option<Verdict> {
         let exchange = self.exchanges.get(id).filter(|exchange| exchange.judged)?;
-        let progress = &exchange.progress;
-        if progress.tunnelled || matches!(exchange.kind, Kind::Tunnel { .. }) {
-            return Some(Verdict::Success);
-        }
-        self.verdict(exchange, progress.status, exchange.grpc)
+        self.mesh.services.get(exchange.service as usize)?.verdict_of_answer(exchange)
     }
 
     fn verdict(&self, exchange: &Exchange, status: u16, grpc: Option<u8>) -> Option<Verdict> {
-        let service = self.mesh.services.get(exchange.service as usize)?;
-        let config = service.guard.as_ref()?.breaker.as_ref()?;
-        (status > 0).then(|| config.verdict(status, grpc))
+        self.mesh.services.get(exchange.service as usize)?.verdict(status, grpc)
     }
 
     /// What an attempt says that ended without a complete answer. `outcome`: what it says to the

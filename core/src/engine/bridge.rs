@@ -179,8 +179,7 @@ impl Engine {
 
     /// The end of the exchange, but not of what it went over.
     fn remove_bridge(&mut self, id: ExchangeId, failed: bool) -> Option<Box<Exchange>> {
-        let verdict = self.verdict_of_answer(id);
-        self.end_attempt(id, None, verdict);
+        self.end_answered(id);
         let exchange = self.remove_exchange(id)?;
         if let Some(service) = self.mesh.services.get_mut(exchange.service as usize) {
             if exchange.progress.status != 0 {

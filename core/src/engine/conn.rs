@@ -334,6 +334,17 @@ impl Conn {
         waits && self.rx.is_empty() && !self.flags.eof
     }
 
+    /// It speaks HTTP/1, everything that came has been taken, and nothing is on its way to another
+    /// connection.
+    pub(crate) fn is_between(&self) -> bool {
+        let between = match &self.state {
+            State::Server(server) => !matches!(server.phase, ServerPhase::Body(_)),
+            State::Client(client) => matches!(client.phase, ClientPhase::Idle),
+            _ => false,
+        };
+        between && self.rx.is_empty()
+    }
+
     /// Puts it on the ready list, as the connection in that slot.
     #[inline]
     pub(crate) fn touch(&mut self, index: u32, ready: &mut VecDeque<u32>) {

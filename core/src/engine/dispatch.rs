@@ -334,25 +334,22 @@ impl Engine {
 
     /// Gives a connected connection to an exchange and starts to send.
     fn attach(&mut self, id: ExchangeId, index: u32, reused: bool) {
-        let conn_id = self.conns.id(index);
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        exchange.up = conn_id;
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        exchange.up = Some(conn.id(index));
         exchange.progress.reused = reused;
-        let (down, kind) = (exchange.down, exchange.kind);
         self.buffered -= core::mem::take(&mut exchange.charged);
         self.timers.conns.clear(index);
-        let session = (kind == Kind::Http).then_some(SessionProtocol::Http1);
-        self.put_transport_header(index, session);
-        let Some(conn) = self.conns.get_mut(index) else { return };
         if let State::Client(client) = &mut conn.state {
             client.exchange = Some(id);
             client.phase = ClientPhase::Head(HeadScanner::default());
         }
-        if let Kind::Tunnel { .. } = kind {
+        if let Kind::Tunnel { .. } = exchange.kind {
+            self.put_transport_header(index, None);
             return self.open_tunnel(id);
         }
-        let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        conn.tx = core::mem::take(&mut exchange.request);
+        debug_assert!(conn.tx.is_unused(), "a request begins on an idle connection");
+        core::mem::swap(&mut conn.tx, &mut exchange.request);
         conn.flags.dirty = true;
         let tries = exchange.retry().is_some();
         if reused || tries || canary!(SentAfterHead) {
@@ -363,10 +360,13 @@ impl Engine {
             policy.tries.head = policy.tries.head.max(conn.tx.held());
         }
         // The first bytes of a tunnel wait until it is one.
-        if exchange.pending.is_some() && !exchange.is_tunnel() {
+        let is_pending = exchange.pending.is_some() && !exchange.is_tunnel();
+        let down = exchange.down;
+        conn.touch(index, &mut self.ready);
+        self.put_transport_header(index, Some(SessionProtocol::Http1));
+        if is_pending {
             self.pass_pending(id);
         }
-        self.touch(index);
         // What of the request came meanwhile goes on. A head that has just been read is followed by
         // whoever reads it.
         let waits = |conn: &Conn| {

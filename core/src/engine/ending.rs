@@ -10,7 +10,7 @@ use super::conn::{Conn, Fin, State};
 use super::contract::{CloseKind, Event, Output};
 use super::exchange::{Exchange, ExchangeId, Kind, Traits};
 use super::gate::Passage;
-use super::mesh::ServiceKind;
+use super::mesh::{Service, ServiceKind};
 use crate::balance::Outcome;
 use crate::config::Timeouts;
 use crate::error::Reason;
@@ -127,8 +127,7 @@ impl Engine {
     /// The response is complete: the connections are free for the next exchange.
     pub(super) fn finish(&mut self, id: ExchangeId) {
         self.sample(id);
-        let verdict = self.verdict_of_answer(id);
-        self.end_attempt(id, None, verdict);
+        self.end_answered(id);
         let Some(mut exchange) = self.remove_exchange(id) else { return };
         self.leave_mirror(&exchange, false);
         if let Some(policy) = exchange.policy.take() {
@@ -305,11 +304,25 @@ impl Engine {
         outcome: Option<Outcome>,
         verdict: Option<Verdict>,
     ) {
+        self.end_attempt_with(id, outcome, |_, _| verdict);
+    }
+
+    /// The same, of an attempt that was answered: what that says is in the answer.
+    pub(super) fn end_answered(&mut self, id: ExchangeId) {
+        self.end_attempt_with(id, None, Service::verdict_of_answer);
+    }
+
+    #[inline]
+    fn end_attempt_with(
+        &mut self,
+        id: ExchangeId,
+        outcome: Option<Outcome>,
+        verdict: impl FnOnce(&Service, &Exchange) -> Option<Verdict>,
+    ) {
         let now = self.now;
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let Some(index) = exchange.endpoint.take() else { return };
         let outcome = outcome.filter(|_| !exchange.progress.sampled);
-        let judged = exchange.judged;
         let Some((service, endpoint)) = self.mesh.service_of(index) else { return };
         if matches!(outcome, Some(Outcome::Failure | Outcome::Cancelled(_))) {
             endpoint.stats.failures += 1;
@@ -322,8 +335,11 @@ impl Engine {
             None if canary!(LostLoad) => {}
             None => service.balancer.release(endpoint.member),
         }
-        if judged && !service.settles(endpoint, id, verdict, now) {
-            self.judge(id, index, verdict);
+        if exchange.judged {
+            let verdict = verdict(service, exchange);
+            if !service.settles(endpoint, id, verdict, now) {
+                self.judge(id, index, verdict);
+            }
         }
     }
 

@@ -329,13 +329,20 @@ impl Engine {
 
     /// An attempt was answered well, or got no answer in time: what its gate learns from that.
     pub(super) fn teach_gate(&mut self, id: ExchangeId) {
-        let now = self.now;
         let Some(exchange) = self.exchanges.get(id) else { return };
-        let (took, at_port) = (now.saturating_since(exchange.attempt), exchange.traits.at_port);
-        if !exchange.is_mirror() {
+        let took = self.now.saturating_since(exchange.attempt);
+        let (service, at_port) = (exchange.service, exchange.traits.at_port);
+        self.teach_gates(service, at_port, exchange.is_mirror(), took);
+    }
+
+    /// The same, of one that took so long.
+    #[inline]
+    pub(super) fn teach_gates(&mut self, service: u32, at_port: bool, copy: bool, took: Duration) {
+        let now = self.now;
+        if !copy {
             self.gate.learn(took, now);
         }
-        let Some(of) = self.gate_of(exchange.service, at_port) else { return };
+        let Some(of) = self.gate_of(service, at_port) else { return };
         if let Some(gate) = self.gate(of) {
             gate.learn(took, now);
         }

@@ -160,7 +160,14 @@ impl Engine {
 
     /// Tells the proxy at the other end what a connection is for, before anything else, if that was
     /// agreed on.
+    #[inline]
     pub(super) fn put_transport_header(&mut self, index: u32, session: Option<SessionProtocol>) {
+        if self.conns.get(index).is_some_and(|conn| conn.tls.is_some()) {
+            self.seal_transport_header(index, session);
+        }
+    }
+
+    fn seal_transport_header(&mut self, index: u32, session: Option<SessionProtocol>) {
         let Some(tls) = self.conns.get_mut(index).and_then(|conn| conn.tls.as_mut()) else {
             return;
         };

@@ -180,7 +180,7 @@ impl Engine {
         }
         let other = Some(parent).filter(|_| service != parent);
         let key = self.endpoint_key(index, service, other, Some(request));
-        let mut policy = Policy::new(route, parent);
+        let mut policy = self.policies.fill(Policy::new(route, parent));
         if policy.route.allow_l5d_request_headers {
             let inherited = self.mesh.services.get(service as usize);
             let inherited = inherited.and_then(|service| service.times.request);
@@ -198,7 +198,7 @@ impl Engine {
                     self.redraw(index, parent, &policy.route, (split_key, key), request);
             }
         }
-        Selected { service, policy: Some(self.policies.fill(policy)), key }
+        Selected { service, policy: Some(policy), key }
     }
 
     /// Draws one of the services that a route's requests are shared out to: the one that a key belongs

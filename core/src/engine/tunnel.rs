@@ -123,8 +123,7 @@ impl Engine {
     }
 
     fn end_tunnel(&mut self, id: ExchangeId, how: CloseKind) {
-        let verdict = self.verdict_of_answer(id);
-        self.end_attempt(id, None, verdict);
+        self.end_answered(id);
         let Some(exchange) = self.remove_exchange(id) else { return };
         if let Some(service) = self.mesh.services.get_mut(exchange.service as usize) {
             if exchange.progress.status != 0 {

@@ -5,8 +5,8 @@ use super::conn::{ClientPhase, Conn, Fin, ServerPhase, State};
 use super::contract::{CloseKind, ConnId, Output};
 use super::relay::stream_room;
 use crate::config::Timeouts;
-use crate::http2::Connection;
 use crate::http2::frame::DEFAULT_MAX_FRAME;
+use crate::http2::{Connection, StreamKey};
 use crate::limits::Limits;
 use crate::time::Time;
 use crate::tls::transport_header;
@@ -25,10 +25,11 @@ impl Engine {
             while let Some(index) = self.ready.pop_front() {
                 let Some(conn) = self.conns.get_mut(index) else { continue };
                 conn.flags.queued = false;
-                if !conn.has_nothing_to_read() || self.is_draining() {
+                let reads = !conn.has_nothing_to_read() || self.is_draining();
+                if reads {
                     self.drive(index);
                 }
-                self.settle(index);
+                self.settle(index, reads);
             }
             self.feed_starved();
             if !self.opened.is_empty() && !opened {
@@ -65,8 +66,9 @@ impl Engine {
         }
     }
 
-    /// After a connection was driven: what has to be written, closed, read again.
-    fn settle(&mut self, index: u32) {
+    /// After a connection was driven, or had only something to write: what has to be written, closed,
+    /// read again.
+    fn settle(&mut self, index: u32, driven: bool) {
         let Some(mut conn) = self.conns.get_mut(index) else { return };
         let is_sealed = conn.tls.is_some();
         if is_sealed || conn.http2().is_some() {
@@ -90,7 +92,8 @@ impl Engine {
         let before = conn.charged;
         conn.settle_received();
         self.buffered = self.buffered - before + conn.charged;
-        if conn.is_flushed() {
+        let unsent = conn.unsent();
+        if unsent == 0 {
             if let State::Closing = conn.state {
                 return self.end_conn(index, CloseKind::Full);
             }
@@ -101,12 +104,25 @@ impl Engine {
                 }
                 self.outputs.push_back(Output::Close { conn: id, how: CloseKind::Half });
                 // What was waiting for that is looked at once more.
-                self.touch(index);
+                conn.touch(index, &mut self.ready);
             }
         }
-        self.pause_or_resume(index, id);
+        let limits = &self.config.limits;
+        let stalls = conn.flags.paused
+            || unsent > limits.stream_buffer
+            || self.buffered >= limits.buffer_bytes;
+        // What was only written to gave nobody more, and what is between messages has no sink.
+        let goes_on = !stalls && (!driven || conn.is_between() || self.may_read(index));
+        if !goes_on {
+            self.pause_or_resume(index, id);
+        }
     }
 
+    fn may_read(&self, index: u32) -> bool {
+        self.conns.get(index).is_none_or(|conn| self.budget(conn) > 0)
+    }
+
+    /// Whether a connection may be read from now on: not while what came from it has no room to go on.
     fn pause_or_resume(&mut self, index: u32, id: ConnId) {
         if self.buffered >= self.config.limits.buffer_bytes {
             self.forgo_replay(index);
@@ -114,10 +130,6 @@ impl Engine {
         let full = self.buffered >= self.config.limits.buffer_bytes;
         let Some(conn) = self.conns.get(index) else { return };
         let budget = self.budget(conn);
-        if budget > 0 && !full && !conn.flags.paused {
-            // It goes on, as nearly all do.
-            return;
-        }
         let Some(conn) = self.conns.get_mut(index) else { return };
         // At the worker's cap, clients that have bytes here send no more of them for now. What
         // endpoints answer goes on: it is how the bytes get fewer.
@@ -249,10 +261,6 @@ impl Engine {
 
     /// How much more the other side should be given.
     fn sink_room(&self, conn: &Conn) -> usize {
-        if canary!(UnboundedBuffer) {
-            return usize::MAX;
-        }
-        let limits = &self.config.limits;
         let (sink, stream) = match &conn.state {
             State::Tunnel(tunnel) => (Some(tunnel.peer), None),
             _ => match conn.exchange().and_then(|id| self.exchanges.get(id)) {
@@ -261,7 +269,16 @@ impl Engine {
                 None => return usize::MAX,
             },
         };
-        let Some(sink) = sink.and_then(|sink| self.conns.find(sink)) else { return usize::MAX };
+        sink.map_or(usize::MAX, |sink| self.room_at(sink, stream))
+    }
+
+    /// How much more a connection, or a stream of it, should be given.
+    pub(super) fn room_at(&self, sink: ConnId, stream: Option<StreamKey>) -> usize {
+        if canary!(UnboundedBuffer) {
+            return usize::MAX;
+        }
+        let limits = &self.config.limits;
+        let Some(sink) = self.conns.find(sink) else { return usize::MAX };
         match (sink.http2(), stream) {
             (Some(connection), Some(stream)) => {
                 // One stream of many: it does not get a whole read buffer beyond its room.

@@ -61,42 +61,39 @@ impl Engine {
     }
 
     fn drive_response_head(&mut self, index: u32) -> Step {
-        let nothing_came = |conn: &Conn| conn.rx.is_empty() && !conn.flags.eof;
-        if self.conns.get(index).is_none_or(nothing_came) {
-            return Step::Blocked;
-        }
-        // Informational responses without end must not pile up before a client that does not read.
-        let has_room = self.sink_has_room(index);
-        let may_answer = !self.is_unasked(index);
-        let Some(conn) = self.conns.get_mut(index) else { return Step::Blocked };
-        let eof = conn.flags.eof;
-        let State::Client(Client { phase: ClientPhase::Head(scanner), exchange, .. }) =
-            &mut conn.state
-        else {
+        let Some(conn) = self.conns.get(index) else { return Step::Blocked };
+        let State::Client(Client { exchange: Some(id), .. }) = conn.state else {
             return Step::Blocked;
         };
-        let Some(id) = *exchange else { return Step::Blocked };
-        if !has_room {
+        let (eof, came) = (conn.flags.eof, !conn.rx.is_empty());
+        let Some(exchange) = self.exchanges.get(id) else { return Step::Blocked };
+        // Informational responses without end must not pile up before a client that does not read.
+        let has_room = || self.room_at(exchange.down, exchange.down_stream) > 0;
+        if !(came || eof) || !has_room() {
             return Step::Blocked;
         }
-        if !conn.rx.is_empty() && !may_answer {
+        if came && is_unasked(conn, exchange) {
             self.replay(index, id);
             return Step::Blocked;
         }
-        if !conn.rx.is_empty() {
+        if came {
+            let Some(conn) = self.conns.get_mut(index) else { return Step::Blocked };
+            let State::Client(Client { phase: ClientPhase::Head(scanner), .. }) = &mut conn.state
+            else {
+                return Step::Blocked;
+            };
             // The connection is alive: what was sent on it counts as sent, unless another answer may
             // be wanted.
-            let tries = self.exchanges.get(id).is_some_and(|exchange| exchange.retry().is_some());
-            if !tries && !canary!(SentAfterHead) {
+            if exchange.retry().is_none() && !canary!(SentAfterHead) {
                 conn.tx.release();
             }
             let mut scanner = core::mem::take(scanner);
             let mut rx = core::mem::take(&mut conn.rx);
             let mut scratch = core::mem::take(&mut self.scratch);
-            let to = self.exchanges.get(id).map_or(ResponseTo::default(), |exchange| ResponseTo {
+            let to = ResponseTo {
                 is_head: exchange.traits.is_head,
                 is_connect: exchange.traits.is_connect,
-            });
+            };
             let limits = &self.config.limits;
             let mut leaves = (Framing::UntilClose, false);
             let step = match http1::receive_response(&mut scanner, &rx, &mut scratch, limits, to) {
@@ -371,18 +368,25 @@ impl Engine {
     // ---- The balancer's samples ----
 
     /// Tells the balancer, once per attempt, how the endpoint did.
+    #[inline]
     pub(super) fn sample(&mut self, id: ExchangeId) {
+        if self.exchanges.get(id).is_some_and(|exchange| !exchange.progress.sampled) {
+            self.sample_first(id);
+        }
+    }
+
+    fn sample_first(&mut self, id: ExchangeId) {
         let now = self.now;
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        if core::mem::replace(&mut exchange.progress.sampled, true) {
-            return;
-        }
+        exchange.progress.sampled = true;
         let (failed, took) = (exchange.progress.failed, now.saturating_since(exchange.attempt));
+        let endpoint = exchange.endpoint;
         if !failed {
-            self.teach_gate(id);
+            let (service, at_port) = (exchange.service, exchange.traits.at_port);
+            let copy = exchange.is_mirror();
+            self.teach_gates(service, at_port, copy, took);
         }
-        let Some(exchange) = self.exchanges.get(id) else { return };
-        let Some(endpoint) = exchange.endpoint else { return };
+        let Some(endpoint) = endpoint else { return };
         let Some((service, endpoint)) = self.mesh.service_of(endpoint) else { return };
         let outcome = outcome_of(failed, took);
         if endpoint.removed {
@@ -445,16 +449,6 @@ impl Engine {
             && (exchange.traits.idempotent || canary!(RepeatedPost) || !conn.tx.may_be_sent())
     }
 
-    /// What came on a pooled connection before a byte of the request was written is no answer to it:
-    /// a server's 408 and close on an idle connection, usually.
-    fn is_unasked(&self, index: u32) -> bool {
-        self.conns.get(index).is_some_and(|conn| {
-            let exchange = conn.exchange().and_then(|id| self.exchanges.get(id));
-            let reused = exchange.is_some_and(|exchange| exchange.progress.reused);
-            reused && conn.tx.is_retaining() && !conn.tx.may_be_sent()
-        })
-    }
-
     /// Sends a request again, over another connection.
     fn replay(&mut self, index: u32, id: ExchangeId) {
         let Some(conn) = self.conns.get_mut(index) else { return };
@@ -513,6 +507,12 @@ pub(super) enum ResponseKind {
     Informational,
     Tunnel,
     Final,
+}
+
+/// What came on a pooled connection before a byte of the request was written is no answer to it: a
+/// server's 408 and close on an idle connection, usually.
+fn is_unasked(conn: &Conn, exchange: &Exchange) -> bool {
+    exchange.progress.reused && conn.tx.is_retaining() && !conn.tx.may_be_sent()
 }
 
 fn response_kind(exchange: &Exchange, response: &Response<'_>) -> Result<ResponseKind, Reason> {
