@@ -78,6 +78,8 @@ pub(crate) struct Driver<R: Runtime> {
     ready: VecDeque<u32>,
     /// Those of them that had much to read when they were visited last, or never were.
     costly: VecDeque<u32>,
+    /// The timer has let what was ready go first.
+    timer_has_waited: bool,
     blocks: Blocks,
     ended: bool,
 }
@@ -116,6 +118,7 @@ impl<R: Runtime> Driver<R> {
             now,
             ready,
             costly: VecDeque::new(),
+            timer_has_waited: false,
             blocks: Blocks::default(),
             ended: false,
         };
@@ -182,7 +185,10 @@ impl<R: Runtime> Driver<R> {
             let most = (left / count).clamp(LEAST_READ, Limits::READ_BLOCK);
             for _ in 0..count {
                 let Some(index) = self.ready.pop_front() else { break };
-                if index as usize >= self.sockets.len() {
+                if index == TIMER {
+                    visits -= 1;
+                    self.defer_timer();
+                } else if index as usize >= self.sockets.len() {
                     visits -= 1;
                     self.end_turn(&mut turn);
                     self.visit_other(index);
@@ -198,12 +204,25 @@ impl<R: Runtime> Driver<R> {
         self.visit_costly(left == BYTES_PER_POLL);
     }
 
+    /// What came in time is seen before anything is too late: after a pause of the process both wait.
+    /// So the timer goes behind all that was ready, and then behind what is costly.
+    fn defer_timer(&mut self) {
+        let has_waited = std::mem::replace(&mut self.timer_has_waited, true);
+        let queue = if has_waited { &mut self.costly } else { &mut self.ready };
+        queue.push_back(TIMER);
+    }
+
     /// Visits those that take long. `alone`: no others sent anything.
     fn visit_costly(&mut self, alone: bool) {
         let mut turn = Turn::default();
         let mut left = if alone { BULK_BYTES_PER_POLL } else { BULK_BYTES_BESIDE_OTHERS };
         for _ in 0..COSTLY_VISITS_PER_POLL {
             let Some(index) = self.costly.pop_front() else { break };
+            if index == TIMER {
+                self.end_turn(&mut turn);
+                self.visit_timer();
+                continue;
+            }
             let most = if alone { Limits::BULK_BLOCK } else { left.max(Limits::READ_BLOCK) };
             left = left.saturating_sub(self.visit_socket(index, most, &mut turn));
             if left == 0 {
@@ -245,10 +264,8 @@ impl<R: Runtime> Driver<R> {
     }
 
     fn visit_other(&mut self, index: u32) {
-        match index {
-            TIMER => return self.visit_timer(),
-            NAMES => return self.names.visit(),
-            _ => {}
+        if index == NAMES {
+            return self.names.visit();
         }
         let id = (LISTENER - index) as usize;
         if let Some(acceptor) = self.acceptors.get(id) {
@@ -266,6 +283,7 @@ impl<R: Runtime> Driver<R> {
     }
 
     fn visit_timer(&mut self) {
+        self.timer_has_waited = false;
         self.timer.begin_visit();
         if self.costly.is_empty() {
             self.blocks.bulk.vacate();

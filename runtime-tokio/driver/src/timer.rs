@@ -39,6 +39,12 @@ impl<R: Runtime> Timer<R> {
         Time::ZERO + self.origin.elapsed()
     }
 
+    /// Has so much time gone by.
+    #[cfg(test)]
+    pub(crate) fn put_forward(&mut self, by: Time) {
+        self.origin -= by - Time::ZERO;
+    }
+
     /// It was woken.
     pub(crate) fn begin_visit(&mut self) {
         self.source.begin_visit();

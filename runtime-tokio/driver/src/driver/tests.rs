@@ -336,6 +336,33 @@ fn who_is_connected_goes_before_connections_that_are_made() {
     assert_eq!(world(|world| world.connected), 1 + many);
 }
 
+/// After a pause of the process everything is due at once. Found by a scenario on a busy machine: a
+/// connection that was made in time was given up.
+#[test]
+fn what_came_in_time_is_seen_before_what_is_too_late() {
+    let many = 2 * VISITS_PER_POLL;
+    let mut rig = Rig::opaque();
+    world(|world| world.holds_connects = true);
+    rig.connect(many);
+    rig.rest();
+    let (deadline, _) = rig.driver.engine.next_timeout().expect("connecting has a deadline");
+    rig.driver.timer.put_forward(deadline);
+    rig.driver.timer.source.queue(&mut rig.driver.ready);
+    wake(|world| world.holds_connects = false);
+    rig.rest();
+    assert_eq!(world(|world| world.connected), many);
+    assert_eq!(rig.driver.sockets.iter().flatten().count(), 2 * many);
+    // Where nothing comes, the deadline holds.
+    world(|world| world.holds_connects = true);
+    rig.connect(1);
+    rig.rest();
+    let (deadline, _) = rig.driver.engine.next_timeout().expect("connecting has a deadline");
+    rig.driver.timer.put_forward(deadline);
+    rig.driver.timer.source.queue(&mut rig.driver.ready);
+    rig.rest();
+    assert_eq!(rig.driver.sockets.iter().flatten().count(), 2 * many + 1, "its client waits");
+}
+
 /// What may lie unsent in the kernel, of each connection.
 fn unsent(rig: &Rig) -> Vec<u32> {
     let sockets = rig.driver.sockets.iter().flatten();
