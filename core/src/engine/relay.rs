@@ -329,6 +329,9 @@ pub(super) fn carry_to_stream(
     let n = body.unsent() - before;
     let end = carried.done && carried.trailers.is_none();
     connection.body_added(stream, n, end);
+    if end {
+        connection.flush_alone(tx, limits.stream_buffer);
+    }
     carried.moved |= carried.done;
     if let Some(section) = carried.trailers.take() {
         match connection.send_trailers(tx, stream, &section) {

@@ -285,3 +285,50 @@ fn who_waits_for_a_turn_is_nothing_to_a_late_report() {
     assert!(rig.engine.read_budget(client.conn) > 0);
     assert!(rig.read_ready.contains(&client.conn), "it was told to read on");
 }
+
+/// The kinds and streams of frames.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, u8)> {
+    let mut frames = Vec::new();
+    while let [a, b, c, kind, _, _, _, _, stream, rest @ ..] = bytes {
+        frames.push((*kind, *stream));
+        bytes = &rest[usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c)..];
+    }
+    frames
+}
+
+const HEADERS: u8 = 1;
+const DATA: u8 = 0;
+
+#[test]
+fn what_is_whole_in_one_turn_is_whole_on_the_wire() {
+    let mut rig = Rig::with(http2_config());
+    // Requests of HTTP/1 to an endpoint that speaks HTTP/2 …
+    let first = rig.client();
+    rig.receive(first, GET.as_bytes());
+    let mut app = Peer::endpoint(&mut rig);
+    app.ok(&mut rig, 1);
+    let post = GET.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\nhello");
+    for _ in 0..2 {
+        let conn = rig.client();
+        let data = BytesMut::from(post.as_bytes());
+        rig.engine.handle_input(rig.now, Input::Received { conn, data });
+    }
+    rig.turn();
+    let sent = frames(&app.unread(&mut rig));
+    assert_eq!(sent, [(HEADERS, 3), (DATA, 3), (HEADERS, 5), (DATA, 5)]);
+    // … and answers of HTTP/1 to a client that does.
+    let mut client = Peer::client(&mut rig);
+    let get = GET.replace("h2.", "h1.");
+    client.ask(&mut rig, &get, true);
+    let up = rig.connect();
+    client.ask(&mut rig, &get, true);
+    let other = rig.connect();
+    for conn in [other, up] {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        rig.engine
+            .handle_input(rig.now, Input::Received { conn, data: BytesMut::from(&answer[..]) });
+    }
+    rig.turn();
+    let sent = frames(&client.unread(&mut rig));
+    assert_eq!(sent, [(HEADERS, 3), (DATA, 3), (HEADERS, 1), (DATA, 1)]);
+}

@@ -352,6 +352,15 @@ impl Connection {
         }
     }
 
+    /// The same if one stream alone has something to send. For when a body has just become whole: it
+    /// goes right behind its head, so that the other side can pass a small message on in one piece,
+    /// and not the heads of many first. Where others wait, it waits for its turn.
+    pub fn flush_alone(&mut self, tx: &mut OutQueue, high_water: usize) {
+        if self.sendable.len() == 1 {
+            self.flush(tx, high_water);
+        }
+    }
+
     /// Writes one DATA frame of at most `most` bytes.
     fn data_frame(&mut self, tx: &mut OutQueue, key: StreamKey, most: usize) {
         let Some(stream) = self.streams.get_mut(key) else { return };

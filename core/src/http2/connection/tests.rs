@@ -462,3 +462,28 @@ fn a_client_whose_identifiers_are_used_up_opens_no_more() {
     assert_eq!(at_client.len(), 1);
     assert_eq!(client.connection.open_streams(), 0);
 }
+
+/// A body that is whole goes right behind its head, but not before what waits on another stream.
+#[test]
+fn a_whole_body_follows_its_head_unless_others_wait() {
+    let head = b"POST / HTTP/1.1\r\nHost: web.example\r\nContent-Length: 5\r\n\r\n";
+    for others in [false, true] {
+        let (mut client, mut server) = pair();
+        if others {
+            let key = ask(&mut client, head, false, 1);
+            put(&mut client, key, b"hell", false);
+            shuttle(&mut client, &mut server);
+            put(&mut client, key, b"o", true);
+        }
+        let key = ask(&mut client, head, false, 1);
+        put(&mut client, key, b"hello", true);
+        let before = client.tx.unsent();
+        let End { connection, tx, .. } = &mut client;
+        connection.flush_alone(tx, usize::MAX);
+        let framed = client.tx.unsent() - before;
+        assert_eq!(framed, if others { 0 } else { 9 + 5 });
+        let (_, got) = shuttle(&mut client, &mut server);
+        assert!(got.last().is_some_and(|last| last.ends_with("data 3 5 true")) == others);
+        assert_eq!(got.len(), if others { 3 } else { 2 });
+    }
+}
