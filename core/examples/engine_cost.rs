@@ -14,6 +14,7 @@ use hop::{Hop, outbound, service};
 use record::number;
 use selvedge_core::config::{Config, Listener, ListenerKind, Protocol};
 use selvedge_core::engine::ConnId;
+use selvedge_core::time::Duration;
 
 #[path = "common/hop.rs"]
 mod hop;
@@ -54,6 +55,10 @@ fn exchange(hop: &mut Hop, client: ConnId, request: &[u8]) -> ConnId {
 
 fn roomy(mut config: Config, connections: usize) -> Config {
     config.limits.connections = 2 * connections + 100_000;
+    // So many take a while until each has asked, and then until it asks again.
+    let timeouts = &mut config.timeouts;
+    timeouts.detect = Duration::from_hours(1);
+    timeouts.keep_alive = Duration::from_hours(1);
     config
 }
 
