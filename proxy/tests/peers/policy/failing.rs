@@ -55,10 +55,10 @@ fn side_by_side(
         under.requests,
         decisions(&with, "web.test:80", "ejected"),
     ));
-    // A third of all, where none of them takes longer than the others; few where an endpoint that
-    // resets connections is left alone for a moment, which needs no policy.
-    let hidden = if is_hidden { 0 } else { spared(at_once) };
-    assert!(without.failed > hidden, "{how}: {} fail without policy", without.failed);
+    // A third of all, where none of them takes longer than the others; few only where the one shared
+    // connection of gRPC is reset: its endpoint is left alone for a moment, which needs no policy.
+    let least = if how == "gRPC reset" { 0 } else { spared(at_once) };
+    assert!(without.failed > least, "{how}: {} fail without policy", without.failed);
     assert!(under.requests > 100, "{how}: {}", under.requests);
     if is_hidden {
         assert_eq!(under.failed, 0, "{how}: a retry hides it");
