@@ -10,7 +10,7 @@ use futures_channel::oneshot;
 use selvedge_core::config::{Config, ListenerId};
 use selvedge_core::engine::{Accepted, CloseKind, Command, ConnId, Engine, Event, Input, Output};
 use selvedge_core::limits::Limits;
-use selvedge_core::time::Time;
+use selvedge_core::time::{Duration, Time};
 
 use crate::accept::Acceptor;
 use crate::block::Blocks;
@@ -38,8 +38,11 @@ const LEAST_READ: usize = 4 * 1024;
 const COSTLY_VISITS_PER_POLL: usize = 8;
 /// … nor behind so many large reads …
 const BULK_BYTES_PER_POLL: usize = COSTLY_VISITS_PER_POLL * Limits::READ_BLOCK;
-/// … of which there are fewer, and smaller ones, while anybody asks for little.
-const BULK_BYTES_BESIDE_OTHERS: usize = BULK_BYTES_PER_POLL / 2;
+/// … of which there are fewer, and smaller ones, while anybody asks for little: a poll is what a
+/// request waits for before it is seen, and its answer once more …
+const BULK_BYTES_BESIDE_OTHERS: usize = 2 * Limits::READ_BLOCK;
+/// … or has just done so: who asks for little again and again is not seen in every poll.
+const LATELY: Duration = Duration::from_millis(10);
 /// Connections that one visit of a listener accepts.
 const ACCEPTS_PER_VISIT: u32 = 16;
 /// Sockets that are closed before the same. The end of a client can be that of a hundred connections
@@ -78,6 +81,8 @@ pub(crate) struct Driver<R: Runtime> {
     ready: VecDeque<u32>,
     /// Those of them that had much to read when they were visited last, or never were.
     costly: VecDeque<u32>,
+    /// Until then others than those are taken to ask for something.
+    others_until: Time,
     /// The timer has let what was ready go first.
     timer_has_waited: bool,
     blocks: Blocks,
@@ -118,6 +123,7 @@ impl<R: Runtime> Driver<R> {
             now,
             ready,
             costly: VecDeque::new(),
+            others_until: Time::ZERO,
             timer_has_waited: false,
             blocks: Blocks::default(),
             ended: false,
@@ -201,7 +207,11 @@ impl<R: Runtime> Driver<R> {
             }
             self.end_turn(&mut turn);
         }
-        self.visit_costly(left == BYTES_PER_POLL);
+        let alone = left == BYTES_PER_POLL;
+        if !alone {
+            self.others_until = self.now + LATELY;
+        }
+        self.visit_costly(alone);
     }
 
     /// What came in time is seen before anything is too late: after a pause of the process both wait.
@@ -215,7 +225,8 @@ impl<R: Runtime> Driver<R> {
     /// Visits those that take long. `alone`: no others sent anything.
     fn visit_costly(&mut self, alone: bool) {
         let mut turn = Turn::default();
-        let mut left = if alone { BULK_BYTES_PER_POLL } else { BULK_BYTES_BESIDE_OTHERS };
+        let beside_others = self.others_until > self.now;
+        let mut left = if beside_others { BULK_BYTES_BESIDE_OTHERS } else { BULK_BYTES_PER_POLL };
         for _ in 0..COSTLY_VISITS_PER_POLL {
             let Some(index) = self.costly.pop_front() else { break };
             if index == TIMER {

@@ -128,22 +128,23 @@ pub fn canonical(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// What a connection that many share may have in the kernel unsent. Without a bound it is as much as
-/// the peer has given credit for, and a small answer waits behind it; with too small a one the network
-/// waits for us.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+/// What a connection that many can share may have in the kernel unsent. Without a bound it is as much
+/// as the peer has given credit for, and a small answer waits behind it; with too small a one the
+/// network waits for us. This is for a stream that is alone …
 pub(crate) const MOST_UNSENT: u32 = 128 * 1024;
+/// … and this for one that others share a connection with: a quarter of a millisecond at 1 Gbit/s.
+pub(crate) const MOST_UNSENT_BESIDE_OTHERS: u32 = 32 * 1024;
 
-/// From now on the kernel takes no more than it is about to send (`TCP_NOTSENT_LOWAT`).
+/// From now on the kernel takes no more than it is about to send, and `most` (`TCP_NOTSENT_LOWAT`).
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn hold_little_unsent(stream: &impl AsFd) {
+pub(crate) fn hold_little_unsent(stream: &impl AsFd, most: u32) {
     // A kernel that cannot do it only makes some wait.
-    let _ = SockRef::from(stream).set_tcp_notsent_lowat(MOST_UNSENT);
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(most);
 }
 
 /// Where the option is another.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn hold_little_unsent(_stream: &impl AsFd) {}
+pub(crate) fn hold_little_unsent(_stream: &impl AsFd, _most: u32) {}
 
 /// Makes the close of a socket a reset.
 pub fn reset_on_close(stream: &impl AsFd) {

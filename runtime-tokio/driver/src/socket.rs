@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use selvedge_core::engine::{ConnId, Engine, Input};
 use selvedge_core::error::IoError;
 use selvedge_core::limits::Limits;
-use selvedge_core::time::Time;
+use selvedge_core::time::{Duration, Time};
 use socket2::SockRef;
 
 use crate::block::Blocks;
@@ -17,6 +17,10 @@ use crate::{Block, Read, Stream, os};
 /// How many slices go into one `writev`. Most writes have one or two; an array of 64 costs more to
 /// fill than a second system call now and then.
 const MAX_SLICES: usize = 16;
+
+/// How long a connection counts as shared after more than one stream was seen on it: who asks for
+/// little again and again is not there at every write.
+const LATELY: Duration = Duration::from_millis(100);
 
 /// A socket and what is known about it.
 pub(crate) struct Socket<S> {
@@ -37,8 +41,10 @@ pub(crate) struct Socket<S> {
     pub(crate) is_new: bool,
     /// Much was read when it was last visited.
     pub(crate) bulk: bool,
-    /// Much was written at once.
-    wrote_much: bool,
+    /// What the kernel was told to hold of it unsent at most; 0: nothing.
+    most_unsent: u32,
+    /// Until then several streams are taken to share it.
+    shared_until: Time,
 }
 
 /// What a visit did.
@@ -68,7 +74,8 @@ impl<S: Stream> Socket<S> {
             write_failed: None,
             is_new: true,
             bulk: false,
-            wrote_much: false,
+            most_unsent: 0,
+            shared_until: Time::ZERO,
         }
     }
 
@@ -168,11 +175,8 @@ impl<S: Stream> Socket<S> {
             }
             match self.poll_write(&slices[..count]) {
                 Poll::Ready(Ok(n)) => {
-                    if wanted >= Limits::READ_BLOCK / 2 && !self.wrote_much {
-                        self.wrote_much = true;
-                        if engine.multiplexes(conn) {
-                            os::hold_little_unsent(&self.stream);
-                        }
+                    if wanted >= Limits::READ_BLOCK / 2 {
+                        self.hold_little_unsent(engine, now);
                     }
                     engine.handle_input(now, Input::Wrote { conn, n });
                     fed = true;
@@ -189,6 +193,21 @@ impl<S: Stream> Socket<S> {
             }
         }
         fed
+    }
+
+    /// Much was written: what the kernel holds of it unsent, small answers on the same connection
+    /// wait behind.
+    fn hold_little_unsent(&mut self, engine: &Engine, now: Time) {
+        let Some(streams) = engine.open_streams(self.conn) else { return };
+        if streams > 1 {
+            self.shared_until = now + LATELY;
+        }
+        let others = self.shared_until > now;
+        let most = if others { os::MOST_UNSENT_BESIDE_OTHERS } else { os::MOST_UNSENT };
+        if most != self.most_unsent {
+            self.most_unsent = most;
+            os::hold_little_unsent(&self.stream, most);
+        }
     }
 
     fn poll_write(&mut self, slices: &[&[u8]]) -> Poll<io::Result<usize>> {

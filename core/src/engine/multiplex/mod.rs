@@ -34,10 +34,10 @@ pub(super) const OUTPUT: usize = 32;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 impl Engine {
-    /// Whether many share this connection: what the kernel holds of it and has not sent yet keeps all of
-    /// them waiting. An adapter need not ask.
-    pub fn multiplexes(&self, conn: ConnId) -> bool {
-        self.conns.find(conn).is_some_and(|conn| conn.http2().is_some())
+    /// How many streams share a connection now; `None` if it is none that streams share. What the
+    /// kernel holds of it and has not sent yet keeps all of them waiting. An adapter need not ask.
+    pub fn open_streams(&self, conn: ConnId) -> Option<usize> {
+        Some(self.conns.find(conn)?.http2()?.open_streams())
     }
 
     /// A client's connection begins with the preface.

@@ -13,6 +13,7 @@ mod http2_flow;
 mod http2_mesh;
 mod http2_messages;
 mod http2_rig;
+mod http2_shares;
 mod http2_tunnels;
 mod http2_turns;
 mod idle;

@@ -314,9 +314,31 @@ fn a_flow_is_read_less_at_once_while_another_asks() {
         assert_eq!(reads[0], (1, 5), "first");
         let rest = bytes(&reads[1..]);
         assert!(0 < rest && rest <= BULK_BYTES_BESIDE_OTHERS, "{rest} bytes");
-        // … and only then.
+        // … and only then: it is read in large blocks again.
         assert!(bytes(&rig.reads()) > BULK_BYTES_BESIDE_OTHERS);
     }
+}
+
+#[test]
+fn flows_are_read_less_at_once_when_another_asked_lately() {
+    let flows = COSTLY_VISITS_PER_POLL;
+    let mut rig = Rig::with(flows + 1);
+    // Half a block: none is read in two pieces.
+    let flow = Limits::READ_BLOCK / 2;
+    let read = |rig: &mut Rig, others_until| {
+        (0..flows).for_each(|nth| send(nth, flow));
+        rig.driver.sockets.iter_mut().flatten().for_each(|socket| socket.bulk = true);
+        rig.driver.others_until = others_until;
+        let read = bytes(&rig.reads());
+        rig.rest();
+        read
+    };
+    assert_eq!(read(&mut rig, Time::ZERO), flows * flow);
+    assert_eq!(read(&mut rig, Time::MAX), BULK_BYTES_BESIDE_OTHERS);
+    rig.driver.sockets.iter_mut().flatten().for_each(|socket| socket.bulk = false);
+    send(flows, 5);
+    rig.reads();
+    assert_eq!(rig.driver.others_until, rig.driver.now + LATELY);
 }
 
 #[test]
@@ -384,11 +406,20 @@ fn a_connection_that_many_share_holds_little_unsent() {
     assert_eq!(world(|world| world.connected), 1, "it is asked");
     assert_eq!(unsent(&rig), [before[0]; 2], "nothing large was written");
     wake(|world| {
-        world.endpoint.words = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n".to_vec();
+        world.endpoint.words = b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n".to_vec();
         world.endpoint.rest = 1_000_000;
     });
     rig.rest();
     assert_eq!(unsent(&rig), [os::MOST_UNSENT, before[0]]);
+    // Another asks on the same connection.
+    wake(|world| {
+        world.holds_connects = true;
+        world.clients[0].words = b"\0\0\x0d\x01\x05\0\0\0\x03\x82\x86\x84\x41\x08web.test".to_vec();
+    });
+    rig.rest();
+    wake(|world| world.endpoint.rest = Limits::READ_BLOCK - 1);
+    rig.rest();
+    assert_eq!(unsent(&rig)[..2], [os::MOST_UNSENT_BESIDE_OTHERS, before[0]]);
 }
 
 #[test]
