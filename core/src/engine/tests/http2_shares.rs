@@ -3,6 +3,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::http2_rig::{Peer, http2_config};
@@ -51,7 +52,7 @@ impl Shared {
 
     /// The large ones are read until the engine wants no more of them.
     fn feed(&mut self) {
-        let block = [b'x'; Limits::READ_BLOCK];
+        let block = vec![b'x'; Limits::READ_BLOCK];
         for &source in &self.sources {
             while self.rig.engine.read_budget(source) > 0 {
                 self.rig.receive(source, &block);
@@ -75,10 +76,11 @@ impl Shared {
     fn frames(&self) -> impl Iterator<Item = (u8, u8, u32, usize, usize)> + '_ {
         let mut at = 0;
         core::iter::from_fn(move || {
-            let &[a, b, c, kind, flags, d, e, f, g] = self.sent.get(at..)?.first_chunk::<9>()?;
+            let head = self.sent.get(at..)?.first_chunk::<9>()?;
+            let number = |bytes: &[u8]| bytes.iter().fold(0, |n, &byte| n << 8 | u32::from(byte));
             let start = at;
-            at += 9 + u32::from_be_bytes([0, a, b, c]) as usize;
-            Some((kind, flags, u32::from_be_bytes([d, e, f, g]), start, at))
+            at += 9 + number(&head[..3]) as usize;
+            Some((head[3], head[4], number(&head[5..]), start, at))
         })
     }
 
