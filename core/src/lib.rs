@@ -82,6 +82,8 @@
 //! - Every connection that was accepted or connected ends by exactly one
 //!   [`Close`](engine::Output::Close) `Full` or `Abort`, whoever ended it. Inputs for a connection
 //!   that is gone are ignored.
+//! - What an adapter need not ask, it may ignore: [`reads_bulk`](engine::Engine::reads_bulk) and
+//!   [`splices_to`](engine::Engine::splices_to) only say what would be cheaper.
 //! - Same seed, same inputs, same outputs, on every machine.
 //! - What a peer does wrong is never an `Err` and never a panic: it is an answer, a close, a counter
 //!   and an [`Event`](engine::Event).

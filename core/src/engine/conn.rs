@@ -41,6 +41,8 @@ pub(crate) struct Conn {
     pub(crate) charged: usize,
     /// The memory that `rx` keeps, used or not.
     pub(crate) pinned: u32,
+    /// Bytes that the adapter keeps for it in a pipe: they are written before `tx`.
+    pub(crate) spliced: u32,
     pub(crate) peer: SocketAddr,
     /// Where the client wanted to go; `None` if it wanted us.
     pub(crate) original_dst: Option<SocketAddr>,
@@ -255,6 +257,7 @@ impl Conn {
             last: now,
             charged: 0,
             pinned: 0,
+            spliced: 0,
             peer,
             original_dst: None,
         }
@@ -314,7 +317,7 @@ impl Conn {
         self.flags.rx_owned = true;
         self.pinned = pinned as u32;
         let sealed = self.tls.as_ref().map_or(0, |tls| tls.held());
-        self.charged = pinned + self.kept() + sealed;
+        self.charged = pinned + self.kept() + sealed + self.spliced as usize;
     }
 
     /// Bytes that are kept to be written, or written once more: those of its streams included.
@@ -366,9 +369,10 @@ impl Conn {
         }
     }
 
-    /// Bytes that still have to be written, sealed or not.
+    /// Bytes that still have to be written, sealed or not, or in a pipe.
     pub(crate) fn unsent(&self) -> usize {
-        self.tx.unsent() + self.tls.as_ref().map_or(0, |tls| tls.outgoing().unsent())
+        let sealed = self.tls.as_ref().map_or(0, |tls| tls.outgoing().unsent());
+        self.tx.unsent() + sealed + self.spliced as usize
     }
 
     /// What the socket is written from.

@@ -83,8 +83,19 @@ pub enum Input {
         /// The bytes; an empty buffer is ignored (end of stream is [`Input::ReadClosed`]).
         data: BytesMut,
     },
+    /// Bytes were read into a pipe, which goes to the connection that
+    /// [`Engine::splices_to`](super::Engine::splices_to) has just named: write it there, before
+    /// anything else, and answer with [`Input::Wrote`]. It is lost with either connection. On a
+    /// connection that nothing was named for, the tunnel is reset: nobody knows where these bytes
+    /// belong.
+    Spliced {
+        /// Where they were read.
+        conn: ConnId,
+        /// How many: [`BULK_BLOCK`](crate::limits::Limits::BULK_BLOCK) at most. 0 is ignored.
+        n: usize,
+    },
     /// The first `n` of the bytes that [`Engine::write_bufs`](super::Engine::write_bufs) showed
-    /// were written.
+    /// were written, or of those in a pipe.
     Wrote {
         /// Where.
         conn: ConnId,

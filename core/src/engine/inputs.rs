@@ -61,6 +61,7 @@ impl Engine {
         self.now = self.now.max(now);
         match input {
             Input::Received { conn, data } => self.received(conn, data),
+            Input::Spliced { conn, n } => self.spliced(conn, n),
             Input::Wrote { conn, n } => self.wrote(conn, n),
             Input::ReadClosed { conn } => self.read_closed(conn),
             Input::Failed { conn, kind } => self.failed(conn, kind),
@@ -105,8 +106,10 @@ impl Engine {
         }
         let Some(conn) = self.conns.find_mut(id) else { return };
         conn.last = self.now;
+        let of_pipe = n.min(conn.spliced as usize);
+        conn.spliced -= of_pipe as u32;
         let queue = conn.outgoing_mut();
-        queue.wrote(n);
+        queue.wrote(n - of_pipe);
         // Most writes take everything, and an idle connection holds no buffer.
         queue.vacate(&mut self.spare);
         let low = conn.unsent() <= self.config.limits.stream_buffer / 2;

@@ -55,6 +55,11 @@ impl Engine {
             let most = most + self.window_of_source(index, conn) + Limits::MIRROR_BYTES;
             let fits = tx <= most || conn.http2().is_some();
             ensure!(fits, "connection {index} holds {tx} bytes to write, and {most} are allowed");
+            let spliced = conn.spliced as usize;
+            let fits = spliced == 0 || tunnelled && conn.tls.is_none();
+            ensure!(fits, "connection {index} is no end of a tunnel, and has a pipe");
+            let fits = spliced <= Limits::BULK_BLOCK;
+            ensure!(fits, "connection {index} has {spliced} bytes in a pipe");
             let sealed = conn.tls.as_ref().map_or(0, |tls| tls.outgoing().unsent());
             let most = limits.stream_buffer + 2 * MAX_RECORD;
             ensure!(sealed <= most, "connection {index} holds {sealed} sealed bytes");
@@ -85,6 +90,7 @@ impl Engine {
                 // A request that is sent again goes on when its new connection is there.
                 connecting
                     || sink.unsent() > low
+                    || sink.spliced > 0
                     || sink.http2().is_some_and(|sink| sink.queued() > 0)
             });
             let busy = busy || self.waits_for_another(index, conn);

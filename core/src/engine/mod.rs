@@ -254,16 +254,18 @@ impl Engine {
 
     /// The bytes that a connection wants written, borrowed for one `writev`: fills `io` from the
     /// front and returns how many slices it used. Report what was written as [`Input::Wrote`],
-    /// before any other input of this connection.
+    /// before any other input of this connection. There are none while a pipe is to be written
+    /// first.
     #[inline]
     pub fn write_bufs<'a>(&'a self, conn: ConnId, io: &mut [&'a [u8]]) -> usize {
-        self.conns.find(conn).map_or(0, |conn| conn.outgoing().slices(io))
+        let conn = self.conns.find(conn).filter(|conn| conn.spliced == 0);
+        conn.map_or(0, |conn| conn.outgoing().slices(io))
     }
 
     /// The bytes that a connection wants written, as owned slices, for completion-based I/O. They
     /// are shown again until they are reported as [`Input::Wrote`].
     pub fn take_bufs(&mut self, conn: ConnId, out: &mut Vec<Bytes>) {
-        if let Some(conn) = self.conns.find_mut(conn) {
+        if let Some(conn) = self.conns.find_mut(conn).filter(|conn| conn.spliced == 0) {
             conn.outgoing_mut().owned(out);
         }
     }

@@ -2,6 +2,8 @@
 
 use super::Engine;
 use super::conn::{Fin, State, Tunnel};
+#[cfg(doc)]
+use super::contract::Input;
 use super::contract::{CloseKind, ConnId, Event};
 use super::exchange::{Exchange, ExchangeId, Kind};
 use crate::config::Timeouts;
@@ -19,6 +21,46 @@ impl Engine {
         tunnel.is_bulk()
             && sink.is_some_and(|sink| sink.unsent() == 0)
             && self.buffered <= self.config.limits.buffer_bytes / 4
+    }
+
+    /// Whom an adapter may write what it reads on this connection to without seeing it: a pipe and
+    /// `splice(2)` save the copies. The other end of a tunnel in the clear, while large reads
+    /// [pay](Engine::reads_bulk) and nothing waits at either end. Holds until the next input of either;
+    /// say what was read with [`Input::Spliced`]. An adapter need not ask.
+    pub fn splices_to(&self, conn: ConnId) -> Option<ConnId> {
+        let found = self.conns.find(conn).filter(|_| self.reads_bulk(conn))?;
+        let State::Tunnel(tunnel) = &found.state else { return None };
+        let sink = self.conns.find(tunnel.peer)?;
+        let plain = found.tls.is_none() && sink.tls.is_none();
+        let between = found.rx.is_empty() && !found.flags.paused && !found.flags.eof;
+        (plain && between && sink.flags.fin == Fin::Open).then_some(tunnel.peer)
+    }
+
+    /// Bytes of one end are in a pipe to the other.
+    pub(super) fn spliced(&mut self, id: ConnId, n: usize) {
+        let Some(State::Tunnel(tunnel)) = self.conns.find(id).map(|conn| &conn.state) else {
+            return;
+        };
+        let tunnel = *tunnel;
+        if n == 0 {
+            return;
+        }
+        if self.splices_to(id).is_none() {
+            return self.abort_tunnel(tunnel.exchange, None);
+        }
+        let Some((conn, sink)) = self.conns.pair(id.index, tunnel.peer.index) else { return };
+        conn.last = self.now;
+        if let State::Tunnel(from) = &mut conn.state {
+            from.received(n, true);
+        }
+        sink.spliced = n as u32;
+        sink.charged += n;
+        self.buffered += n;
+        sink.flags.dirty = true;
+        sink.touch(tunnel.peer.index, &mut self.ready);
+        conn.touch(id.index, &mut self.ready);
+        let (direction, endpoint) = (conn.direction, conn.endpoint);
+        self.count_tcp(direction, endpoint, |tcp| tcp.read_bytes += n as u64);
     }
 
     /// Joins the two connections of an exchange.
@@ -74,7 +116,7 @@ impl Engine {
                 to.pins_bulk |= from.is_bulk();
                 // What is sealed or opened goes record by record.
                 let plain = conn.tls.is_none() && peer.tls.is_none();
-                from.received(n, plain && peer.tx.unsent() == 0);
+                from.received(n, plain && peer.tx.unsent() + peer.spliced as usize == 0);
             }
             peer.tx.take(&mut conn.rx, n);
             peer.flags.dirty = true;

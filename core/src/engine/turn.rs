@@ -80,7 +80,8 @@ impl Engine {
             conn = same;
         }
         let id = conn.id(index);
-        if core::mem::take(&mut conn.flags.dirty) && conn.outgoing().unsent() > 0 {
+        let writes = conn.spliced > 0 || conn.outgoing().unsent() > 0;
+        if core::mem::take(&mut conn.flags.dirty) && writes {
             self.outputs.push_back(Output::Flush(id));
             if conn.tx.is_unsettled() {
                 self.unsettled.push(id);
@@ -284,6 +285,8 @@ impl Engine {
                 // One stream of many: it does not get a whole read buffer beyond its room.
                 stream_room(connection, limits).saturating_sub(connection.stream_queued(stream))
             }
+            // What is read while there is something in the pipe would be copied.
+            _ if sink.spliced > 0 => 0,
             _ if sink.unsent() < limits.stream_buffer => usize::MAX,
             _ => 0,
         }

@@ -78,6 +78,8 @@ pub(super) struct Rig {
     /// How often a certificate was asked for.
     pub(super) certify: u32,
     written: BTreeMap<ConnId, Vec<u8>>,
+    /// What is in the pipes to connections.
+    pipes: BTreeMap<ConnId, Vec<u8>>,
     /// Connections whose socket takes nothing for now.
     pub(super) blocked: Vec<ConnId>,
 }
@@ -99,6 +101,7 @@ impl Rig {
             read_ready: Vec::new(),
             certify: 0,
             written: BTreeMap::new(),
+            pipes: BTreeMap::new(),
             blocked: Vec::new(),
         };
         rig.turn();
@@ -140,7 +143,7 @@ impl Rig {
         }
         let mut io = [&[][..]; 64];
         let n = self.engine.write_bufs(conn, &mut io);
-        let bytes = io[..n].concat();
+        let bytes = self.pipes.remove(&conn).unwrap_or_else(|| io[..n].concat());
         if !bytes.is_empty() {
             let n = bytes.len();
             self.written.entry(conn).or_default().extend(bytes);
@@ -181,6 +184,21 @@ impl Rig {
 
     pub(super) fn receive(&mut self, conn: ConnId, data: &[u8]) {
         self.input(Input::Received { conn, data: BytesMut::from(data) });
+    }
+
+    /// The same, into a pipe to the other end of a tunnel.
+    pub(super) fn splice(&mut self, conn: ConnId, data: &[u8]) {
+        let sink = self.engine.splices_to(conn).expect("a tunnel that flows");
+        self.pipes.insert(sink, data.into());
+        self.input(Input::Spliced { conn, n: data.len() });
+    }
+
+    /// The socket takes so much of what is in its pipe, and no more for now.
+    pub(super) fn drain_pipe(&mut self, conn: ConnId, n: usize) {
+        let pipe = self.pipes.get_mut(&conn).expect("a pipe");
+        let bytes: Vec<u8> = pipe.drain(..n).collect();
+        self.written.entry(conn).or_default().extend(bytes);
+        self.input(Input::Wrote { conn, n });
     }
 
     pub(super) fn eof(&mut self, conn: ConnId) {

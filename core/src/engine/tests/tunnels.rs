@@ -214,3 +214,171 @@ fn a_worker_that_holds_much_makes_no_large_reads() {
     rig.unblock(slow);
     assert!(rig.engine.reads_bulk(up));
 }
+
+/// A tunnel of which the first `n` bytes of a flow are in the pipe to a client that takes none.
+fn in_pipe(rig: &mut Rig, n: usize) -> (ConnId, ConnId) {
+    let (down, up) = flowing(rig);
+    rig.taken(down);
+    rig.blocked.push(down);
+    rig.splice(up, &vec![b'p'; n]);
+    (down, up)
+}
+
+#[test]
+fn what_flows_in_the_clear_may_go_through_a_pipe() {
+    let mut rig = Rig::new();
+    let (down, up) = flowing(&mut rig);
+    assert_eq!((rig.engine.splices_to(up), rig.engine.splices_to(down)), (Some(down), None));
+    let before = rig.engine.snapshot();
+    rig.splice(up, &vec![b'p'; Limits::BULK_BLOCK]);
+    assert_eq!(rig.written_len(down), 2 * Limits::READ_BLOCK + Limits::BULK_BLOCK);
+    assert_eq!(rig.engine.splices_to(up), Some(down), "it flows on");
+    assert_eq!(rig.engine.gauges().buffered_bytes, 0);
+    let after = rig.engine.snapshot();
+    let wrote = |snapshot: &crate::stats::Snapshot| snapshot.directions[0].accepted.write_bytes;
+    assert_eq!(wrote(&after) - wrote(&before), Limits::BULK_BLOCK as u64);
+    let tcp = |snapshot: &crate::stats::Snapshot| {
+        snapshot.services.iter().map(|service| service.stats.tcp.read_bytes).sum::<u64>()
+    };
+    assert_eq!(tcp(&after) - tcp(&before), Limits::BULK_BLOCK as u64);
+    // Little came: from now on it is read.
+    rig.splice(up, b"end");
+    assert_eq!(rig.engine.splices_to(up), None);
+    rig.receive(up, b"!");
+    assert!(rig.taken(down).ends_with(b"end!"));
+}
+
+#[test]
+fn a_fin_waits_for_what_is_in_the_pipe() {
+    let mut rig = Rig::new();
+    let (down, up) = in_pipe(&mut rig, 1000);
+    rig.eof(up);
+    rig.drain_pipe(down, 999);
+    assert_eq!(rig.closed(down), []);
+    rig.receive(down, b"still");
+    assert_eq!(rig.written(up), "still", "the other way is its own");
+    rig.unblock(down);
+    assert_eq!((rig.taken(down).len(), rig.closed(down)), (1000, [CloseKind::Half].into()));
+    rig.eof(down);
+    assert_eq!(rig.closed(up), [CloseKind::Half, CloseKind::Full]);
+    assert_eq!(rig.closed(down), [CloseKind::Half, CloseKind::Full]);
+    assert_eq!(rig.engine.gauges().connections, 0);
+}
+
+#[test]
+fn nothing_is_read_while_something_is_in_the_pipe() {
+    let mut rig = Rig::new();
+    let (down, up) = in_pipe(&mut rig, Limits::READ_BLOCK);
+    assert_eq!((rig.engine.read_budget(up), rig.engine.splices_to(up)), (0, None));
+    assert!(rig.engine.read_budget(down) > 0);
+    assert_eq!(rig.engine.gauges().buffered_bytes, Limits::READ_BLOCK);
+    rig.drain_pipe(down, Limits::READ_BLOCK - 1);
+    assert_eq!((rig.engine.read_budget(up), rig.read_ready.len()), (0, 0));
+    assert_eq!(rig.engine.gauges().buffered_bytes, 1);
+    rig.unblock(down);
+    assert_eq!((rig.engine.splices_to(up), &rig.read_ready[..]), (Some(down), &[up][..]));
+    assert_eq!(rig.engine.gauges().buffered_bytes, 0);
+}
+
+#[test]
+fn a_read_that_was_under_way_goes_behind_the_pipe() {
+    let mut rig = Rig::new();
+    let (down, up) = in_pipe(&mut rig, 1000);
+    rig.receive(up, &[b'r'; 500]);
+    let mut io = [&[][..]; 4];
+    assert_eq!(rig.engine.write_bufs(down, &mut io), 0, "not yet");
+    let mut owned = vec![];
+    rig.engine.take_bufs(down, &mut owned);
+    assert!(owned.is_empty());
+    rig.eof(up);
+    rig.drain_pipe(down, 400);
+    rig.unblock(down);
+    let expected = [vec![b'p'; 1000], vec![b'r'; 500]].concat();
+    assert_eq!((rig.taken(down), rig.closed(down)), (expected, [CloseKind::Half].into()));
+    assert_eq!(rig.engine.gauges().buffered_bytes, 0);
+}
+
+#[test]
+fn a_pipe_is_lost_with_either_end() {
+    for of_reader in [false, true] {
+        let mut rig = Rig::new();
+        let (down, up) = in_pipe(&mut rig, 1000);
+        rig.reset(if of_reader { down } else { up });
+        assert_eq!(
+            (rig.closed(down), rig.closed(up)),
+            (vec![CloseKind::Abort], vec![CloseKind::Abort])
+        );
+        assert_eq!((rig.engine.gauges().buffered_bytes, rig.engine.gauges().connections), (0, 0));
+        // Late news of it.
+        rig.input(Input::Wrote { conn: down, n: 1000 });
+        rig.input(Input::Spliced { conn: up, n: 1000 });
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_the_pipe_full_is_idle() {
+    let mut rig = Rig::new();
+    let (down, up) = in_pipe(&mut rig, 1000);
+    let idle = config().timeouts.tcp_idle;
+    rig.pass(idle / 2);
+    rig.drain_pipe(down, 1);
+    rig.pass(idle.saturating_sub(Duration::from_millis(1)));
+    assert_eq!(rig.closed(down), []);
+    rig.pass(Duration::from_millis(1));
+    assert_eq!(
+        (rig.closed(down), rig.closed(up)),
+        (vec![CloseKind::Abort], vec![CloseKind::Abort])
+    );
+    assert_eq!(rig.engine.gauges().buffered_bytes, 0);
+}
+
+#[test]
+fn a_worker_whose_pipes_hold_much_fills_no_more() {
+    let mut config = config();
+    config.limits.buffer_bytes = 4 * 10_000;
+    let mut rig = Rig::with(config);
+    let (_, up) = flowing(&mut rig);
+    let (slow, _) = in_pipe(&mut rig, 10_000);
+    assert!(rig.engine.splices_to(up).is_some());
+    let (slower, _) = in_pipe(&mut rig, 1);
+    assert_eq!(rig.engine.splices_to(up), None);
+    rig.unblock(slow);
+    assert!(rig.engine.splices_to(up).is_some());
+    rig.unblock(slower);
+    assert_eq!(rig.engine.gauges().buffered_bytes, 0);
+}
+
+#[test]
+fn bytes_in_a_pipe_that_goes_nowhere_reset_the_tunnel() {
+    // Something waits already, or was read just now, or the connection is no tunnel.
+    let mut rig = Rig::new();
+    let (down, up) = in_pipe(&mut rig, 1000);
+    rig.input(Input::Spliced { conn: up, n: 0 });
+    assert_eq!(rig.closed(down), []);
+    rig.input(Input::Spliced { conn: up, n: 1 });
+    assert_eq!(
+        (rig.closed(down), rig.closed(up)),
+        (vec![CloseKind::Abort], vec![CloseKind::Abort])
+    );
+    assert_eq!(rig.engine.gauges().buffered_bytes, 0);
+    let (down, up) = flowing(&mut rig);
+    let data = bytes::BytesMut::from("first");
+    rig.engine.handle_input(rig.now, Input::Received { conn: up, data });
+    assert_eq!(rig.engine.splices_to(up), None, "that goes first");
+    rig.turn();
+    assert!(rig.taken(down).ends_with(b"xfirst"));
+    let client = rig.client();
+    rig.input(Input::Spliced { conn: client, n: 1 });
+    assert_eq!(rig.closed(client), []);
+}
+
+#[test]
+fn an_end_that_gets_no_more_gets_no_pipe() {
+    let mut rig = Rig::new();
+    let (down, up) = flowing(&mut rig);
+    let end = Input::ReadClosed { conn: up };
+    rig.engine.handle_input(rig.now, end);
+    assert_eq!(rig.engine.splices_to(up), None);
+    rig.turn();
+    assert_eq!(rig.closed(down), [CloseKind::Half]);
+}
