@@ -53,6 +53,8 @@ pub(crate) struct Socket {
     connected: bool,
     /// How many bytes the kernel takes.
     pub(crate) room: usize,
+    /// What is in the pipe to it: written before all else.
+    pipe: Vec<u8>,
     /// The engine wants to write, and not everything is written.
     flush: bool,
     /// Our FIN was sent.
@@ -173,6 +175,14 @@ impl Net {
     pub(crate) fn receive(&mut self, conn: ConnId, data: &[u8]) {
         if let Some(socket) = self.sockets.get_mut(&conn) {
             socket.armed = false;
+        }
+        // Some adapters have pipes.
+        if let Some(sink) = self.engine.splices_to(conn)
+            && let Some(socket) = self.sockets.get_mut(&sink)
+            && self.inputs.is_multiple_of(2)
+        {
+            socket.pipe = data.to_vec();
+            return self.input(Input::Spliced { conn, n: data.len() });
         }
         if self.block.capacity() < data.len() && !self.block.try_reclaim(Limits::READ_BLOCK) {
             self.block.reserve(Limits::READ_BLOCK);
@@ -307,6 +317,7 @@ impl Net {
             if self.log {
                 eprintln!("    {conn:?} wrote {n} of {}: {}", bytes.len(), show(&bytes[..n]));
             }
+            socket.pipe.drain(..n.min(socket.pipe.len()));
             self.notes.push_back(Note::Bytes(conn, bytes[..n].to_vec()));
             self.input(Input::Wrote { conn, n });
             told = true;
@@ -315,6 +326,9 @@ impl Net {
 
     /// What the engine wants written to a connection, or its beginning.
     fn offered(&mut self, choose: &mut dyn Choose, conn: ConnId) -> Vec<u8> {
+        if let Some(socket) = self.sockets.get(&conn).filter(|socket| !socket.pipe.is_empty()) {
+            return socket.pipe.clone();
+        }
         if choose.one_in(8) {
             let mut owned: Vec<Bytes> = Vec::new();
             self.engine.take_bufs(conn, &mut owned);
@@ -407,6 +421,7 @@ impl Socket {
         Socket {
             connected,
             room: usize::MAX,
+            pipe: Vec::new(),
             flush: false,
             fin: false,
             paused: false,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::{Buf as _, BytesMut};
 use selvedge_core::engine::{ConnId, Input};
 use selvedge_core::error::IoError;
 use selvedge_core::limits::Limits;
@@ -31,6 +32,8 @@ pub(super) struct Socket {
     /// The link takes no more for now.
     pub(super) blocked: bool,
     write_failed: Option<IoError>,
+    /// What is in the pipe to it: written before all else.
+    pipe: BytesMut,
     /// The budget was seen to be 0.
     pub(super) paused: bool,
     read_closed: bool,
@@ -62,6 +65,7 @@ impl EngineHost {
             flush: false,
             blocked: false,
             write_failed: None,
+            pipe: BytesMut::new(),
             paused: false,
             read_closed: false,
             failed: false,
@@ -96,6 +100,8 @@ impl EngineHost {
             }
             return;
         }
+        // Most adapters have no pipes, and some do not always find one.
+        let sink = self.engine.splices_to(conn).filter(|_| net.choose.flip());
         let mut block = std::mem::take(&mut self.block);
         if !block.try_reclaim(Limits::READ_BLOCK) && block.capacity() < Limits::READ_BLOCK / 4 {
             block.reserve(Limits::READ_BLOCK);
@@ -116,7 +122,12 @@ impl EngineHost {
             let more = pipe.ready > 0 || pipe.fin == Fin::Arrived;
             net.say(self.id, || format!("{conn:?} reads {n}: {}", show(&data)));
             self.moved[0] += if side == FAR { n as u64 } else { 0 };
-            self.engine.handle_input(net.now, Input::Received { conn, data });
+            if let Some(sink) = sink.and_then(|sink| self.socket(sink)) {
+                sink.pipe = data;
+                self.engine.handle_input(net.now, Input::Spliced { conn, n });
+            } else {
+                self.engine.handle_input(net.now, Input::Received { conn, data });
+            }
             if more || net.links[link as usize].ends[side].reset.is_some() {
                 self.queue(net, conn);
             }
@@ -156,7 +167,10 @@ impl EngineHost {
                 return told;
             }
             let mut io = [&[][..]; SLICES];
-            let count = self.engine.write_bufs(conn, &mut io);
+            let mut count = self.engine.write_bufs(conn, &mut io);
+            if !socket.pipe.is_empty() {
+                (io[0], count) = (&socket.pipe, 1);
+            }
             let wanted: usize = io[..count].iter().map(|slice| slice.len()).sum();
             socket.flush = wanted > 0;
             if wanted == 0 {
@@ -168,6 +182,7 @@ impl EngineHost {
                     self.moved[1] += if socket.side == FAR { n as u64 } else { 0 };
                     socket.blocked = n < wanted;
                     if n > 0 {
+                        socket.pipe.advance(n.min(socket.pipe.len()));
                         self.engine.handle_input(net.now, Input::Wrote { conn, n });
                         told = true;
                     }
