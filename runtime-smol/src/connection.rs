@@ -86,4 +86,38 @@ impl Stream for Connection {
             }
         }
     }
+
+    fn poll_read_with(
+        &mut self,
+        read: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if !self.readable {
+                ready!(self.stream.poll_readable(cx))?;
+                self.readable = true;
+            }
+            match read(self.stream.as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_write_with(
+        &mut self,
+        write: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match write(self.stream.as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.stream.poll_writable(cx))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
 }

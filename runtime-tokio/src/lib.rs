@@ -37,7 +37,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -226,4 +226,38 @@ impl Stream for Connection {
             slices => stream.poll_write_vectored(cx, slices),
         }
     }
+
+    fn poll_read_with(
+        &mut self,
+        read: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            // `WouldBlock` clears the readiness.
+            match self.0.try_io(Interest::READABLE, || read(self.0.as_fd())) {
+                Err(error) if is_transient(&error) => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_write_with(
+        &mut self,
+        write: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_io(Interest::WRITABLE, || write(self.0.as_fd())) {
+                Err(error) if is_transient(&error) => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+/// Worth asking again for.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

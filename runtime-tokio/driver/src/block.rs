@@ -1,8 +1,10 @@
-//! The buffer that all sockets of a worker read into.
+//! The buffers that all sockets of a worker read into.
 
 use bytes::buf::Limit;
 use bytes::{BufMut as _, BytesMut};
 use selvedge_core::limits::Limits;
+
+use crate::pipe::Pipes;
 
 /// The blocks of a worker.
 #[derive(Debug)]
@@ -10,11 +12,17 @@ pub(crate) struct Blocks {
     pub(crate) usual: Block,
     /// For those that move much. It has no memory while there are none.
     pub(crate) bulk: Block,
+    /// The same, for those whose bytes nobody has to see.
+    pub(crate) pipes: Pipes,
 }
 
 impl Default for Blocks {
     fn default() -> Self {
-        Blocks { usual: Block::default(), bulk: Block::new(Limits::BULK_BLOCK) }
+        Blocks {
+            usual: Block::default(),
+            bulk: Block::new(Limits::BULK_BLOCK),
+            pipes: Pipes::default(),
+        }
     }
 }
 

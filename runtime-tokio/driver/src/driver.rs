@@ -298,6 +298,7 @@ impl<R: Runtime> Driver<R> {
         self.timer.begin_visit();
         if self.costly.is_empty() {
             self.blocks.bulk.vacate();
+            self.blocks.pipes.vacate();
         }
         for acceptor in &self.acceptors {
             if acceptor.retry_at().is_some_and(|at| at <= self.now) {
@@ -356,8 +357,8 @@ impl<R: Runtime> Driver<R> {
     fn perform(&mut self, output: Output) -> bool {
         match output {
             Output::Flush(conn) => {
-                let socket = live(&mut self.sockets, conn);
-                return socket.is_some_and(|socket| socket.flush(&mut self.engine, self.now));
+                let Some(socket) = live(&mut self.sockets, conn) else { return false };
+                return socket.flush(&mut self.engine, &mut self.blocks.pipes, self.now);
             }
             Output::ReadReady(conn) => {
                 if let Some(socket) = live(&mut self.sockets, conn) {
@@ -418,6 +419,7 @@ impl<R: Runtime> Driver<R> {
         let Some(socket) = self.sockets.get_mut(conn.index()).and_then(Option::take) else {
             return;
         };
+        self.blocks.pipes.take_back(conn, true);
         if how == CloseKind::Abort {
             socket.reset_on_close();
         }

@@ -15,6 +15,10 @@
 //! socket to the other without a task switch, and what many send to one in a single write. No task
 //! and no buffer belongs to a connection. One clock reading serves a turn, and one timer the worker.
 //!
+//! What flows through a tunnel in the clear is not read at all where the kernel can do without: it goes
+//! through a pipe, by `splice`, from one socket to the other. There are few pipes, and what is idle has
+//! none.
+//!
 //! Between two looks at the reactor the driver visits a bounded number of sockets and reads a bounded
 //! number of bytes, and no socket gets a second read before every other ready one had its first. Those
 //! that move much, and those that are new, are visited after those that do not.
@@ -28,6 +32,7 @@ mod clock;
 mod driver;
 mod inbox;
 pub mod os;
+mod pipe;
 mod resolve;
 mod runtime;
 mod socket;

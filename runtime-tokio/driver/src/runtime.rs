@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -71,6 +71,21 @@ pub trait Stream: AsFd + Send {
     fn poll_write(
         &mut self,
         slices: &[IoSlice<'_>],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Reads in a way of the driver's: `read` does not block, and is called when there may be
+    /// something. Unless it would block no waker is registered.
+    fn poll_read_with(
+        &mut self,
+        read: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// The same, to write.
+    fn poll_write_with(
+        &mut self,
+        write: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>>;
 }

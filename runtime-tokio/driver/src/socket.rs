@@ -12,6 +12,7 @@ use socket2::SockRef;
 
 use crate::block::Blocks;
 use crate::inbox::{Inbox, Source};
+use crate::pipe::{self, Pipes};
 use crate::{Block, Read, Stream, os};
 
 /// How many slices go into one `writev`. Most writes have one or two; an array of 64 costs more to
@@ -96,7 +97,7 @@ impl<S: Stream> Socket<S> {
         let mut wrote = false;
         if self.write_blocked {
             self.write_blocked = false;
-            wrote = self.flush(engine, now);
+            wrote = self.flush(engine, &mut blocks.pipes, now);
         }
         match self.read(engine, blocks, most, now) {
             Visit::Nothing if wrote => Visit::Fed { bytes: 0, more: false },
@@ -123,6 +124,13 @@ impl<S: Stream> Socket<S> {
     fn read(&mut self, engine: &mut Engine, blocks: &mut Blocks, most: usize, now: Time) -> Visit {
         let conn = self.conn;
         let bulk = self.bulk && engine.reads_bulk(conn);
+        if bulk
+            && !self.read_closed
+            && self.write_failed.is_none()
+            && let Some(visit) = self.splice(engine, &mut blocks.pipes, most, now)
+        {
+            return visit;
+        }
         let block = if bulk { &mut blocks.bulk } else { &mut blocks.usual };
         block.most = most;
         let result = if self.read_closed || engine.read_budget(conn) == 0 {
@@ -152,6 +160,48 @@ impl<S: Stream> Socket<S> {
         Visit::Fed { bytes, more }
     }
 
+    /// Moves what there is into a pipe to the other end of its tunnel. `None`: it has to be read.
+    fn splice(
+        &mut self,
+        engine: &mut Engine,
+        pipes: &mut Pipes,
+        most: usize,
+        now: Time,
+    ) -> Option<Visit> {
+        let conn = self.conn;
+        let sink = engine.splices_to(conn)?;
+        let mut pipe = pipes.take()?;
+        let cx = &mut Context::from_waker(&self.waker);
+        let (input, bytes) = match self.stream.poll_read_with(&mut |fd| pipe.fill(fd, most), cx) {
+            Poll::Ready(Ok(n @ 1..)) => {
+                pipes.lend(sink, pipe);
+                engine.handle_input(now, Input::Spliced { conn, n });
+                // A pipe is full of packets before it is full of bytes: less than `most` says nothing.
+                return Some(Visit::Fed { bytes: n, more: true });
+            }
+            Poll::Ready(Err(error)) if pipe::is_refusal(&error) => {
+                pipes.refuse();
+                return None;
+            }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                pipes.put(pipe);
+                return None;
+            }
+            Poll::Ready(Ok(_)) => {
+                self.read_closed = true;
+                (Input::ReadClosed { conn }, 0)
+            }
+            Poll::Ready(Err(error)) => (Input::Failed { conn, kind: os::io_error(&error) }, 0),
+            Poll::Pending => {
+                pipes.put(pipe);
+                return Some(Visit::Nothing);
+            }
+        };
+        pipes.put(pipe);
+        engine.handle_input(now, input);
+        Some(Visit::Fed { bytes, more: false })
+    }
+
     /// Reads past the reactor, which may not know yet what the failed write revealed.
     fn read_directly(&self, block: &mut Block) -> Poll<io::Result<Read>> {
         match (&*SockRef::from(&self.stream)).read(block.room()) {
@@ -162,10 +212,10 @@ impl<S: Stream> Socket<S> {
 
     /// Writes until the engine has nothing more or the kernel takes nothing more. True if the
     /// engine was told something.
-    pub(crate) fn flush(&mut self, engine: &mut Engine, now: Time) -> bool {
+    pub(crate) fn flush(&mut self, engine: &mut Engine, pipes: &mut Pipes, now: Time) -> bool {
         let conn = self.conn;
-        let mut fed = false;
         self.write_blocked |= self.connecting;
+        let mut fed = self.flush_pipe(engine, pipes, now);
         while !self.write_blocked && self.write_failed.is_none() {
             let mut slices = [&[][..]; MAX_SLICES];
             let count = engine.write_bufs(conn, &mut slices);
@@ -184,15 +234,38 @@ impl<S: Stream> Socket<S> {
                         break;
                     }
                 }
-                Poll::Ready(Err(error)) => {
-                    self.write_failed = Some(os::io_error(&error));
-                    // Reports it.
-                    self.waker.wake_by_ref();
-                }
+                Poll::Ready(Err(error)) => self.fail_write(&error),
                 Poll::Pending => self.write_blocked = true,
             }
         }
         fed
+    }
+
+    /// The same, of what is in a pipe and goes before all else.
+    fn flush_pipe(&mut self, engine: &mut Engine, pipes: &mut Pipes, now: Time) -> bool {
+        let conn = self.conn;
+        let Some(pipe) = pipes.of(conn) else { return false };
+        let mut fed = false;
+        while pipe.held() > 0 && !self.write_blocked && self.write_failed.is_none() {
+            let cx = &mut Context::from_waker(&self.waker);
+            match self.stream.poll_write_with(&mut |fd| pipe.drain(fd), cx) {
+                Poll::Ready(Ok(n @ 1..)) => {
+                    engine.handle_input(now, Input::Wrote { conn, n });
+                    fed = true;
+                }
+                Poll::Ready(Ok(_)) => self.fail_write(&io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Err(error)) => self.fail_write(&error),
+                Poll::Pending => self.write_blocked = true,
+            }
+        }
+        pipes.take_back(conn, false);
+        fed
+    }
+
+    fn fail_write(&mut self, error: &io::Error) {
+        self.write_failed = Some(os::io_error(error));
+        // Reports it.
+        self.waker.wake_by_ref();
     }
 
     /// Much was written: what the kernel holds of it unsent, small answers on the same connection

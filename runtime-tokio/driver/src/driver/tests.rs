@@ -106,6 +106,23 @@ impl Stream for FakeStream {
     ) -> Poll<io::Result<usize>> {
         Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
     }
+
+    /// As where there is no `splice`.
+    fn poll_read_with(
+        &mut self,
+        _read: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    fn poll_write_with(
+        &mut self,
+        _write: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        unreachable!("nothing is in a pipe")
+    }
 }
 
 impl Runtime for Fake {

@@ -81,6 +81,74 @@ fn running_out_of_descriptors_slows_accepting_down_and_it_recovers() {
     client.read_exact(&mut [0; 5]).unwrap();
 }
 
+/// A client that reads nothing of a flow, when all that can hold bytes is full.
+fn stuck(proxy: &Proxy) -> TcpStream {
+    let client = proxy.connect();
+    let held = || proxy.snapshot().gauges.buffered_bytes;
+    wait_for("all to be full", || {
+        let before = held();
+        std::thread::sleep(Duration::from_millis(50));
+        before > 0 && before == held()
+    });
+    client
+}
+
+fn pour(mut stream: TcpStream) {
+    let _ = std::io::copy(&mut std::io::repeat(7).take(POURED), &mut stream);
+}
+
+const POURED: u64 = 64 << 20;
+
+#[test]
+fn a_pipe_is_there_for_a_flow_and_no_longer() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let proxy = Proxy::forward(server(pour));
+    proxy.snapshot();
+    let (before, pipes) = (open_descriptors(), open_pipes());
+    let clients: Vec<TcpStream> = (0..3).map(|_| stuck(&proxy)).collect();
+    // What a reader has not taken may have been read, if it was little. (Not on Linux alone.)
+    let now = open_pipes();
+    assert!(cfg!(not(target_os = "linux")) || (pipes + 2..=pipes + 6).contains(&now), "{now}");
+    drop(clients);
+    proxy.wait_idle();
+    // What is in a pipe goes with its connection; an empty one may wait for the next flow.
+    wait_until_closed(before + 2);
+}
+
+#[test]
+fn without_descriptors_for_a_pipe_bytes_flow_all_the_same() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let proxy = Proxy::forward(server(|mut stream| {
+        // It is there, and waits until there are no descriptors left.
+        stream.write_all(b"r").unwrap();
+        stream.read_exact(&mut [0; 1]).unwrap();
+        pour(stream);
+    }));
+    let mut client = proxy.connect();
+    client.read_exact(&mut [0; 1]).unwrap();
+    let (soft, hard) = rlimit::getrlimit(Resource::NOFILE).unwrap();
+    let limit = open_descriptors() as u64;
+    rlimit::setrlimit(Resource::NOFILE, limit.min(hard), hard).unwrap();
+    let mut ballast = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        ballast.push(file);
+    }
+    client.write_all(b"x").unwrap();
+    let n = std::io::copy(&mut client, &mut std::io::sink());
+    drop(ballast);
+    rlimit::setrlimit(Resource::NOFILE, soft, hard).unwrap();
+    assert_eq!(n.unwrap(), POURED);
+    drop(client);
+    proxy.wait_idle();
+}
+
+/// Ends of pipes.
+fn open_pipes() -> usize {
+    let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let links = all.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count()
+}
+
 /// Waits until there are no more descriptors than `before`; if there are, says which.
 fn wait_until_closed(before: usize) {
     let start = Instant::now();

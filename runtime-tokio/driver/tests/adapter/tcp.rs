@@ -14,6 +14,7 @@ use selvedge_core::config::Target;
 use selvedge_core::engine::{Direction, Event};
 use selvedge_core::limits::Limits;
 use selvedge_core::stats::Snapshot;
+use socket2::SockRef;
 
 #[test]
 fn a_mebibyte_both_ways_and_half_close() {
@@ -184,6 +185,22 @@ fn a_slow_reader_holds_the_writer_back() {
 fn read_bytes(snapshot: &Snapshot) -> u64 {
     let directions = &snapshot.directions;
     directions.iter().map(|d| d.accepted.read_bytes).sum()
+}
+
+#[test]
+fn urgent_data_does_not_stop_a_flow() {
+    let proxy = Proxy::forward(server(|mut stream| {
+        let bytes = pattern(8 << 20);
+        stream.write_all(&bytes).unwrap();
+        // It is not passed on, as it has no place among the others.
+        SockRef::from(&stream).send_out_of_band(b"!").unwrap();
+        stream.write_all(&bytes).unwrap();
+    }));
+    let mut back = Vec::new();
+    proxy.connect().read_to_end(&mut back).unwrap();
+    assert_eq!(back.len(), 16 << 20);
+    assert!(back == pattern(8 << 20).repeat(2));
+    proxy.wait_idle();
 }
 
 #[test]

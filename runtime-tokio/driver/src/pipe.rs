@@ -1,0 +1,181 @@
+//! Pipes for what goes from one socket to another unseen.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use selvedge_core::engine::ConnId;
+
+/// How many may be full at once. Each costs two descriptors, and whoever reads slowly keeps one:
+/// beyond this the bytes are read and written.
+const MOST_LENT: usize = 16;
+
+/// The pipes of a worker. One is lent to a connection while bytes for it are in it and no longer, so
+/// that most of the time there is one for all that flow, and none for what is idle.
+#[derive(Debug, Default)]
+pub(crate) struct Pipes {
+    empty: Vec<Pipe>,
+    /// To whom their bytes go.
+    lent: Vec<(ConnId, Pipe)>,
+    /// The kernel gives no more, or has no `splice`: it is not asked at each read.
+    refused: bool,
+}
+
+impl Pipes {
+    /// An empty one, if there may be one more.
+    pub(crate) fn take(&mut self) -> Option<Pipe> {
+        if self.refused || self.lent.len() >= MOST_LENT {
+            return None;
+        }
+        self.empty.pop().or_else(|| {
+            let made = Pipe::new();
+            self.refused = made.is_err();
+            made.ok()
+        })
+    }
+
+    /// An empty one that was not used.
+    pub(crate) fn put(&mut self, pipe: Pipe) {
+        debug_assert_eq!(pipe.held, 0, "what is in it would go to somebody else");
+        self.empty.push(pipe);
+    }
+
+    /// What is in this one goes to that connection.
+    pub(crate) fn lend(&mut self, to: ConnId, pipe: Pipe) {
+        self.lent.push((to, pipe));
+    }
+
+    /// The one whose bytes go to that connection.
+    pub(crate) fn of(&mut self, to: ConnId) -> Option<&mut Pipe> {
+        self.lent.iter_mut().find(|(conn, _)| *conn == to).map(|(_, pipe)| pipe)
+    }
+
+    /// Takes it back if it is empty. What is in it otherwise waits, or is lost when `over`.
+    pub(crate) fn take_back(&mut self, to: ConnId, over: bool) {
+        let at = self.lent.iter().position(|(conn, _)| *conn == to);
+        if let Some(at) = at.filter(|&at| over || self.lent[at].1.held == 0) {
+            let (_, pipe) = self.lent.swap_remove(at);
+            if pipe.held == 0 {
+                self.empty.push(pipe);
+            }
+        }
+    }
+
+    /// There will be none for a while.
+    pub(crate) fn refuse(&mut self) {
+        self.empty.clear();
+        self.refused = true;
+    }
+
+    /// Nothing flows: those that are empty are closed.
+    pub(crate) fn vacate(&mut self) {
+        self.empty = Vec::new();
+        self.refused = false;
+    }
+}
+
+/// A pipe that is filled when it is empty, and then emptied. So one that would block does so because
+/// of the socket.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    ends: linux::Ends,
+    held: usize,
+}
+
+impl Pipe {
+    /// How many bytes are in it.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+}
+
+/// Whether `splice` itself failed, and not the connection: the bytes are still there to be read, and
+/// so will be those of others.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    let errors = [libc::EINVAL, libc::ENOSYS, libc::EPERM, libc::EACCES, libc::ENOMEM];
+    errors.iter().any(|&number| error.raw_os_error() == Some(number))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux {
+    use std::mem::MaybeUninit;
+    use std::os::fd::OwnedFd;
+
+    use rustix::io::Errno;
+    use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+
+    use socket2::SockRef;
+
+    use super::{BorrowedFd, Pipe, io};
+
+    /// What it is made to hold at most. A packet, however small, takes the place of a page, so that
+    /// this is more than is read at once. It is also the most that the kernel lets everybody have
+    /// (`pipe-max-size` in pipe(7)).
+    const SIZE: usize = 1024 * 1024;
+
+    fn is_readable(socket: BorrowedFd<'_>) -> bool {
+        SockRef::from(&socket).peek(&mut [MaybeUninit::uninit()]).is_ok()
+    }
+
+    #[derive(Debug)]
+    pub(super) struct Ends {
+        read: OwnedFd,
+        write: OwnedFd,
+    }
+
+    impl Pipe {
+        pub(super) fn new() -> io::Result<Self> {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+            // A small one costs more calls than it saves copies.
+            fcntl_setpipe_size(&write, SIZE)?;
+            Ok(Pipe { ends: Ends { read, write }, held: 0 })
+        }
+
+        /// Moves at most so much from a socket into it. 0: the peer's FIN. `Unsupported`: what comes
+        /// next has to be read.
+        pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+            debug_assert_eq!(self.held, 0, "a pipe that would block may be full");
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            let splice = || splice(from, None, &self.ends.write, None, most, flags);
+            self.held = match splice() {
+                // Where `read` passes over urgent data, `splice` waits for ever. (Or something has
+                // come just now.)
+                Err(Errno::AGAIN) if is_readable(from) => {
+                    splice().map_err(|error| match error {
+                        Errno::AGAIN => io::ErrorKind::Unsupported.into(),
+                        error => io::Error::from(error),
+                    })?
+                }
+                result => result?,
+            };
+            Ok(self.held)
+        }
+
+        /// Moves what is in it into a socket, or a part of it.
+        pub(crate) fn drain(&mut self, to: BorrowedFd<'_>) -> io::Result<usize> {
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            let n = splice(&self.ends.read, None, to, None, self.held, flags)?;
+            self.held -= n;
+            Ok(n)
+        }
+    }
+}
+
+/// `splice` exists on Linux only.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Pipe {
+    fn new() -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn fill(&mut self, _from: BorrowedFd<'_>, _most: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn drain(&mut self, _to: BorrowedFd<'_>) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests;

@@ -1,0 +1,165 @@
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use selvedge_core::config::{Config, Listener, ListenerKind};
+use selvedge_core::engine::{Accepted, Engine};
+use selvedge_core::rng::Seed;
+use selvedge_core::time::Time;
+use socket2::SockRef;
+
+use super::*;
+
+/// Two connected sockets, of which the second does not block.
+fn sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let far = listener.accept().unwrap().0;
+    far.set_nonblocking(true).unwrap();
+    (near, far)
+}
+
+/// Names of connections.
+fn names(count: usize) -> Vec<ConnId> {
+    let addr = ([127, 0, 0, 1], 4140).into();
+    let listeners = vec![Listener { addr, kind: ListenerKind::Outbound }];
+    let config = Config { listeners, ..Config::default() };
+    let mut engine = Engine::new(Arc::new(config), Seed::from_number(1), Time::ZERO);
+    let accepted = Accepted { listener: 0, peer: addr, local: addr, original_dst: None };
+    (0..count).map(|_| engine.accept(Time::ZERO, accepted.clone()).unwrap()).collect()
+}
+
+#[test]
+fn bytes_pass_from_socket_to_socket() {
+    let (mut client, from) = sockets();
+    let (mut server, to) = sockets();
+    let mut pipe = Pipe::new().unwrap();
+    let nothing = pipe.fill(from.as_fd(), 100).unwrap_err();
+    assert_eq!((nothing.kind(), pipe.held()), (ErrorKind::WouldBlock, 0));
+    client.write_all(b"hello, world").unwrap();
+    assert_eq!(pipe.fill(from.as_fd(), 7).unwrap(), 7, "no more than it may");
+    assert_eq!((pipe.drain(to.as_fd()).unwrap(), pipe.held()), (7, 0));
+    assert_eq!(pipe.fill(from.as_fd(), 100).unwrap(), 5);
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(pipe.drain(to.as_fd()).unwrap(), 5);
+    assert_eq!(pipe.fill(from.as_fd(), 100).unwrap(), 0, "the end");
+    drop(to);
+    let mut got = String::new();
+    server.read_to_string(&mut got).unwrap();
+    assert_eq!(got, "hello, world");
+}
+
+#[test]
+fn a_full_socket_leaves_the_rest_in_the_pipe() {
+    let (mut client, from) = sockets();
+    let (mut server, to) = sockets();
+    let mut pipe = Pipe::new().unwrap();
+    let sender = std::thread::spawn(move || client.write_all(&vec![7; 32 << 20]).map(|()| client));
+    let mut passed = 0;
+    let full = loop {
+        while pipe.held() == 0 {
+            if let Err(error) = pipe.fill(from.as_fd(), 512 << 10) {
+                assert!(!is_refusal(&error), "{error}");
+            }
+        }
+        match pipe.drain(to.as_fd()) {
+            Ok(n) => passed += n,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    let held = pipe.held();
+    assert!(held > 0);
+    to.set_nonblocking(false).unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut got = vec![0; passed + held];
+        server.read_exact(&mut got).map(|()| got)
+    });
+    while pipe.held() > 0 {
+        pipe.drain(to.as_fd()).unwrap();
+    }
+    assert!(reader.join().unwrap().unwrap().iter().all(|&byte| byte == 7));
+    drop(from);
+    // It is told that nobody reads any more.
+    sender.join().unwrap().unwrap_err();
+}
+
+#[test]
+fn a_pipe_with_bytes_is_nobody_elses() {
+    let (mut client, from) = sockets();
+    let (_server, to) = sockets();
+    client.write_all(b"hello").unwrap();
+    let names = names(2);
+    let mut pipes = Pipes::default();
+    let mut pipe = pipes.take().unwrap();
+    pipe.fill(from.as_fd(), 100).unwrap();
+    pipes.lend(names[0], pipe);
+    pipes.take_back(names[0], false);
+    pipes.take_back(names[1], true);
+    assert!(pipes.of(names[1]).is_none());
+    let lent = pipes.of(names[0]).expect("it waits");
+    assert_eq!(lent.drain(to.as_fd()).unwrap(), 5);
+    pipes.take_back(names[0], false);
+    assert!(pipes.of(names[0]).is_none());
+    assert_eq!(pipes.empty.len(), 1, "for the next");
+    // One whose connection is over is closed with what is in it.
+    client.write_all(b"lost").unwrap();
+    let mut pipe = pipes.take().unwrap();
+    assert_eq!(pipe.fill(from.as_fd(), 100).unwrap(), 4);
+    pipes.lend(names[0], pipe);
+    pipes.take_back(names[0], true);
+    assert!(pipes.of(names[0]).is_none() && pipes.empty.is_empty());
+}
+
+#[test]
+fn there_are_few_and_none_after_a_refusal_until_it_is_quiet() {
+    let names = names(MOST_LENT);
+    let mut pipes = Pipes::default();
+    for &name in &names {
+        let mut pipe = pipes.take().unwrap();
+        // As if.
+        pipe.held = 1;
+        pipes.lend(name, pipe);
+    }
+    assert!(pipes.take().is_none());
+    pipes.take_back(names[3], true);
+    let pipe = pipes.take().expect("there is one less");
+    pipes.put(pipe);
+    pipes.refuse();
+    assert!(pipes.take().is_none());
+    pipes.vacate();
+    assert!(pipes.take().is_some());
+}
+
+#[test]
+fn urgent_data_has_to_be_passed_over() {
+    let (mut client, mut from) = sockets();
+    let (mut server, to) = sockets();
+    let mut pipe = Pipe::new().unwrap();
+    client.write_all(b"before").unwrap();
+    SockRef::from(&client).send_out_of_band(b"!").unwrap();
+    client.write_all(b"after").unwrap();
+    assert_eq!(pipe.fill(from.as_fd(), 100).unwrap(), 6);
+    assert_eq!(pipe.drain(to.as_fd()).unwrap(), 6);
+    let error = pipe.fill(from.as_fd(), 100).unwrap_err();
+    assert_eq!((error.kind(), pipe.held()), (ErrorKind::Unsupported, 0));
+    let mut rest = [0; 100];
+    assert_eq!(from.read(&mut rest).unwrap(), 5);
+    assert_eq!(&rest[..5], b"after");
+    assert_eq!(pipe.fill(from.as_fd(), 100).unwrap_err().kind(), ErrorKind::WouldBlock);
+    client.write_all(b"the end").unwrap();
+    assert_eq!(pipe.fill(from.as_fd(), 100).unwrap(), 7);
+    assert_eq!(pipe.drain(to.as_fd()).unwrap(), 7);
+    server.read_exact(&mut rest[..13]).unwrap();
+    assert_eq!(&rest[..13], b"beforethe end");
+}
+
+#[test]
+fn only_what_is_about_splice_is_read_instead() {
+    for (error, expected) in
+        [(libc::EINVAL, true), (libc::ENOSYS, true), (libc::EPERM, true), (libc::ECONNRESET, false)]
+    {
+        assert_eq!(is_refusal(&io::Error::from_raw_os_error(error)), expected, "{error}");
+    }
+}
