@@ -18,6 +18,7 @@ mod curl;
 mod cut;
 mod drain;
 mod fairness;
+mod flow;
 mod grpc;
 mod h2load;
 mod http2;

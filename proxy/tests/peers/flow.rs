@@ -1,0 +1,115 @@
+//! Opaque TCP that carries much, between sockets of Python's: what flows passes through pipes of the
+//! kernel's, and arrives as it was sent.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::common::{Mesh, Need, Peer, Proxy, eventually, full, have, run, script};
+
+/// For as much as there is here, on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+fn flow(words: &str, to: SocketAddr, rest: &str) -> Command {
+    let mut command = script("flow.py");
+    command.args([words, &to.ip().to_string(), &to.port().to_string()]).args(rest.split(' '));
+    command
+}
+
+fn proxied(mode: &str) -> (Peer, Proxy) {
+    let server = Peer::start(script("flow.py").arg(mode));
+    let mut proxy = Mesh::new().forward(&[server.addr]).start();
+    proxy.wait_until_ready();
+    (server, proxy)
+}
+
+/// Descriptors of pipes that the proxy has open.
+fn pipes(proxy: &Proxy) -> usize {
+    let all = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).expect("no descriptors");
+    let links = all.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count()
+}
+
+/// Runs a client to its end; how many pipes there were at most, and what it said.
+fn watch(proxy: &Proxy, mut client: Command) -> (usize, String) {
+    std::thread::scope(|scope| {
+        let ran = scope.spawn(move || run(&mut client, PATIENCE).ok().text());
+        let mut most = 0;
+        while !ran.is_finished() {
+            most = most.max(pipes(proxy));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        (most, ran.join().expect("the client"))
+    })
+}
+
+/// Bytes, in millions.
+fn much() -> usize {
+    if full() { 1000 } else { 100 }
+}
+
+#[test]
+fn much_arrives_unchanged_both_ways_and_half_closes() {
+    if !have(&[Need::Program("python3")]) {
+        return;
+    }
+    let (_server, proxy) = proxied("serve");
+    let idle = pipes(&proxy);
+    let m = much();
+    // Both at once, and one way at a time: what is over is closed while the other goes on.
+    for (down, up) in [(m, m), (m, 0), (0, m), (m, m / 10), (m / 10, m)] {
+        let (down, up) = (down * 1_000_000, up * 1_000_000);
+        let ask = flow("ask", proxy.forward(0), &format!("{down} {up}"));
+        let (most, said) = watch(&proxy, ask);
+        let expected = format!("{} bytes\ntheirs arrived\nours arrived\n", down + 40);
+        assert_eq!(said, expected, "{down} bytes down, {up} up");
+        assert!(most > idle, "no pipe was used");
+    }
+}
+
+#[test]
+fn a_slow_reader_of_much_gets_all_of_it() {
+    if !have(&[Need::Program("python3")]) {
+        return;
+    }
+    let (_server, proxy) = proxied("serve");
+    let idle = pipes(&proxy);
+    let bytes = much() * 1_000_000;
+    let (most, said) = watch(&proxy, flow("ask", proxy.forward(0), &format!("{bytes} 1000 0.3")));
+    assert_eq!(said, format!("{} bytes\ntheirs arrived\nours arrived\n", bytes + 40));
+    assert!(most > idle, "no pipe was used");
+    let peak = proxy.memory("VmHWM");
+    assert!(peak < 30_000_000, "{peak} bytes resident");
+}
+
+#[test]
+fn a_reset_of_what_flows_is_passed_on() {
+    if !have(&[Need::Program("python3")]) {
+        return;
+    }
+    let (server, proxy) = proxied("serve");
+    let idle = pipes(&proxy);
+    let bytes = much() * 1_000_000;
+    // By the server. Of what it sent before, the client gets a part at most.
+    let said =
+        run(&mut flow("ask", proxy.forward(0), &format!("-{bytes} 0")), PATIENCE).ok().text();
+    assert_eq!(said, "reset\n");
+    // By the client.
+    run(&mut flow("leave", proxy.forward(0), "20000000"), PATIENCE).ok();
+    eventually("the server is told", PATIENCE, || server.output().contains("reset").then_some(()));
+    // What was in a pipe is gone with it; one that is empty may wait for the next flow.
+    eventually("pipes are closed", PATIENCE, || (pipes(&proxy) <= idle + 2).then_some(()));
+    let said = run(&mut flow("ask", proxy.forward(0), "1000000 1000000"), PATIENCE).ok().text();
+    assert_eq!(said, "1000040 bytes\ntheirs arrived\nours arrived\n");
+}
+
+#[test]
+fn many_short_messages_use_no_pipe() {
+    if !have(&[Need::Program("python3")]) {
+        return;
+    }
+    let (_server, proxy) = proxied("echo");
+    let idle = pipes(&proxy);
+    let (most, said) = watch(&proxy, flow("talk", proxy.forward(0), "5000"));
+    assert_eq!((most, said), (idle, "5000 messages\n".into()));
+}
