@@ -27,7 +27,7 @@ fn names(count: usize) -> Vec<ConnId> {
     let config = Config { listeners, ..Config::default() };
     let mut engine = Engine::new(Arc::new(config), Seed::from_number(1), Time::ZERO);
     let accepted = Accepted { listener: 0, peer: addr, local: addr, original_dst: None };
-    (0..count).map(|_| engine.accept(Time::ZERO, accepted.clone()).unwrap()).collect()
+    (0..count).map(|_| engine.accept(Time::ZERO, accepted).unwrap()).collect()
 }
 
 #[test]
