@@ -104,6 +104,8 @@ canaries! {
     LongQueue = "a queue with one too many";
     /// One more is in flight.
     WideGate = "one too many in flight";
+    /// Every worker of a proxy lets through as many as all of them may.
+    WholeShare = "a worker that has the limit of all";
     /// A limit adapts to more than it may.
     WideLimit = "an adaptive limit beyond its bounds";
     /// A rate limit recovers twice as fast.
@@ -128,12 +130,16 @@ canaries! {
     UnhealthyPicked = "an endpoint used that fails its checks";
     /// A gate that has room for one more says that it has none.
     NarrowGate = "a request refused below its limit";
+    /// The gate of a whole proxy that has room for one more says that it has none.
+    NarrowProxy = "a request refused below its proxy's limit";
     /// A rate limit recovers half as fast.
     HalfRate = "a request refused below its rate";
     /// Whoever has a certificate is who an endpoint is said to be.
     AnyIdentity = "an identity check skipped";
     /// A request is tried again though its answer has begun.
     RetriedAfterHead = "a retry after the answer has begun";
+    /// What an attempt has told the client in a 1xx the next one tells it again.
+    RepeatedHints = "a 1xx passed on again by a retry";
     /// Every client may reach every port.
     OpenPort = "a client let in that is not allowed";
     /// A certificate that is replaced takes the sessions along that were made with it.

@@ -172,8 +172,8 @@ pub(crate) struct Progress {
     pub(crate) tunnelled: bool,
     /// The client, and the endpoint, will send no more through it.
     pub(crate) ended: [bool; 2],
-    /// A 100 was passed on.
-    pub(crate) continued: bool,
+    /// What its client was told in informational responses.
+    pub(crate) informed: Informed,
     /// The response's outgoing framing is chunked.
     pub(crate) chunked: bool,
     /// The response's end is the connection's end.
@@ -190,6 +190,39 @@ pub(crate) struct Progress {
     pub(crate) status: u16,
     /// How the endpoint reset its stream.
     pub(crate) reset: Option<ErrorCode>,
+}
+
+/// Which informational responses were passed on, as bits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Informed(u8);
+
+impl Informed {
+    /// A 100.
+    const CONTINUED: u8 = 1;
+    /// Any, of this attempt.
+    const NOW: u8 = 2;
+    /// Any, of an earlier one.
+    const BEFORE: u8 = 4;
+
+    /// Was a 100 passed on?
+    pub(crate) fn continued(self) -> bool {
+        self.0 & Self::CONTINUED > 0
+    }
+
+    /// Was any of an earlier attempt?
+    pub(super) fn before(self) -> bool {
+        self.0 & Self::BEFORE > 0
+    }
+
+    /// One with this status is passed on.
+    pub(super) fn pass(&mut self, status: u16) {
+        self.0 |= Self::NOW | if status == 100 { Self::CONTINUED } else { 0 };
+    }
+
+    /// Another attempt follows: what this one has told the client is not told again.
+    pub(super) fn start_over(&mut self) {
+        self.0 |= if self.0 & Self::NOW > 0 { Self::BEFORE } else { 0 };
+    }
 }
 
 impl Exchange {

@@ -90,6 +90,7 @@ impl Default for Gate {
 impl Gate {
     /// Lets through what `config` says, of one of so many workers that share it.
     pub(super) fn configure(&mut self, config: &Concurrency, workers: u32, now: Time) {
+        let workers = if canary!(WholeShare) { 1 } else { workers };
         let share = |all: u32| all.div_ceil(workers.max(1));
         self.limit = config.max_in_flight.map_or(u32::MAX, share);
         self.max_queue = share(config.max_queue) as usize;
@@ -235,6 +236,9 @@ impl Engine {
         copy: bool,
     ) -> Result<Passage, Reason> {
         if !copy {
+            if canary!(NarrowProxy) && self.gate.in_flight + 1 == self.gate.limit {
+                return Err(Reason::ProxyBusy);
+            }
             let entry = self.gate.enter().map_err(|reason| match reason {
                 Reason::ServiceQueueFull => Reason::ProxyQueueFull,
                 _ => Reason::ProxyBusy,

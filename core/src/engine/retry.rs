@@ -44,8 +44,6 @@ pub(crate) struct Tries {
     pub(super) head: usize,
     /// A response head that is not passed on yet.
     pub(super) held: Option<Box<Held>>,
-    /// An informational response was passed on: by this attempt, and by an earlier one.
-    informed: [bool; 2],
 }
 
 /// The keys of a request that a split shares out anew whenever it is tried again.
@@ -143,12 +141,15 @@ impl Exchange {
     /// An informational response came. Is it passed on? Not where an earlier attempt has told the
     /// client as much: of a 100 it needs one, whoever sends it, and of others those of one attempt.
     pub(super) fn informs(&mut self, status: u16) -> bool {
-        let known = self.progress.continued;
-        let Some(policy) = &mut self.policy else { return true };
-        let tries = &mut policy.tries;
-        let [now, before] = &mut tries.informed;
-        let passes = if status == 100 { tries.used == 0 || !known } else { !*before };
-        *now |= passes;
+        let tried = self.policy.as_ref().is_some_and(|policy| policy.tries.used > 0);
+        let progress = &mut self.progress;
+        let again = tried || progress.replays > 0;
+        let informed = &mut progress.informed;
+        let known = if status == 100 { again && informed.continued() } else { informed.before() };
+        let passes = !known || canary!(RepeatedHints);
+        if passes {
+            informed.pass(status);
+        }
         passes
     }
 
@@ -261,7 +262,7 @@ impl Engine {
             policy.tries.tried.extend(endpoint);
             policy.tries.resumes = Some(self.now + wait);
             policy.tries.held = None;
-            policy.tries.informed[1] |= policy.tries.informed[0];
+            exchange.progress.informed.start_over();
         }
         self.rearm(id);
         true

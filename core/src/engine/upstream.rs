@@ -237,7 +237,6 @@ impl Engine {
         let kind = response_kind(exchange, response)?;
         if kind == ResponseKind::Informational {
             let passes = exchange.informs(response.head.status);
-            exchange.progress.continued |= response.head.status == 100;
             // HTTP/1.0 knows no 1xx (RFC 9110 §15.2).
             if !passes || exchange.traits.client == Version::Http10 {
                 return Ok(kind);
@@ -467,6 +466,7 @@ impl Engine {
         exchange.request = request;
         exchange.up = None;
         exchange.progress.replays += 1;
+        exchange.progress.informed.start_over();
         if let Some((service, endpoint)) = endpoint.and_then(|e| self.mesh.service_of(e)) {
             service.stats.replays += 1;
             endpoint.stats.replays += 1;
@@ -548,7 +548,7 @@ fn note_final(exchange: &mut Exchange, response: &Response<'_>, draining: bool) 
     progress.chunked = outgoing == Framing::Chunked;
     progress.until_close = outgoing == Framing::UntilClose;
     // A client that waits for a 100 and gets this instead may never send its body.
-    let unsent = traits.expect_continue && !progress.continued && !progress.request_done;
+    let unsent = traits.expect_continue && !progress.informed.continued() && !progress.request_done;
     // A response without a body is over before its request is.
     let early =
         !progress.request_done && matches!(response.framing, Framing::None | Framing::Length(0));

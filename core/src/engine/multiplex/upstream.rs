@@ -174,6 +174,7 @@ impl Engine {
         exchange.up = None;
         exchange.up_stream = None;
         exchange.progress.replays += 1;
+        exchange.progress.informed.start_over();
         exchange.progress.reset = None;
         self.buffered += body.queue.held();
         exchange.charged += body.queue.held();

@@ -70,6 +70,31 @@ fn nor_is_it_on_a_stream() {
     ends(&rig);
 }
 
+/// Found by the simulator: a stream that its endpoint refuses after a 1xx is sent again without a
+/// policy that says so.
+#[test]
+fn nor_by_what_is_sent_again_without_a_policy() {
+    let mut rig = Rig::with(http2_config());
+    let mut client = Peer::client(&mut rig);
+    let stream = client.ask(&mut rig, "GET / HTTP/1.1\r\nHost: two.example\r\n\r\n", true);
+    let mut app = Peer::endpoint(&mut rig);
+    app.answer(&mut rig, 1, HINTS, false);
+    app.reset(&mut rig, 1, ErrorCode::REFUSED_STREAM);
+    let again = if rig.connects.is_empty() {
+        app.run(&mut rig);
+        3
+    } else {
+        app = Peer::endpoint(&mut rig);
+        1
+    };
+    app.answer(&mut rig, again, HINTS, false);
+    app.answer(&mut rig, again, "HTTP/1.1 200 OK\r\n\r\n", true);
+    client.run(&mut rig);
+    let heads = &client.on(stream).heads;
+    assert_eq!(heads.len(), 2, "{heads:?}");
+    assert!(heads[0].contains(" 103 ") && heads[1].contains(" 200 "), "{heads:?}");
+}
+
 /// Without a timeout that is shorter: `timeouts.idle` is an hour.
 #[test]
 fn nobody_is_held_for_as_long_as_an_endpoint_likes() {
