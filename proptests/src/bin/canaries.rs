@@ -62,6 +62,8 @@ mod planted {
             | Canary::LongQueue
             | Canary::WideGate
             | Canary::NarrowGate
+            | Canary::NarrowProxy
+            | Canary::WholeShare
             | Canary::WideLimit => Invariant::Bounded,
             Canary::DoubleRate | Canary::HalfRate => Invariant::Admitted,
             Canary::NoFloor
@@ -75,6 +77,7 @@ mod planted {
             Canary::EndlessPanic => Invariant::Panic,
             Canary::AnyIdentity | Canary::OpenPort | Canary::RotationDrops => Invariant::Identified,
             Canary::StaleId => Invariant::Stale,
+            Canary::RepeatedHints => Invariant::Informed,
         }
     }
 
@@ -91,7 +94,10 @@ mod planted {
             | Canary::PatientQueue
             | Canary::LongQueue
             | Canary::WideGate
-            | Canary::NarrowGate => (None, &[Fault::Gates]),
+            | Canary::NarrowGate
+            | Canary::NarrowProxy
+            | Canary::WholeShare => (None, &[Fault::Gates]),
+            Canary::RepeatedHints => (None, &[Fault::Retries, Fault::AppHints]),
             Canary::WideLimit => (None, &[Fault::Adaptive]),
             Canary::DoubleRate | Canary::HalfRate => (None, &[Fault::RateLimits]),
             Canary::NoFloor | Canary::EjectedForEver => (Some(Theme::Outage), &[]),

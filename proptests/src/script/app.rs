@@ -376,7 +376,7 @@ impl World<'_> {
 
     fn say_interim(&mut self, at: usize, id: u32, times: usize) {
         let sent = &mut self.requests[id as usize];
-        let interim = response::interim(self.choose, &sent.request);
+        let (_, interim) = response::interim(self.choose, &sent.request, 0);
         sent.interims += times;
         for _ in 0..times {
             self.tell(at, &interim);

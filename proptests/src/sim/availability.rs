@@ -15,7 +15,8 @@ use selvedge_core::time::Time;
 
 use super::fault::{Fault, Faults};
 use super::invariant::{Check, Checks, Invariant, violated};
-use super::mix::{Mix, UNNOTICED};
+use super::mix::{BALANCING, Mix, UNNOTICED};
+use super::topology::is_nobody;
 use crate::choose::{Choose, pick};
 
 /// Services whose endpoints may be judged, by their place, and what clients call them. Not the one
@@ -385,12 +386,26 @@ impl Watch {
         })
     }
 
+    /// Whether what is said of an endpoint lets it be chosen, now and ever since it was last said;
+    /// `None`: it waits for a request that shows how it does, or has one.
+    pub(super) fn lets(&self, service: &Arc<str>, addr: SocketAddr, now: Time) -> Option<bool> {
+        let standing = self.standings.get(&(Arc::clone(service), addr)).copied();
+        let Standing { ejected, unhealthy, .. } = standing.unwrap_or_default();
+        match ejected {
+            _ if self.panics.get(service) == Some(&None) => Some(true),
+            _ if unhealthy.is_some() => Some(false),
+            Some(ejected) if ejected.until <= now => None,
+            Some(_) => Some(false),
+            None => Some(true),
+        }
+    }
+
     /// After everything has healed, and each service was asked often enough, nothing is held against
     /// anybody. `asked`: which services were.
     pub(super) fn check_healed(&self, checks: &mut Checks, asked: &[Arc<str>], now: Time) -> Check {
         // Who has just come was not checked yet.
         let is_new = |standing: &Standing| standing.unhealthy.is_some_and(|it| it + FIRST > now);
-        for (key, standing) in &self.standings {
+        for (key, standing) in self.standings.iter().filter(|(key, _)| !is_nobody(key.1)) {
             let ready = standing.ejected.is_none() || !asked.contains(&key.0);
             checks.that(Invariant::Ejected, ready, || {
                 format!("{key:?} was healed, and is not readmitted: {standing:?}")
@@ -403,7 +418,8 @@ impl Watch {
         for name in asked {
             let mut mine = self.standings.iter().filter(|(key, _)| key.0 == *name);
             let panics = self.panics.get(name) == Some(&None);
-            let holds = !panics || mine.any(|(_, standing)| is_new(standing));
+            // Who is not there fails its checks for ever.
+            let holds = !panics || mine.any(|(key, it)| is_new(it) || is_nobody(key.1));
             checks.that(Invariant::Panic, holds, || format!("{name} was healed, and panics"))?;
         }
         Ok(())
@@ -446,7 +462,9 @@ const CONCLUSIVE: Faults = Faults::of(&[
     Fault::Retries,
     Fault::Weights,
     Fault::Guards,
+    Fault::DeadEndpoints,
 ])
+.and(BALANCING)
 .and(UNNOTICED);
 
 /// Faults that are nothing against an endpoint: its clients give up, or are slow, or it is.
@@ -473,5 +491,7 @@ const INNOCENT: Faults = Faults::of(&[
     Fault::EngineStalls,
     Fault::Weights,
     Fault::Guards,
+    Fault::DeadEndpoints,
 ])
+.and(BALANCING)
 .and(UNNOTICED);

@@ -71,6 +71,8 @@ faults! {
     AppDropsIdle = "apps that close idle connections";
     /// An app answers before it has the whole request.
     AppAnswersEarly = "apps that answer early";
+    /// An app says 1xx as soon as it has a head, whatever becomes of the request.
+    AppHints = "apps that say 1xx";
     /// An app says what no HTTP server would.
     AppMalformed = "malformed responses";
     /// An app does not read for a while.

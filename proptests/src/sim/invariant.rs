@@ -50,11 +50,13 @@ pub enum Invariant {
     Identified,
     /// What is said of a connection that is gone changes nothing.
     Stale,
+    /// A 1xx is passed on once, before the answer: of several attempts those of one.
+    Informed,
 }
 
 impl Invariant {
     /// Every invariant, in order: `ALL[invariant as usize] == invariant`.
-    pub const ALL: [Invariant; 21] = [
+    pub const ALL: [Invariant; 22] = [
         Invariant::EndsOnce,
         Invariant::Bodies,
         Invariant::Caps,
@@ -76,6 +78,7 @@ impl Invariant {
         Invariant::Panic,
         Invariant::Identified,
         Invariant::Stale,
+        Invariant::Informed,
     ];
 
     /// A short name for tables.
@@ -102,6 +105,7 @@ impl Invariant {
             Invariant::Panic => "panic only when it must be",
             Invariant::Identified => "who is who",
             Invariant::Stale => "late reports change nothing",
+            Invariant::Informed => "each 1xx once, before the answer",
         }
     }
 }

@@ -133,6 +133,8 @@ pub(super) struct Limits {
     /// Of an outbound engine, whatever its requests are for.
     all: Concurrency,
     services: Vec<(String, Concurrency)>,
+    /// Checks of health come to ports, too.
+    checked: bool,
     /// By app.
     ports: Vec<Option<Port>>,
     /// Those who may have waited at a gate: which, when they came, and when they were through.
@@ -160,6 +162,17 @@ enum Gate {
     Port(u16),
 }
 
+/// Who refuses a request because there are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refuser<'a> {
+    /// An outbound engine, whatever the request is for: it has so many tunnels, too.
+    Proxy(u16, usize),
+    /// … for this service.
+    Service(u16, &'a str),
+    /// The inbound engine at this address.
+    Port(IpAddr),
+}
+
 /// What came, and has not run out since.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
@@ -185,16 +198,18 @@ fn gated(concurrency: &Concurrency) -> bool {
     concurrency.max_in_flight.is_some() || concurrency.adaptive.is_some()
 }
 
-/// The most that a gate lets through.
-fn most(concurrency: &Concurrency) -> u32 {
+/// The most that the gates of a proxy let through, where it is one of so many workers that has them.
+fn most(concurrency: &Concurrency, workers: u32) -> u32 {
     let adaptive = concurrency.adaptive.as_ref().map(|it| it.max.max(it.min));
-    concurrency.max_in_flight.unwrap_or(u32::MAX).min(adaptive.unwrap_or(u32::MAX))
+    let all = concurrency.max_in_flight.unwrap_or(u32::MAX).min(adaptive.unwrap_or(u32::MAX));
+    all.div_ceil(workers)
 }
 
-/// The least that a gate lets through.
-fn least(concurrency: &Concurrency) -> u32 {
+/// The least that such a gate lets through.
+fn least(concurrency: &Concurrency, workers: u32) -> u32 {
     let adaptive = concurrency.adaptive.as_ref().map(|it| it.min);
-    concurrency.max_in_flight.unwrap_or(u32::MAX).min(adaptive.unwrap_or(u32::MAX))
+    let all = concurrency.max_in_flight.unwrap_or(u32::MAX).min(adaptive.unwrap_or(u32::MAX));
+    all.div_ceil(workers)
 }
 
 impl Limits {
@@ -220,7 +235,8 @@ impl Limits {
             })
         };
         let all = outbound.concurrency.clone();
-        Limits { all, services, ports: apps.map(port).collect(), passed: Vec::new() }
+        let checked = outbound.services.iter().any(|service| service.health_check.is_some());
+        Limits { all, services, checked, ports: apps.map(port).collect(), passed: Vec::new() }
     }
 
     /// A request is at an app: had it to wait so long, and is it not one too many?
@@ -245,7 +261,9 @@ impl Limits {
         }
         let here = |other: &&Sent| other.serving == Some(app as u16);
         if let Some(port) = &self.ports[app] {
-            let (at_app, most) = (requests.iter().filter(here).count(), most(&port.concurrency));
+            // All the workers of a proxy bring requests there.
+            let most = most(&port.concurrency, mix.workers).saturating_mul(mix.workers);
+            let at_app = requests.iter().filter(here).count();
             checks.that(Invariant::Bounded, at_app <= most as usize, || {
                 format!("app {app} has {at_app} requests at once, and {most} are allowed")
             })?;
@@ -254,14 +272,15 @@ impl Limits {
         if let Some(index) = service {
             let (name, concurrency) = &self.services[index];
             let through = under_way(requests, sent, None).count();
-            let most = most(concurrency);
+            let most = most(concurrency, mix.workers);
             checks.that(Invariant::Bounded, through <= most as usize, || {
                 format!("{through} requests are under way for {name}, and {most} are allowed")
             })?;
         }
         if let Some(engine) = sent.engine {
             let mine = |other: &&Sent| other.serving.is_some() && other.engine == Some(engine);
-            let (through, most) = (requests.iter().filter(mine).count(), most(&self.all));
+            let most = most(&self.all, mix.workers);
+            let through = requests.iter().filter(mine).count();
             checks.that(Invariant::Bounded, through <= most as usize, || {
                 format!("{through} requests of engine {engine} are under way, of {most}")
             })?;
@@ -270,6 +289,12 @@ impl Limits {
             return Ok(());
         }
         self.check_turn(checks, mix, sent, app, now)
+    }
+
+    /// May a request wait before this app, after its endpoint was chosen?
+    pub(super) fn delays(&self, app: u16) -> bool {
+        let port = self.ports.get(usize::from(app)).and_then(Option::as_ref);
+        port.is_some_and(|port| gated(&port.concurrency) && port.concurrency.max_queue > 0)
     }
 
     fn service_of(&self, sent: &Sent) -> Option<usize> {
@@ -308,6 +333,8 @@ impl Limits {
             (Some(_), Some(_)) => return Ok(()),
             (all, service) => all.or(service),
         };
+        // Which worker has the port's is not known.
+        let port = port.filter(|_| mix.workers == 1);
         let (gate, came) = match (first, port, sent.between) {
             (Some((service, _)), Some((port, _)), Some(between)) => {
                 self.take_turn(checks, service, [fed, between], transit)?;
@@ -370,9 +397,9 @@ impl Limits {
                 format!("{level} requests too soon at app {app}, of {rps} a second")
             })?;
         }
-        if let (Some(engine), Some(rps)) =
-            (sent.engine, sent.engine.and_then(|e| own(rate, mix, e)))
-        {
+        // The workers of a proxy are one client.
+        let client = sent.engine.map(|engine| engine / mix.workers as u16);
+        if let (Some(engine), Some(rps)) = (client, client.and_then(|it| own(rate, mix, it))) {
             let level = port.clients[usize::from(engine)].add(rps, now);
             checks.that(Invariant::Admitted, fits(level, rps), || {
                 format!(
@@ -384,28 +411,31 @@ impl Limits {
     }
 
     /// An engine refuses a request because too many are in flight: there are as many as may be, and as
-    /// many wait as may. `at`: the outbound engine and its service, or the address of an inbound one.
+    /// many wait as may.
     pub(super) fn turned_away(
         &self,
         checks: &mut Checks,
         mix: &Mix,
         requests: &[Sent],
-        at: Result<(u16, &str), IpAddr>,
+        at: Refuser<'_>,
         is_for: impl Fn(&Sent, &str) -> bool,
     ) -> Check {
-        // Checks of health come to ports, too.
-        if !is_exact(mix) || mix.guarded && at.is_err() {
+        let unknown = self.checked || mix.workers > 1;
+        if !is_exact(mix) || unknown && matches!(at, Refuser::Port(_)) {
             return Ok(());
         }
         let open = requests.iter().filter(|sent| sent.fed.is_some() && sent.over.is_none());
+        let of = |engine| move |sent: &&Sent| sent.engine.is_none_or(|it| it == engine);
         let (concurrency, here) = match at {
-            Ok((engine, name)) => {
+            Refuser::Proxy(engine, tunnels) => {
+                (&self.all, open.filter(of(engine)).count() + tunnels)
+            }
+            Refuser::Service(engine, name) => {
                 let service = self.services.iter().find(|service| service.0 == name);
                 let Some((_, concurrency)) = service else { return Ok(()) };
-                let mine = |sent: &&Sent| sent.engine.is_none_or(|it| it == engine);
-                (concurrency, open.filter(mine).filter(|sent| is_for(sent, name)).count())
+                (concurrency, open.filter(of(engine)).filter(|sent| is_for(sent, name)).count())
             }
-            Err(ip) => {
+            Refuser::Port(ip) => {
                 let here = |port: &Option<Port>| port.as_ref().is_some_and(|it| it.addr.ip() == ip);
                 let app = self.ports.iter().position(here);
                 let Some((app, port)) = app.and_then(|app| Some((app, self.ports[app].as_ref()?)))
@@ -419,9 +449,10 @@ impl Limits {
                 (&port.concurrency, open.filter(may).count())
             }
         };
-        let least = least(concurrency);
+        let least = least(concurrency, mix.workers);
+        let queue = concurrency.max_queue.div_ceil(mix.workers);
         // And this one.
-        let full = here as u64 > u64::from(least) + u64::from(concurrency.max_queue);
+        let full = here as u64 > u64::from(least) + u64::from(queue);
         checks.that(Invariant::Bounded, full, || {
             format!("one of {here} requests is refused at {at:?}, where {least} may be in flight")
         })
@@ -437,6 +468,9 @@ impl Limits {
         reason: Reason,
         now: Time,
     ) -> Check {
+        if self.checked || mix.workers > 1 {
+            return Ok(());
+        }
         let Some(transit) = transit(mix).filter(|_| is_exact(mix)) else { return Ok(()) };
         let app = self.ports.iter().position(|port| {
             port.as_ref().is_some_and(|port| port.addr.ip() == ip && port.rate.is_some())
@@ -488,16 +522,19 @@ impl Limits {
             }
         };
         let Some(concurrency) = concurrency else { return Ok(()) };
-        checks.that(Invariant::Bounded, gate.in_flight <= most(concurrency), || {
+        let workers = config.workers;
+        checks.that(Invariant::Bounded, gate.in_flight <= most(concurrency, workers), || {
             format!("{gate:?}, and it is told {concurrency:?}")
         })?;
-        let queued = if gated(concurrency) { concurrency.max_queue as usize } else { 0 };
+        let queue = concurrency.max_queue.div_ceil(workers) as usize;
+        let queued = if gated(concurrency) { queue } else { 0 };
         checks.that(Invariant::Bounded, gate.queued <= queued, || {
             format!("{gate:?}, and it is told {concurrency:?}")
         })?;
         let within = match (&concurrency.adaptive, gate.adaptive_limit) {
             (Some(bounds), Some(limit)) => {
-                (bounds.min..=bounds.max.max(bounds.min)).contains(&limit)
+                let [min, max] = [bounds.min, bounds.max].map(|all| all.div_ceil(workers));
+                (min..=max.max(min)).contains(&limit)
             }
             (bounds, limit) => bounds.is_some() == limit.is_some(),
         };

@@ -10,6 +10,7 @@ use selvedge_core::time::Time;
 
 use super::mesh::Records;
 use super::net::HostId;
+use super::tap::Tap;
 use crate::choose::Choose;
 
 /// Names a link; they are not used again within a run.
@@ -29,6 +30,8 @@ pub(super) struct Link {
     pub(super) pipes: [Pipe; 2],
     /// Between engines with identities: the records of what each has sent.
     pub(super) records: Option<Box<[Records; 2]>>,
+    /// What the near end sends is read along, where somebody wants to know.
+    pub(super) tap: Tap,
     /// Where the near end wanted to go.
     pub(super) to: SocketAddr,
     /// Before the kernel redirected it.

@@ -94,6 +94,9 @@ pub struct Mix {
     pub(super) meshed: bool,
     /// Requests to services are copied to a mirror.
     pub(super) mirrored: bool,
+    /// How many workers each proxy has: engines that share its address, its configuration and what it
+    /// is allowed, and nothing else.
+    pub(super) workers: u32,
     /// What it is about.
     pub(super) theme: Theme,
     /// Endpoints of services are judged: by breakers, and by health checks.
@@ -117,6 +120,7 @@ impl Mix {
             redirects: false,
             meshed: false,
             mirrored: false,
+            workers: 1,
             theme: Theme::Anything,
             guarded: false,
         }
@@ -133,9 +137,9 @@ impl Mix {
         let drawn = Theme::draw(choose);
         mix.theme = theme.unwrap_or(drawn);
         let themed = mix.theme != Theme::Anything;
-        let quiet = choose.one_in(4) && !themed;
-        mix.guarded = themed || !quiet && choose.one_in(6);
-        if themed {
+        let quiet = choose.one_in(4);
+        mix.guarded = themed || choose.one_in(6);
+        if themed && !quiet {
             // Half of those that are about something are about nothing else.
             density *= choose.below(2);
         } else if quiet {
@@ -156,6 +160,7 @@ impl Mix {
         mix.redirects = choose.flip();
         mix.meshed = choose.one_in(3);
         mix.mirrored = choose.one_in(4);
+        mix.workers = if choose.one_in(4) { 2 } else { 1 };
         match mix.theme {
             Theme::Anything => {}
             Theme::Impatient => {
@@ -169,10 +174,7 @@ impl Mix {
         if themed && choose.one_in(3) {
             mix.set(Fault::Guards, pick(choose, &RATES));
         }
-        if mix.guarded {
-            // What comes of these can be told only where nobody is ejected.
-            POLICIES.iter().for_each(|fault| mix.set(fault, 0));
-        } else {
+        if !mix.guarded {
             mix.set(Fault::Guards, 0);
         }
         if !mix.meshed {
@@ -192,7 +194,6 @@ impl Mix {
     /// Lets a fault happen often.
     pub(super) fn demand(&mut self, fault: Fault) {
         self.set(fault, if POLICIES.contains(fault) { 1 } else { RATES[5] });
-        self.guarded &= !POLICIES.contains(fault);
         let of_identity = IDENTITIES.and(RENEWALS).contains(fault);
         self.meshed |= of_identity && fault != Fault::ClockStep;
     }
@@ -264,6 +265,9 @@ impl fmt::Display for Mix {
         if self.mirrored {
             f.write_str(", mirrored")?;
         }
+        if self.workers > 1 {
+            write!(f, ", {} workers", self.workers)?;
+        }
         if self.guarded {
             write!(f, ", guarded, {}", self.theme.name())?;
         }
@@ -293,6 +297,7 @@ pub(super) const UNNOTICED: Faults = Faults::of(&[
     Fault::Pings,
     Fault::Padding,
     Fault::CutFrames,
+    Fault::AppHints,
     Fault::TimerEarly,
     Fault::TimerLate,
 ]);

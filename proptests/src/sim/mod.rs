@@ -11,11 +11,13 @@
 //! to each request; the [invariants](Invariant) are checked while it runs and at the end.
 
 mod availability;
+mod balancing;
 mod excuses;
 mod fault;
 mod golden;
 mod host;
 mod invariant;
+mod likely;
 mod limits;
 mod link;
 mod mesh;
@@ -29,6 +31,7 @@ mod shares;
 mod shrink;
 mod small;
 mod stage;
+mod tap;
 mod topology;
 mod trace;
 mod world;

@@ -1,6 +1,6 @@
 //! What may happen to each request, told without the engine's help.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,16 +18,21 @@ use super::link::Stamp;
 use super::mix::Mix;
 use super::policy::{Failing, RouteModel};
 use super::shares::Shares;
+use crate::choose::Choose;
 use crate::traffic::arrival::{Crossed, Way};
 use crate::traffic::content::{Stream, number};
 use crate::traffic::request::{Body, Request, is_idempotent};
-use crate::traffic::response::Response;
+use crate::traffic::response::{self, Response};
+use crate::traffic::wire::{Head, show};
 
 /// Everything that was said, and what became of it.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) requests: Vec<Sent>,
     pub(super) responses: Vec<Told>,
+    pub(super) hints: Vec<Hint>,
+    /// Heads of requests that came to apps.
+    pub(super) heads: u32,
     pub(super) streams: Vec<StreamSent>,
     pub(super) services: Vec<ServiceModel>,
     pub(super) routes: Vec<RouteModel>,
@@ -45,6 +50,8 @@ pub(super) struct Model {
     pub(super) blames: Vec<Blame>,
     /// How many outbound engines there are.
     pub(super) outbound: u32,
+    /// The address of every engine.
+    pub(super) ips: Vec<IpAddr>,
     /// Apps that said what no HTTP server would, as bits.
     pub(super) tainted: u64,
     /// An engine gave up a peer of HTTP/2 that did not answer in time: another engine, perhaps.
@@ -105,9 +112,10 @@ pub(super) struct Sent {
     pub(super) attempts: u32,
     /// The app that has it and has not answered.
     pub(super) serving: Option<u16>,
-    /// How many 1xx apps sent that have not come, and whether there were any.
-    pub(super) interims: u32,
+    /// Apps said 1xx.
     pub(super) hinted: bool,
+    /// Whose 100 came, and whose other 1xx: by the number of the head that an app had.
+    pub(super) informed: [Option<u32>; 2],
     /// When a final head was passed to the client.
     pub(super) answered: Option<Stamp>,
     pub(super) ended: Option<Ended>,
@@ -128,6 +136,16 @@ pub(super) enum Ended {
     Lost,
     /// The client gave it up, or was not understood.
     Given,
+}
+
+/// A 1xx that an app said.
+#[derive(Debug)]
+pub(super) struct Hint {
+    request: u32,
+    /// Which head of that request it answers.
+    head: u32,
+    status: u16,
+    seen: bool,
 }
 
 /// A response, and what became of it.
@@ -160,17 +178,18 @@ impl Model {
         self.services.iter().find(|service| service.name == authority)
     }
 
-    /// A client asks at `place`, on a stream or not, perhaps for something `wild`, and `alone` on its
+    /// A client asks at `place`, which is one of `engine`, on a stream or not, perhaps for something `wild`, and `alone` on its
     /// connection or after others.
     pub(super) fn ask(
         &mut self,
         request: Request,
         client: u16,
         place: &Place,
+        engine: Option<u16>,
         [stream, wild, alone]: [bool; 3],
     ) {
         let apps = place.apps;
-        let engine = place.engine().filter(|_| place.original_dst.is_none());
+        let engine = engine.filter(|_| place.original_dst.is_none());
         let route = self.route(request.authority.as_deref());
         let protocol = route.map(|service| (service.protocol, service.meshed));
         let (mut reaches, mut deadline) = match route {
@@ -212,8 +231,8 @@ impl Model {
             between: None,
             attempts: 0,
             serving: None,
-            interims: 0,
             hinted: false,
+            informed: [None; 2],
             answered: None,
             ended: None,
             over: None,
@@ -243,12 +262,57 @@ impl Model {
         Way { proxies: self.hops, crossed, stream }
     }
 
-    /// An engine has read this from another: it may be the head of a request.
-    pub(super) fn note_between(&mut self, data: &[u8], now: Time) {
-        let mut windows = data.windows(14).filter(|it| it[..6].eq_ignore_ascii_case(b"x-id: "));
-        let id = windows.next().and_then(|it| number(&it[6..]));
-        if let Some(sent) = id.and_then(|id| self.requests.get_mut(id as usize)) {
-            sent.between.get_or_insert(now);
+    /// An app has the head of a request: a number of its own.
+    pub(super) fn next_head(&mut self) -> u32 {
+        self.heads += 1;
+        self.heads
+    }
+
+    /// An app says a 1xx for a request, of which it has this head.
+    pub(super) fn hint(&mut self, choose: &mut dyn Choose, request: u32, head: u32) -> Vec<u8> {
+        let sent = &mut self.requests[request as usize];
+        sent.hinted = true;
+        let (status, bytes) = response::interim(choose, &sent.request, self.hints.len() as u32);
+        self.hints.push(Hint { request, head, status, seen: false });
+        bytes
+    }
+
+    /// A 1xx came to who waits for the answer to a request: it was said for that, is told once, before
+    /// the answer, and of those that several attempts were answered with only those of one come.
+    pub(super) fn inform(&mut self, checks: &mut Checks, id: u32, head: &Head) -> Check {
+        let sent = &mut self.requests[id as usize];
+        if sent.apps & self.tainted != 0 {
+            return Ok(());
+        }
+        let line = || show(&head.line);
+        let hint = head.get("X-Hint").and_then(number);
+        let hint = hint.and_then(|hint| self.hints.get_mut(hint as usize));
+        let mine = hint.filter(|hint| hint.request == id && hint.status == head.status());
+        let Some(hint) = mine else {
+            let message = format!("a 1xx that nobody said for request {id}: {}", line());
+            return checks.result(Invariant::Informed, Err(message));
+        };
+        let again = std::mem::replace(&mut hint.seen, true);
+        checks.that(Invariant::Informed, !again, || {
+            format!("request {id} gets the same 1xx twice: {}", line())
+        })?;
+        let told = *sent.informed[usize::from(hint.status != 100)].get_or_insert(hint.head);
+        checks.that(Invariant::Informed, told == hint.head, || {
+            format!("request {id} gets a 1xx of one attempt after that of another: {}", line())
+        })?;
+        checks.that(Invariant::Informed, sent.answered.is_none(), || {
+            format!("request {id} gets a 1xx after its answer: {}", line())
+        })?;
+        let http10 = sent.request.http10;
+        checks.that(Invariant::Bodies, !http10, || "a 1xx to an HTTP/1.0 client".to_owned())
+    }
+
+    /// An engine has read the heads of these requests from another.
+    pub(super) fn note_between(&mut self, came: &[u32], now: Time) {
+        for &id in came {
+            if let Some(sent) = self.requests.get_mut(id as usize) {
+                sent.between.get_or_insert(now);
+            }
         }
     }
 
@@ -309,7 +373,8 @@ impl Model {
             })?;
         }
         let shared = sent.route.is_some_and(|route| self.routes[route].is_shared());
-        if let Some(via) = sent.engine.filter(|_| mix.guarded && mix.is_prompt()) {
+        let prompt = mix.guarded && mix.is_prompt() && !self.limits.delays(app);
+        if let Some(via) = sent.engine.filter(|_| prompt) {
             let named = sent.request.authority.as_deref().map(Arc::from);
             let of_split = sent.route.map(|route| self.routes[route].route.split.backends());
             let mut services: Vec<Arc<str>> =
@@ -325,14 +390,23 @@ impl Model {
             watch.came(checks, [stamp.at, grace], &services, &places)?;
         }
         if attempts == 1 && !shared {
-            self.shares.came(checks, mix, sent, app, stamp.at)?;
+            let watch = sent.engine.filter(|_| mix.guarded);
+            let watch = watch.and_then(|via| self.watches.get(usize::from(via)));
+            self.shares.came(checks, mix, sent, app, stamp.at, watch)?;
         }
         let settled = sent
             .engine
             .zip(sent.fed)
             .is_some_and(|(engine, fed)| self.shares.is_settled(usize::from(engine), fed));
         if let Some(route) = sent.route.map(|index| &mut self.routes[index]) {
-            route.came(checks, mix, sent, [app, u16::from(settled)], stamp.at, self.outbound)?;
+            route.came(
+                checks,
+                mix,
+                sent,
+                [app, u16::from(settled)],
+                stamp.at,
+                self.outbound / mix.workers,
+            )?;
         }
         let at = [id as usize, usize::from(app)];
         let flags = [settled, shared];

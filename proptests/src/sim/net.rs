@@ -20,6 +20,7 @@ use super::mesh::{Authority, Grant};
 use super::mix::Mix;
 use super::model::Model;
 use super::report::Coverage;
+use super::tap::Tap;
 use super::trace::Trace;
 use crate::choose::{Choose, pick};
 
@@ -262,6 +263,7 @@ impl<'a> Net<'a> {
             ends: [near, near],
             pipes: [Pipe::new(delay), Pipe::new(delay)],
             records: None,
+            tap: Tap::default(),
             to,
             original_dst,
             state: LinkState::Connecting,
@@ -285,6 +287,14 @@ impl<'a> Net<'a> {
             self.after(trip, Event::Connect(id));
         }
         id
+    }
+
+    /// The engine that has taken a connection, if one has.
+    pub(super) fn engine_of(&self, link: LinkId) -> Option<u16> {
+        match self.links[link as usize].ends[FAR].host {
+            HostId::Engine(engine) => Some(engine),
+            _ => None,
+        }
     }
 
     /// Draws the qualities of a direction.

@@ -11,11 +11,12 @@ use selvedge_core::policy::{
 };
 use selvedge_core::time::Time;
 
+use super::balancing::key_of;
 use super::fault::Fault;
 use super::invariant::{Check, Checks, Invariant};
+use super::likely::is_likely;
 use super::mix::{LIMITS, Mix, Theme, UNSHAKEN};
 use super::model::Sent;
-use super::shares::{is_likely, key_of};
 use crate::choose::{Choose, pick};
 use crate::traffic::request::{Request, is_idempotent};
 
@@ -187,11 +188,12 @@ impl RouteModel {
         self.budget.ratio * f64::from(self.asked) + floor * windows
     }
 
-    /// An engine says that it tries a request again, as it did so often in the window that ends now,
+    /// An engine, one of so many workers, says that it tries a request again, as it did so often in the window that ends now,
     /// in which so many were sent for the first time.
     pub(super) fn check_retry(
         &self,
         checks: &mut Checks,
+        workers: u32,
         [count, firsts]: [usize; 2],
         nth: u32,
         now: Time,
@@ -200,7 +202,7 @@ impl RouteModel {
         checks.that(Invariant::Budget, retry.is_some_and(|retry| nth <= retry.limit), || {
             format!("retry {nth} on the route of {}, which allows {retry:?}", self.route.service)
         })?;
-        let floor = self.budget.min_per_second * self.window().as_secs_f64();
+        let floor = self.budget.min_per_second * self.window().as_secs_f64() / f64::from(workers);
         let allowed = self.budget.ratio.mul_add(firsts as f64, floor);
         checks.that(Invariant::Budget, count as f64 <= allowed + 1e-6, || {
             let service = &self.route.service;
@@ -221,7 +223,7 @@ impl RouteModel {
         sent: &Sent,
         [app, settled]: [u16; 2],
         now: Time,
-        outbound: u32,
+        proxies: u32,
     ) -> Check {
         let attempts = sent.attempts;
         let goes_on = match &self.route.fixed {
@@ -240,9 +242,9 @@ impl RouteModel {
             return Ok(());
         }
         if attempts > 1 {
-            // Nothing but policy sends anything again here; each engine has a budget of its own.
+            // Nothing but policy sends anything again here; each proxy has a budget of its own.
             self.again += 1;
-            let allowed = self.allowed(now) * f64::from(outbound);
+            let allowed = self.allowed(now) * f64::from(proxies);
             let again = self.again;
             return checks.that(Invariant::Budget, f64::from(again) <= allowed + 1e-6, || {
                 format!("apps got {again} more for {}: {allowed} allowed", self.route.service)

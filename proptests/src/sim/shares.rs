@@ -3,97 +3,26 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
 use selvedge_core::balance::{Kind, LoadBound};
 use selvedge_core::config::{Config, Endpoint, Service, Target};
 use selvedge_core::engine::Event;
 use selvedge_core::policy::Balancing;
-use selvedge_core::policy::affinity::{Affinity, Key};
 use selvedge_core::stats::Snapshot;
 use selvedge_core::time::Time;
 
+use super::availability::Watch;
+use super::balancing::key_of;
 use super::fault::{Fault, Faults};
 use super::invariant::{Check, Checks, Invariant};
+use super::likely::{drawn_of_two, effective, is_likely};
 use super::limits::under_way;
 use super::mix::{LIMITS, Mix, UNSHAKEN};
 use super::model::Sent;
-use crate::choose::{Choose, pick};
 
-/// The zone of outbound engines, where there are zones.
-pub(super) const ZONE: &str = "a";
 /// Services that are balanced otherwise, in some worlds: the first ones.
-const BALANCED: usize = 3;
-
-// ---- What services are told ----
-
-/// Draws how the first services share their requests out.
-pub(super) fn balance(
-    choose: &mut dyn Choose,
-    mix: &Mix,
-    services: &mut [Service],
-    faults: &mut Vec<Fault>,
-) {
-    for (index, service) in services.iter_mut().enumerate().take(BALANCED) {
-        let mut once = |fault, choose: &mut dyn Choose| {
-            let hit = mix.draws_once(choose, fault);
-            faults.extend(hit.then_some(fault));
-            hit
-        };
-        if once(Fault::DeadEndpoints, choose) {
-            let addr = super::topology::address(index as u8, 80);
-            let like = service.endpoints[0].clone();
-            service.endpoints.push(Endpoint { target: Target::Addr(addr), ..like });
-        }
-        let balancing = &mut service.balancing;
-        if once(Fault::Balancers, choose) {
-            balancing.kind = pick(choose, &KINDS);
-            if balancing.kind.is_hash() && !choose.one_in(6) {
-                balancing.affinity = Some(affinity(choose));
-            }
-        }
-        if once(Fault::Sticky, choose) {
-            balancing.sticky = Some(affinity(choose));
-        }
-        if once(Fault::SlowStarts, choose) {
-            balancing.slow_start = pick(choose, &[300, 3000, 30_000].map(Duration::from_millis));
-        }
-        let zones = once(Fault::Zones, choose);
-        let weights = once(Fault::Shares, choose);
-        for endpoint in &mut service.endpoints {
-            if zones {
-                endpoint.zone = pick(choose, &[Some(ZONE), Some("b"), None]).map(Into::into);
-            }
-            if weights {
-                endpoint.weight = pick(choose, &[1, 2, 5]);
-            }
-        }
-    }
-}
-
-const KINDS: [Kind; 5] =
-    [Kind::RoundRobin, Kind::Random, Kind::RingHash, Kind::Maglev, Kind::LeastRequest];
-
-fn affinity(choose: &mut dyn Choose) -> Affinity {
-    let key = match choose.below(3) {
-        0 => Key::Header("x-user".into()),
-        1 => Key::Cookie("user".into()),
-        _ => Key::Source,
-    };
-    let load_bound =
-        pick(choose, &[LoadBound::NONE, LoadBound::default(), LoadBound::thousandths(2_000)]);
-    Affinity { key, load_bound }
-}
-
-/// The key of a request, if it has one: never the same for different requests.
-pub(super) fn key_of(affinity: &Affinity, sent: &Sent) -> Option<u32> {
-    match affinity.key {
-        Key::Header(_) | Key::Cookie(_) => sent.request.user.map(|user| user as u32),
-        Key::Source => Some(1_000_000 + u32::from(sent.client)),
-    }
-}
-
-// ---- What may come of it ----
+pub(super) const BALANCED: usize = 3;
 
 /// Faults that do not keep a request with a key from where it belongs.
 const KEYED: Faults = Faults::of(&[
@@ -105,16 +34,6 @@ const KEYED: Faults = Faults::of(&[
     Fault::ClientHalfCloses,
 ]);
 
-/// Whether one of so many is as likely as one may expect to see: further off less than once in
-/// 10¹¹ times (Chernoff's bound). `least` and `most`: how many are to be expected.
-pub(super) fn is_likely(count: u32, all: u32, [least, most]: [f64; 2]) -> bool {
-    let (n, is) = (f64::from(all.max(1)), f64::from(count) / f64::from(all.max(1)));
-    let expected = (is * n).clamp(least, most.max(least)) / n;
-    let term = |is: f64, expected: f64| if is > 0.0 { is * (is / expected).ln() } else { 0.0 };
-    let distance = term(is, expected) + term(1.0 - is, 1.0 - expected);
-    (is - expected).abs() < 1e-9 || n * distance < 26.0
-}
-
 /// What is known of the endpoints of services.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
@@ -125,6 +44,7 @@ pub(super) struct Shares {
 #[derive(Debug)]
 struct Pool {
     service: String,
+    name: Arc<str>,
     balancing: Balancing,
     /// As they were configured.
     endpoints: Vec<Endpoint>,
@@ -147,6 +67,15 @@ struct Member {
     meshed: bool,
 }
 
+/// Requests while a member's weight was small: all of them, those that it got, and how many are to be
+/// expected at most.
+#[derive(Clone, Copy, Debug, Default)]
+struct Growing {
+    all: u32,
+    came: u32,
+    expected: f64,
+}
+
 /// What an engine knows of the members of a pool.
 #[derive(Debug)]
 struct View {
@@ -167,10 +96,16 @@ struct View {
     expected: Vec<[f64; 2]>,
     /// … and of the zone.
     local: [f64; 2],
+    /// What came while its weight grew and that of the others did not, by member.
+    growing: Vec<Growing>,
     /// Requests that came and are not counted.
     uncounted: u32,
     /// Some may have taken a turn that they had to give up: their connects failed.
     unsteady: bool,
+    /// What is said against members does not count.
+    panics: bool,
+    /// When it was last not known of a member since when it is ready.
+    vague: Option<Time>,
 }
 
 impl View {
@@ -213,11 +148,15 @@ impl Shares {
                 came: vec![0; members.len()],
                 expected: vec![[0.0; 2]; members.len()],
                 local: [0.0; 2],
+                growing: vec![Growing::default(); members.len()],
                 uncounted: 0,
                 unsteady: false,
+                panics: false,
+                vague: None,
             };
             Some(Pool {
                 service: service.name.to_string(),
+                name: Arc::clone(&service.name),
                 balancing: service.balancing.clone(),
                 endpoints: service.endpoints.clone(),
                 views: (0..engines).map(|_| view()).collect(),
@@ -237,6 +176,19 @@ impl Shares {
                 self.turn(engine, service, *addr, false, now);
             }
             Event::EndpointUp { service, addr } => self.turn(engine, service, *addr, true, now),
+            Event::EndpointEjected { service, addr, .. }
+            | Event::EndpointProbed { service, addr }
+            | Event::EndpointReadmitted { service, addr }
+            | Event::CheckFailed { service, addr, .. }
+            | Event::CheckPassed { service, addr } => {
+                self.judge(engine, service, now, Some(*addr));
+            }
+            Event::PanicEntered { service, .. } | Event::PanicLeft { service, .. } => {
+                let enters = matches!(event, Event::PanicEntered { .. });
+                if let Some(view) = self.judge(engine, service, now, None) {
+                    (view.panics, view.vague) = (enters, Some(now));
+                }
+            }
             Event::Certified { .. } | Event::Uncertified { .. } => {
                 for pool in &mut self.pools {
                     let Some(view) = pool.views.get_mut(engine) else { continue };
@@ -267,6 +219,26 @@ impl Shares {
         view.since[at] = now;
     }
 
+    /// Something is said for or against members, or one of them: from now on it is ready if it was not.
+    fn judge(
+        &mut self,
+        engine: usize,
+        service: &str,
+        now: Time,
+        addr: Option<SocketAddr>,
+    ) -> Option<&mut View> {
+        let pool = self.pools.iter_mut().find(|pool| pool.service == service)?;
+        let view = pool.views.get_mut(engine)?;
+        (view.changed, view.moved) = (now, true);
+        if view.panics {
+            view.vague = Some(now);
+        }
+        if let Some(at) = pool.members.iter().position(|member| Some(member.addr) == addr) {
+            view.since[at] = now;
+        }
+        Some(view)
+    }
+
     /// An engine is told of other endpoints, perhaps.
     pub(super) fn reload(&mut self, engine: usize, config: &Config) {
         for pool in &mut self.pools {
@@ -292,6 +264,7 @@ impl Shares {
         sent: &Sent,
         app: u16,
         at: Time,
+        watch: Option<&Watch>,
     ) -> Check {
         if mix.has(Fault::Retries) || !mix.has_only(UNSHAKEN.and(KEYED)) {
             return Ok(());
@@ -305,7 +278,15 @@ impl Shares {
         let Some(member) = pool.members.iter().position(|member| member.app == Some(app)) else {
             return Ok(());
         };
-        let ready = view.ready(&pool.members);
+        let mut ready = view.ready(&pool.members);
+        if let Some(watch) = watch {
+            let lets = |member: &Member| watch.lets(&pool.name, member.addr, at);
+            let Some(fit) = bits_of(pool.members.iter().map(lets)) else {
+                view.uncounted += 1;
+                return Ok(());
+            };
+            ready &= fit;
+        }
         if view.other || view.changed >= fed || ready == 0 {
             view.uncounted += 1;
             return Ok(());
@@ -419,19 +400,15 @@ impl Shares {
     }
 }
 
-/// What a weight may count as, between two times: it grows from a tenth.
-fn effective(weight: u32, since: Time, slow_start: Duration, [from, to]: [Time; 2]) -> [f64; 2] {
-    let part = |at: Time| {
-        if slow_start.is_zero() {
-            return 1.0;
-        }
-        let age = at.saturating_since(since).as_secs_f64() / slow_start.as_secs_f64();
-        age.clamp(0.0, 1.0).mul_add(0.9, 0.1)
-    };
-    // In steps.
-    let step = (slow_start / 32).max(Duration::from_millis(2));
-    let before = Time::from_nanos(from.as_nanos().saturating_sub(step.as_nanos() as u64));
-    [before, to].map(|at| f64::from(weight) * part(at))
+/// Which of them it is true of, as bits, if that is known of all.
+fn bits_of(all: impl Iterator<Item = Option<bool>>) -> Option<u64> {
+    let mut all = all.enumerate();
+    all.try_fold(0, |bits, (at, is)| Some(bits | u64::from(is?) << at))
+}
+
+/// Does it draw two, and take the one with less to do?
+fn is_better_of_two(kind: Kind) -> bool {
+    matches!(kind, Kind::PeakEwma | Kind::LeastRequest)
 }
 
 impl Pool {
@@ -460,6 +437,7 @@ impl Pool {
     fn count(&mut self, engine: usize, member: usize, times: [Time; 2], ready: u64) {
         let slow_start = self.balancing.slow_start;
         let view = &mut self.views[engine];
+        let vague = view.vague.is_some_and(|since| times[0] <= since + slow_start);
         view.came[member] += 1;
         let own = own_share(&self.members, ready);
         view.local = view.local.map(|sum| sum + own.unwrap_or(0.0));
@@ -469,11 +447,18 @@ impl Pool {
             .zip(&view.since)
             .enumerate()
             .map(|(at, (member, &since))| match ready >> at & 1 {
+                1 if vague => [0.1, 1.0].map(|part| f64::from(member.weight) * part),
                 1 => effective(member.weight, since, slow_start, times),
                 _ => [0.0; 2],
             })
             .collect();
+        let two = is_better_of_two(self.balancing.kind);
+        let is_whole = |at: usize| {
+            let weight = f64::from(self.members[at].weight);
+            ready >> at & 1 == 0 || weights[at][0] > 0.9 * weight
+        };
         for (at, sum) in view.expected.iter_mut().enumerate() {
+            let before = sum[1];
             let local = self.members[at].local;
             let zone = match own {
                 Some(own) => {
@@ -491,9 +476,20 @@ impl Pool {
                     [sum[0] + weights[other][0], sum[1] + weights[other][1]]
                 });
             let [least, most] = weights[at];
-            if most > 0.0 {
+            if most > 0.0 && two {
+                let here = |other: &usize| self.members[*other].local == local;
+                let zoned: Vec<usize> = (0..self.members.len()).filter(here).collect();
+                sum[1] += zone * drawn_of_two(&weights, &zoned, at);
+            } else if most > 0.0 {
                 sum[0] += zone * least / (least + others[1]);
                 sum[1] += zone * most / (most + others[0]);
+            }
+            let small = most < 0.5 * f64::from(self.members[at].weight) && ready >> at & 1 == 1;
+            if small && (0..self.members.len()).all(|other| other == at || is_whole(other)) {
+                let growing = &mut view.growing[at];
+                growing.all += 1;
+                growing.came += u32::from(at == member);
+                growing.expected += sum[1] - before;
             }
         }
     }
@@ -518,9 +514,22 @@ impl Pool {
                 )
             })?;
         }
-        let drawn = matches!(self.balancing.kind, Kind::Random | Kind::RingHash | Kind::Maglev);
+        let turns = self.balancing.kind == Kind::RoundRobin;
+        for (at, growing) in view.growing.iter().enumerate().filter(|_| !turns) {
+            let bounds = [0.0, growing.expected];
+            checks.that(
+                Invariant::Balanced,
+                is_likely(growing.came, growing.all, bounds),
+                || {
+                    format!(
+                        "endpoint {at} of {} gets too many while it begins: {growing:?}",
+                        self.service
+                    )
+                },
+            )?;
+        }
         for (at, &came) in view.came.iter().enumerate() {
-            let likely = !drawn || is_likely(came, all, view.expected[at]);
+            let likely = turns || is_likely(came, all, view.expected[at]);
             checks.that(Invariant::Balanced, likely, || {
                 format!(
                     "{came} of {all} requests for {} go to endpoint {at}: {:?} expected",
@@ -579,18 +588,4 @@ fn own_share(members: &[Member], ready: u64) -> Option<f64> {
         return Some(1.0);
     }
     Some((1.4 * own / f64::from(all)).min(1.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_likely;
-
-    #[test]
-    fn what_is_far_off_is_not_likely() {
-        assert!(is_likely(50, 100, [50.0; 2]) && is_likely(30, 100, [50.0; 2]));
-        assert!(!is_likely(90, 100, [50.0; 2]) && !is_likely(10, 100, [50.0; 2]));
-        assert!(!is_likely(1, 100, [0.0; 2]) && !is_likely(99, 100, [100.0; 2]));
-        assert!(is_likely(0, 100, [0.0; 2]) && is_likely(100, 100, [100.0; 2]));
-        assert!(is_likely(90, 100, [50.0, 95.0]) && is_likely(0, 0, [0.0; 2]));
-    }
 }

@@ -12,6 +12,7 @@ use selvedge_core::policy::{Concurrency, Mirror, Route, RouteTable};
 use selvedge_core::tls::Nameless;
 
 use super::availability::{self, Blame, Watch};
+use super::balancing;
 use super::fault::{Fault, Faults};
 use super::host::client::{Place, Speaks};
 use super::limits;
@@ -19,7 +20,7 @@ use super::mesh::{inbound_name, other_name, outbound_name};
 use super::mix::Mix;
 use super::model::{Model, ServiceModel};
 use super::policy::{self, RouteModel};
-use super::shares::{self, Shares};
+use super::shares::Shares;
 use crate::choose::{Choose, pick};
 
 /// Ports of the engines.
@@ -66,7 +67,7 @@ pub(super) struct AppPlace {
 /// Who is there.
 #[derive(Debug)]
 pub(super) struct Topology {
-    /// Addresses and configurations of outbound engines.
+    /// Addresses and configurations of outbound engines: those of a proxy follow each other.
     pub(super) outbound: Vec<(IpAddr, Config)>,
     pub(super) inbound: Vec<(IpAddr, Config)>,
     pub(super) apps: Vec<AppPlace>,
@@ -91,11 +92,14 @@ fn direct_ip(n: usize) -> IpAddr {
 impl Topology {
     pub(super) fn draw(choose: &mut dyn Choose, mix: &Mix) -> Self {
         let [least, most] = if mix.guarded { [2, 5] } else { [1, 3] };
-        let sizes = [choose.within(1, 2), choose.within(1, 3), choose.within(least, most)];
-        Self::sized(choose, mix, sizes)
+        let [outbound, inbound] = [choose.within(1, 2), choose.within(1, 3)];
+        // No more outbound engines than two in all.
+        let outbound = if mix.workers > 1 { 1 } else { outbound };
+        let direct = choose.within(least, most);
+        Self::sized(choose, mix, [outbound, inbound, direct])
     }
 
-    /// So many outbound and inbound engines, and apps without one.
+    /// So many outbound and inbound proxies, and apps without one.
     fn sized(choose: &mut dyn Choose, mix: &Mix, [outbound, inbound, direct]: [usize; 3]) -> Self {
         let mut apps = Vec::new();
         for n in 0..inbound {
@@ -110,7 +114,7 @@ impl Topology {
         let mut faults = Vec::new();
         let mut services = services(choose, mix, [inbound, direct], &mut faults);
         let mut routes = policy::routes(choose, mix, &mut services, &mut faults);
-        shares::balance(choose, mix, &mut services, &mut faults);
+        balancing::balance(choose, mix, &mut services, &mut faults);
         limits::services(choose, mix, &mut services, &mut faults);
         let all = limits::proxy(choose, mix, &mut faults);
         if mix.guarded {
@@ -133,7 +137,7 @@ impl Topology {
             nameless_tls: Nameless::default(),
             services,
             routes: RouteTable::default(),
-            workers: 1,
+            workers: mix.workers,
             limits: bounds.clone(),
             timeouts: timeouts.clone(),
         };
@@ -147,10 +151,11 @@ impl Topology {
             config.identity = mix.meshed.then(|| Identity::new(outbound_name(n)));
             config.routes = RouteTable::new(routes.clone());
             config.concurrency = all.clone();
-            config.zone = mix.has(Fault::Zones).then(|| shares::ZONE.into());
+            config.zone = mix.has(Fault::Zones).then(|| balancing::ZONE.into());
             (ip, config)
         });
-        let outbound = outbound.collect();
+        let workers = |proxy| std::iter::repeat_n(proxy, mix.workers as usize);
+        let outbound = outbound.flat_map(workers).collect();
         let inbound = (0..inbound).map(|n| {
             let ip = inbound_ip(n);
             let listener = Listener { addr: (ip, INBOUND).into(), kind: ListenerKind::Inbound };
@@ -165,7 +170,7 @@ impl Topology {
             limits::port(choose, mix, BEHIND, &mut config.inbound, &mut faults);
             (ip, config)
         });
-        let inbound = inbound.collect();
+        let inbound = inbound.flat_map(workers).collect();
         let named = (0..direct).map(direct_ip).collect();
         Topology { outbound, inbound, apps, named, faults }
     }
@@ -218,6 +223,7 @@ impl Topology {
             places: self.places(),
             closed: self.closed(),
             outbound: self.outbound.len() as u32,
+            ips: self.outbound.iter().chain(&self.inbound).map(|(ip, _)| *ip).collect(),
             deadline: config.timeouts.request,
             response_headers: config.timeouts.response_headers,
             idle: config.timeouts.idle,
@@ -461,6 +467,11 @@ const PROTOCOLS: [Protocol; 4] = [Protocol::Auto, Protocol::Http1, Protocol::Htt
 /// An address of a host that is in no topology.
 pub(super) fn address(host: u8, port: u16) -> SocketAddr {
     ([10, 3, 0, host], port).into()
+}
+
+/// Is it one of those?
+pub(super) fn is_nobody(addr: SocketAddr) -> bool {
+    (0..=u8::MAX).any(|host| address(host, addr.port()) == addr)
 }
 
 pub(super) fn service(name: &str, endpoints: Vec<Endpoint>) -> Service {

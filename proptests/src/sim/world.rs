@@ -18,7 +18,7 @@ use super::host::engine::EngineHost;
 use super::host::mirror::Mirror;
 use super::invariant::{Check, Invariant, Violation, violated};
 use super::link::{Cut, End, FAR, LinkId, LinkState, NEAR};
-use super::mix::{Mix, Theme};
+use super::mix::{LIMITS, Mix, Theme};
 use super::model::Ended;
 use super::net::{Event, HostId, Net};
 use super::policy::Failing;
@@ -33,6 +33,8 @@ const FAULTY: Duration = Duration::from_mins(2);
 const HEALING: Duration = Duration::from_hours(3);
 /// By then everybody is connected to again, and every backoff of a breaker is over.
 const REVIVAL: Duration = Duration::from_secs(30);
+/// So many requests show whether an endpoint that is back begins slowly.
+const BEGINS: u32 = 100;
 /// No run has more events.
 const STEPS: u64 = 3_000_000;
 
@@ -128,7 +130,9 @@ impl<'a> World<'a> {
         }
         let apps = topology.apps.iter().enumerate();
         let apps = apps.map(|(index, app)| App::new(index as u16, app.addr, app.streams)).collect();
-        let discovery = Discovery::new(configs, topology.outbound.len(), topology.named.clone());
+        let workers = net.mix.workers as usize;
+        let discovery =
+            Discovery::new(configs, topology.outbound.len(), workers, topology.named.clone());
         let mirror = Mirror::new(MIRROR);
         World { net, engines, clients, apps, mirror, discovery, steps: 0 }
     }
@@ -340,11 +344,13 @@ impl<'a> World<'a> {
     }
 
     /// Who takes connections from `from` to `to`?
-    fn listener(&self, from: HostId, to: SocketAddr) -> Option<HostId> {
-        let local = |engine: &EngineHost| engine.id == from && engine.ip == to.ip();
-        let mut engines = self.engines.iter().filter(|engine| engine.ip == to.ip());
-        if let Some(engine) = engines.find(|engine| !local(engine)) {
-            return (!engine.draining).then_some(engine.id);
+    fn listener(&mut self, from: HostId, to: SocketAddr) -> Option<HostId> {
+        let here: Vec<_> = self.engines.iter().filter(|engine| engine.ip == to.ip()).collect();
+        if !here.is_empty() && here.iter().all(|engine| engine.id != from) {
+            // Any worker of a proxy, but none for its own.
+            let open: Vec<_> = here.iter().filter(|engine| !engine.draining).collect();
+            let one = if open.len() > 1 { self.net.choose.below(open.len()) } else { 0 };
+            return open.get(one).map(|engine| engine.id);
         }
         if to == self.mirror.addr {
             return Some(HostId::Mirror);
@@ -439,7 +445,10 @@ impl<'a> World<'a> {
                     asks: Some(asks),
                 };
                 let index = self.clients.len() as u16;
-                self.clients.push(Client::new(index, place, 4 * members as u32 + 4));
+                // Where who is back gets little at first, that has to be seen.
+                let begins = self.net.mix.has(Fault::SlowStarts);
+                let requests = if begins { BEGINS } else { 4 * members as u32 + 4 };
+                self.clients.push(Client::new(index, place, requests));
             }
         }
         for client in &mut self.clients[before..] {
@@ -463,8 +472,8 @@ impl<'a> World<'a> {
 
     /// `first`: the first request that was made after everything was healed.
     fn check_revived(&mut self, first: usize) -> Check {
-        // Who drains does not come back.
-        let excuses = Faults::of(&[Fault::SmallLimits, Fault::Drain]);
+        // Who drains does not come back, nor do those whose requests are too many.
+        let excuses = Faults::of(&[Fault::SmallLimits, Fault::Drain]).and(LIMITS);
         if self.net.mix.has_any(excuses) || self.net.mix.doubts_identities() {
             return Ok(());
         }

@@ -128,9 +128,11 @@ const STATUSES: [(u16, &str); 9] = [
     (599, "Odd"),
 ];
 
-/// An honest 1xx.
-pub(crate) fn interim(choose: &mut dyn Choose, request: &Request) -> Vec<u8> {
-    let status = if request.expect { pick(choose, &["100", "103"]) } else { "103" };
-    let id = token(request.id);
-    format!("HTTP/1.1 {status} Go on\r\nX-Id: {id}\r\nLink: </x>\r\n\r\n").into_bytes()
+/// An honest 1xx, the one of that number, and its status.
+pub(crate) fn interim(choose: &mut dyn Choose, request: &Request, hint: u32) -> (u16, Vec<u8>) {
+    let status = if request.expect { pick(choose, &[100, 103]) } else { 103 };
+    let (id, hint) = (token(request.id), token(hint));
+    let head =
+        format!("HTTP/1.1 {status} Go on\r\nX-Id: {id}\r\nX-Hint: {hint}\r\nLink: </x>\r\n\r\n");
+    (status, head.into_bytes())
 }

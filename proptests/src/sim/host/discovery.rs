@@ -19,6 +19,8 @@ pub(in crate::sim) struct Discovery {
     /// The configurations of all engines, at the start; outbound ones come first.
     configs: Vec<Config>,
     outbound: usize,
+    /// How many of them are one proxy.
+    workers: usize,
     /// What `app.test` may stand for.
     named: Vec<IpAddr>,
 }
@@ -27,8 +29,19 @@ pub(in crate::sim) struct Discovery {
 pub(in crate::sim) type Known = Result<(Vec<IpAddr>, Duration), DnsError>;
 
 impl Discovery {
-    pub(in crate::sim) fn new(configs: Vec<Config>, outbound: usize, named: Vec<IpAddr>) -> Self {
-        Discovery { configs, outbound, named }
+    pub(in crate::sim) fn new(
+        configs: Vec<Config>,
+        outbound: usize,
+        workers: usize,
+        named: Vec<IpAddr>,
+    ) -> Self {
+        Discovery { configs, outbound, workers, named }
+    }
+
+    /// The engines of one of the first proxies, which have so many engines in all.
+    fn workers_of_one(&self, net: &mut Net<'_>, engines: usize) -> std::ops::Range<usize> {
+        let first = net.choose.below(engines / self.workers) * self.workers;
+        first..first + self.workers
     }
 
     pub(in crate::sim) fn start(&mut self, net: &mut Net<'_>) {
@@ -39,9 +52,11 @@ impl Discovery {
             net.after(wait, Event::Anchors);
         }
         if net.hits_once(Fault::Drain) {
-            let engine = net.choose.below(self.configs.len()) as u16;
             let wait = net.some(Duration::from_secs(3));
-            net.after(wait, Event::Command { engine, command: Command::Drain });
+            for engine in self.workers_of_one(net, self.configs.len()) {
+                let engine = engine as u16;
+                net.after(wait, Event::Command { engine, command: Command::Drain });
+            }
         }
     }
 
@@ -68,13 +83,19 @@ impl Discovery {
 
     /// Certificates are replaced, and clocks are set.
     fn disturb_identities(&mut self, net: &mut Net<'_>) {
-        let engine = net.choose.below(self.configs.len()) as u16;
+        let engines = self.workers_of_one(net, self.configs.len());
+        let engines = || engines.clone().map(|engine| engine as u16);
         if net.mix.meshed && net.hits_once(Fault::Rotation) {
-            net.after(Duration::from_millis(1), Event::Certified { engine, grant: Grant::GOOD });
+            for engine in engines() {
+                let grant = Grant::GOOD;
+                net.after(Duration::from_millis(1), Event::Certified { engine, grant });
+            }
         }
         if net.hits_once(Fault::ClockStep) {
             let wrong = pick(net.choose, &[0, 5, -5, 90, -90, 90_000, -90_000]);
-            net.after(Duration::from_millis(1), Event::Clock { engine, wrong });
+            for engine in engines() {
+                net.after(Duration::from_millis(1), Event::Clock { engine, wrong });
+            }
         }
     }
 
@@ -96,8 +117,8 @@ impl Discovery {
     }
 
     fn change(&mut self, net: &mut Net<'_>, [endpoints, weights, services, guards]: [bool; 4]) {
-        let engine = net.choose.below(self.outbound);
-        let mut config = self.configs[engine].clone();
+        let engines = self.workers_of_one(net, self.outbound);
+        let mut config = self.configs[engines.start].clone();
         if guards {
             for (index, _) in availability::GUARDED {
                 availability::guard_one(net.choose, &mut config.services[index]);
@@ -124,9 +145,12 @@ impl Discovery {
         if services && net.choose.flip() {
             config.services.truncate(5);
         }
-        net.say(HostId::Discovery, || format!("changes what engine {engine} knows"));
-        let wait = net.some(Duration::from_millis(5));
-        net.reload(wait, engine as u16, Arc::new(config));
+        let config = Arc::new(config);
+        for engine in engines {
+            net.say(HostId::Discovery, || format!("changes what engine {engine} knows"));
+            let wait = net.some(Duration::from_millis(5));
+            net.reload(wait, engine as u16, Arc::clone(&config));
+        }
     }
 
     /// Nothing goes wrong any more: everybody knows everything.

@@ -93,10 +93,14 @@ impl Http1 {
         })?;
         let served = Served::head(net, app, head, self.head, false)?;
         let id = served.request.filter(|&id| !net.model.requests[id as usize].wild);
+        let number = served.head;
         self.current = Some(served);
         let Some(id) = id else { return Ok(()) };
+        for hint in served::hints(net, id, number) {
+            wire.send(net, &hint);
+        }
         if net.model.requests[id as usize].request.expect && net.choose.below(8) != 7 {
-            Self::say_interim(net, wire, id);
+            Self::say_interim(net, wire, id, number);
         }
         let bodiless = matches!(net.model.requests[id as usize].request.body, Body::Nothing);
         if !bodiless && net.hits(Fault::AppAnswersEarly) {
@@ -174,8 +178,8 @@ impl Http1 {
 
     // ---- What it answers ----
 
-    fn say_interim(net: &mut Net<'_>, wire: &mut Wire, id: u32) {
-        let interim = served::interim(net, id);
+    fn say_interim(net: &mut Net<'_>, wire: &mut Wire, id: u32, head: u32) {
+        let interim = served::interim(net, id, head);
         wire.send(net, &interim);
     }
 
@@ -189,6 +193,7 @@ impl Http1 {
         }
         current.answered = true;
         let (id, asked, complete) = (current.request, current.asked, current.complete);
+        let number = current.head;
         if complete {
             self.current = None;
         }
@@ -202,7 +207,7 @@ impl Http1 {
             return;
         }
         if complete && net.choose.one_in(12) {
-            Self::say_interim(net, wire, id);
+            Self::say_interim(net, wire, id, number);
         }
         let mut response = served::answer(net, app, id);
         let bytes = std::mem::take(&mut response.bytes);

@@ -122,17 +122,24 @@ impl Http2 {
         let head = read_head(&head).map_err(|message| violated(Invariant::Bodies, message))?;
         self.newest = stream;
         if net.hits(Fault::AppRefuses) {
+            // It has told something by then, perhaps.
+            let number = net.model.next_head();
+            if let Some(id) = served::id_of(net, &head) {
+                self.hint(net, stream, id, number);
+                self.streams.pump(net, wire);
+            }
             self.streams.reset(net, wire, stream, ErrorCode::REFUSED_STREAM);
             return Ok(());
         }
         let served = Served::head(net, self.app, &head, stamp, true)?;
-        let request = served.request;
+        let (request, number) = (served.request, served.head);
         self.open.insert(stream, Open { served, answer: None, done: false });
         if let Some(id) = request.filter(|&id| !net.model.requests[id as usize].wild) {
+            self.hint(net, stream, id, number);
             let request = &net.model.requests[id as usize].request;
             let (expects, bodiless) = (request.expect, request.body == Body::Nothing);
             if expects && net.choose.below(8) != 7 {
-                self.say_interim(net, stream, id);
+                self.say_interim(net, stream, id, number);
             }
             if !bodiless && !end && net.hits(Fault::AppAnswersEarly) {
                 self.answer(net, wire, stream);
@@ -176,9 +183,16 @@ impl Http2 {
 
     // ---- What it answers ----
 
-    fn say_interim(&mut self, net: &mut Net<'_>, stream: u32, id: u32) {
-        let interim = served::interim(net, id);
+    fn say_interim(&mut self, net: &mut Net<'_>, stream: u32, id: u32, head: u32) {
+        let interim = served::interim(net, id, head);
         self.streams.mux.answer(stream, &interim, false);
+    }
+
+    /// It says 1xx before anything else, or not.
+    fn hint(&mut self, net: &mut Net<'_>, stream: u32, id: u32, head: u32) {
+        for hint in served::hints(net, id, head) {
+            self.streams.mux.answer(stream, &hint, false);
+        }
     }
 
     /// It answers what waits for an answer.
@@ -190,7 +204,7 @@ impl Http2 {
             return;
         }
         open.served.answered = true;
-        let complete = open.served.complete;
+        let (complete, number) = (open.served.complete, open.served.head);
         let Some(id) = open.served.request else {
             match open.served.asked.map(|asked| health::answer(net, self.app, asked)) {
                 None => self.streams.mux.answer(stream, UNKNOWN, true),
@@ -210,7 +224,7 @@ impl Http2 {
             return;
         }
         if complete && net.choose.one_in(12) {
-            self.say_interim(net, stream, id);
+            self.say_interim(net, stream, id, number);
         }
         let mut response = served::answer(net, self.app, id);
         let (rid, len) = (response.id, response.body.len());

@@ -21,6 +21,8 @@ pub(super) struct Served {
     pub(super) request: Option<u32>,
     /// It is asked how it does.
     pub(super) asked: Option<Asked>,
+    /// The number of its head.
+    pub(super) head: u32,
     /// How much of its body has come.
     got: usize,
     pub(super) complete: bool,
@@ -39,7 +41,9 @@ impl Served {
     ) -> Result<Self, Box<Violation>> {
         let request = id_of(net, head);
         let asked = health::asked(head).filter(|_| request.is_none());
-        let served = Served { request, asked, got: 0, complete: false, answered: false };
+        let number = net.model.next_head();
+        let served =
+            Served { request, asked, head: number, got: 0, complete: false, answered: false };
         let Some(id) = request else { return Ok(served) };
         net.say(HostId::App(app), || format!("is asked {id}"));
         net.model.attempt(&mut net.checks, &net.mix, id, app, stamp)?;
@@ -98,12 +102,18 @@ pub(super) fn id_of(net: &Net<'_>, head: &Head) -> Option<u32> {
     id.filter(|&id| (id as usize) < net.model.requests.len())
 }
 
-/// A 1xx for a request.
-pub(super) fn interim(net: &mut Net<'_>, id: u32) -> Vec<u8> {
-    let sent = &mut net.model.requests[id as usize];
-    sent.interims += 1;
-    sent.hinted = true;
-    response::interim(net.choose, &sent.request)
+/// 1xx that are said as soon as there is a head: mostly none.
+pub(super) fn hints(net: &mut Net<'_>, id: u32, head: u32) -> Vec<Vec<u8>> {
+    if !net.hits(Fault::AppHints) {
+        return Vec::new();
+    }
+    let count = 1 + net.choose.below(2);
+    (0..count).map(|_| interim(net, id, head)).collect()
+}
+
+/// A 1xx for a request, of which the app has this head.
+pub(super) fn interim(net: &mut Net<'_>, id: u32, head: u32) -> Vec<u8> {
+    net.model.hint(net.choose, id, head)
 }
 
 /// How long an app that is dying thinks before it answers.

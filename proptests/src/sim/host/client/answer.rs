@@ -32,7 +32,7 @@ impl Answer {
     pub(super) fn head(&mut self, net: &mut Net<'_>, id: u32, head: &Head, stream: bool) -> Check {
         if (100..=199).contains(&head.status()) {
             *self = Answer::Interim;
-            return check_interim(net, id, head);
+            return net.model.inform(&mut net.checks, id, head);
         }
         let rid = head.get("X-Rid").and_then(number);
         if let Some(rid) = rid.filter(|&rid| (rid as usize) < net.model.responses.len()) {
@@ -126,20 +126,6 @@ impl Answer {
         }
         Ok(Some(Ended::Answered))
     }
-}
-
-fn check_interim(net: &mut Net<'_>, id: u32, head: &Head) -> Check {
-    let sent = &mut net.model.requests[id as usize];
-    if sent.apps & net.model.tainted != 0 {
-        return Ok(());
-    }
-    let mine = head.get("X-Id").and_then(number) == Some(id) && sent.interims > 0;
-    sent.interims = sent.interims.saturating_sub(1);
-    let http10 = sent.request.http10;
-    net.checks.that(Invariant::EndsOnce, mine, || {
-        format!("a 1xx of another request than {id}, or once more: {}", show(&head.line))
-    })?;
-    net.checks.that(Invariant::Bodies, !http10, || "a 1xx to an HTTP/1.0 client".to_owned())
 }
 
 /// The answer of an app: to this request, unchanged.

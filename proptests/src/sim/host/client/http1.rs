@@ -164,7 +164,8 @@ impl Http1 {
         }
         let bytes = std::mem::take(&mut request.bytes);
         let alone = self.waiting.len() == 1;
-        net.model.ask(request, client, place, [false, self.wild, alone]);
+        let engine = net.engine_of(wire.link);
+        net.model.ask(request, client, place, engine, [false, self.wild, alone]);
         wire.send(net, &bytes);
     }
 

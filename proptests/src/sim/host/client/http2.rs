@@ -140,7 +140,8 @@ impl Http2 {
         let head = &bytes[..request.head_len];
         let (body, length) = (request.body.clone(), request.body.len());
         net.say(self.me(), || format!("asks {id}: {} {:?}", request.method, request.authority));
-        net.model.ask(request, self.client, place, [true, self.wild, true]);
+        let engine = net.engine_of(wire.link);
+        net.model.ask(request, self.client, place, engine, [true, self.wild, true]);
         let end = body == Body::Nothing || body == Body::Length(0) && net.choose.flip();
         self.streams.pump(net, wire);
         let start = wire.queued;

@@ -17,7 +17,6 @@ use crate::sim::fault::Fault;
 use crate::sim::invariant::Check;
 use crate::sim::link::{LinkId, NEAR};
 use crate::sim::net::{HostId, Net};
-use crate::sim::topology::outbound_ip;
 use http1::Http1;
 use http2::Http2;
 
@@ -56,14 +55,6 @@ pub(in crate::sim) struct Place {
     pub(in crate::sim) apps: u64,
     /// The authorities that it asks for, if not for all.
     pub(in crate::sim) asks: Option<&'static [&'static str]>,
-}
-
-impl Place {
-    /// The number of the outbound engine that it is at.
-    pub(in crate::sim) fn engine(&self) -> Option<u16> {
-        let index = (0..16).find(|&n| outbound_ip(n) == self.to.ip());
-        index.map(|index| index as u16)
-    }
 }
 
 /// See the [module](self).

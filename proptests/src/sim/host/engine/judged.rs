@@ -177,10 +177,14 @@ impl EngineHost {
         })
     }
 
-    /// The names of the services that it has judged.
+    /// The names of the services that it has judged, and whose endpoints are all asked if somebody is:
+    /// requests with keys go where these belong.
     pub(in crate::sim) fn guarded(&self) -> impl Iterator<Item = &Arc<str>> {
         let services = self.config.services.iter();
         let judged = services.filter(|it| it.breaker.is_some() || it.health_check.is_some());
-        judged.map(|service| &service.name)
+        let free = |it: &&Service| {
+            !it.balancing.kind.is_hash() && it.balancing.endpoint_affinity().is_none()
+        };
+        judged.filter(free).map(|service| &service.name)
     }
 }

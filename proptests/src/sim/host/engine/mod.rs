@@ -25,7 +25,6 @@ use crate::sim::invariant::{Check, Invariant};
 use crate::sim::link::{FAR, LinkId, NEAR};
 use crate::sim::mix::{LATE, STALL};
 use crate::sim::net::{Event, HostId, Net};
-use crate::sim::topology::{inbound_ip, outbound_ip};
 use socket::Socket;
 
 /// Tokens of wake-ups.
@@ -293,11 +292,7 @@ impl Host for EngineHost {
         let listener = listeners.clone().position(|listener| listener.addr.port() == port);
         let peer = match found.ends[NEAR].host {
             HostId::Client(n) => [10, 9, 0, n as u8 + 1].into(),
-            HostId::Engine(n) => {
-                let outbound = net.model.outbound as usize;
-                let n = usize::from(n);
-                if n < outbound { outbound_ip(n) } else { inbound_ip(n - outbound) }
-            }
+            HostId::Engine(n) => net.model.ips[usize::from(n)],
             _ => [10, 9, 1, 1].into(),
         };
         let accepted = Accepted {

@@ -9,10 +9,12 @@ use selvedge_core::identity::Name;
 use selvedge_core::stats::Decision;
 use selvedge_core::time::Time;
 
+use super::socket::Socket;
 use super::{EngineHost, ROUNDS};
 use crate::sim::fault::Fault;
 use crate::sim::invariant::{Check, Invariant, violated};
-use crate::sim::link::NEAR;
+use crate::sim::limits::Refuser;
+use crate::sim::link::{FAR, NEAR};
 use crate::sim::model::Sent;
 use crate::sim::net::{HostId, Net};
 use crate::sim::policy::RouteModel;
@@ -144,21 +146,38 @@ impl EngineHost {
         reason: Reason,
         service: Option<&str>,
     ) -> Check {
-        let Net { model, checks, mix, now, .. } = net;
-        let (limits, requests) = (&model.limits, &model.requests);
-        limits.refused(checks, mix, requests, [self.ip, peer], reason, *now)?;
+        let (now, limits, requests) = (net.now, &net.model.limits, &net.model.requests);
+        limits.refused(&mut net.checks, &net.mix, requests, [self.ip, peer], reason, now)?;
         let HostId::Engine(engine) = self.id else { return Ok(()) };
         let at = match (reason, service) {
-            (Reason::PortBusy | Reason::PortQueueFull, _) => Err(self.ip),
-            (Reason::ServiceBusy | Reason::ServiceQueueFull, Some(name)) => Ok((engine, name)),
+            (Reason::PortBusy | Reason::PortQueueFull, _) => Refuser::Port(self.ip),
+            (Reason::ServiceBusy | Reason::ServiceQueueFull, Some(name)) => {
+                Refuser::Service(engine, name)
+            }
+            (Reason::ProxyBusy | Reason::ProxyQueueFull, _) => {
+                Refuser::Proxy(engine, self.tunnels(net))
+            }
             _ => return Ok(()),
         };
+        let Net { model, checks, mix, .. } = net;
+        let (limits, requests) = (&model.limits, &model.requests);
         let is_for = |sent: &Sent, name: &str| {
             let split = sent.route.map(|route| model.routes[route].route.split.backends());
             sent.request.authority.as_deref() == Some(name)
                 || split.is_some_and(|to| to.iter().any(|to| *to.service == *name))
         };
         limits.turned_away(checks, mix, requests, at, is_for)
+    }
+
+    /// Connections of clients that have asked nothing: streams of bytes, perhaps.
+    fn tunnels(&self, net: &Net<'_>) -> usize {
+        let silent = |socket: &&Socket| match net.links[socket.link as usize].ends[NEAR].host {
+            HostId::Client(client) if socket.side == FAR => {
+                !net.model.requests.iter().any(|sent| sent.client == client)
+            }
+            _ => false,
+        };
+        self.sockets.iter().flatten().filter(silent).count()
     }
 
     /// It sends a request for this service again, for the `nth` time.
@@ -177,7 +196,8 @@ impl EngineHost {
             times.pop_front();
         }
         let firsts = net.model.firsts(service, engine, began);
-        route.check_retry(&mut net.checks, [times.len(), firsts], nth, net.now)
+        let (workers, counts) = (net.mix.workers, [times.len(), firsts]);
+        route.check_retry(&mut net.checks, workers, counts, nth, net.now)
     }
 
     pub(super) fn connect(&mut self, net: &mut Net<'_>, conn: ConnId, addr: SocketAddr) -> Check {

@@ -114,9 +114,11 @@ impl EngineHost {
             while let Some(id) = pipe.pop_mark() {
                 net.model.requests[id as usize].fed.get_or_insert(net.now);
             }
-            let from = net.links[link as usize].ends[NEAR].host;
+            let found = &mut net.links[link as usize];
+            let from = found.ends[NEAR].host;
             if side == FAR && matches!(from, HostId::Engine(_)) && net.mix.has_any(LIMITS) {
-                net.model.note_between(&data, net.now);
+                let came = found.tap.read(&data, found.records.is_some());
+                net.model.note_between(&came, net.now);
             }
             let pipe = &mut net.links[link as usize].pipes[1 - side];
             let more = pipe.ready > 0 || pipe.fin == Fin::Arrived;
