@@ -132,6 +132,8 @@ canaries! {
     NarrowGate = "a request refused below its limit";
     /// The gate of a whole proxy that has room for one more says that it has none.
     NarrowProxy = "a request refused below its proxy's limit";
+    /// Who is new, or back, has its whole share at once.
+    NoSlowStart = "slow start ignored";
     /// A rate limit recovers half as fast.
     HalfRate = "a request refused below its rate";
     /// Whoever has a certificate is who an endpoint is said to be.

@@ -55,6 +55,7 @@ mod planted {
             | Canary::MovingKeys
             | Canary::NoLoadBound
             | Canary::NoZones
+            | Canary::NoSlowStart
             | Canary::SkippedTurns => Invariant::Balanced,
             Canary::LostSlot
             | Canary::LastFirst
@@ -89,6 +90,7 @@ mod planted {
                 (None, &[Fault::Sticky])
             }
             Canary::NoZones => (None, &[Fault::Zones]),
+            Canary::NoSlowStart => (Some(Theme::Outage), &[Fault::Balancers, Fault::SlowStarts]),
             Canary::SkippedTurns => (None, &[Fault::Balancers]),
             Canary::LastFirst
             | Canary::PatientQueue

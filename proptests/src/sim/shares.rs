@@ -102,13 +102,22 @@ struct View {
     uncounted: u32,
     /// Some may have taken a turn that they had to give up: their connects failed.
     unsteady: bool,
-    /// What is said against members does not count.
+    /// What is said against members, as bits, and whether that does not count.
+    ejected: u64,
+    unhealthy: u64,
     panics: bool,
+    /// Until when those that are ejected are not asked.
+    until: Vec<Time>,
     /// When it was last not known of a member since when it is ready.
     vague: Option<Time>,
 }
 
 impl View {
+    /// Those that nothing is said against that counts, as bits.
+    fn lets(&self) -> u64 {
+        if self.panics { u64::MAX } else { !(self.ejected | self.unhealthy) }
+    }
+
     fn ready(&self, members: &[Member]) -> u64 {
         let meshed = members.iter().enumerate().filter(|(_, member)| member.meshed);
         let meshed: u64 = meshed.fold(0, |bits, (at, _)| bits | 1 << at);
@@ -151,7 +160,11 @@ impl Shares {
                 growing: vec![Growing::default(); members.len()],
                 uncounted: 0,
                 unsteady: false,
+                ejected: 0,
+                // Until they were checked.
+                unhealthy: if service.health_check.is_some() { u64::MAX } else { 0 },
                 panics: false,
+                until: vec![Time::ZERO; members.len()],
                 vague: None,
             };
             Some(Pool {
@@ -176,18 +189,41 @@ impl Shares {
                 self.turn(engine, service, *addr, false, now);
             }
             Event::EndpointUp { service, addr } => self.turn(engine, service, *addr, true, now),
-            Event::EndpointEjected { service, addr, .. }
-            | Event::EndpointProbed { service, addr }
-            | Event::EndpointReadmitted { service, addr }
-            | Event::CheckFailed { service, addr, .. }
-            | Event::CheckPassed { service, addr } => {
-                self.judge(engine, service, now, Some(*addr));
+            Event::EndpointEjected { service, addr, retry_in, .. } => {
+                self.judge(engine, service, now, |view, pool| {
+                    let Some(at) = position(pool, *addr) else { return };
+                    view.ejected |= 1 << at;
+                    view.until[at] = now + *retry_in;
+                });
             }
-            Event::PanicEntered { service, .. } | Event::PanicLeft { service, .. } => {
-                let enters = matches!(event, Event::PanicEntered { .. });
-                if let Some(view) = self.judge(engine, service, now, None) {
-                    (view.panics, view.vague) = (enters, Some(now));
-                }
+            Event::EndpointReadmitted { service, addr } => {
+                self.judge(engine, service, now, |view, pool| {
+                    view.ejected &= !position(pool, *addr).map_or(0, |at| 1 << at);
+                });
+            }
+            Event::CheckFailed { service, addr, .. } => {
+                self.judge(engine, service, now, |view, pool| {
+                    view.unhealthy |= position(pool, *addr).map_or(0, |at| 1 << at);
+                });
+            }
+            Event::CheckPassed { service, addr } => {
+                self.judge(engine, service, now, |view, pool| {
+                    view.unhealthy &= !position(pool, *addr).map_or(0, |at| 1 << at);
+                });
+            }
+            Event::EndpointProbed { service, .. } => self.judge(engine, service, now, |_, _| {}),
+            Event::PanicEntered { service, .. } => {
+                self.judge(engine, service, now, |view, _| {
+                    view.panics = true;
+                    // Of those that wait for a probe it is not known since when they are ready.
+                    let waits = |at: usize| view.ejected >> at & 1 == 1 && view.until[at] <= now;
+                    if (0..view.until.len()).any(waits) {
+                        view.vague = Some(now);
+                    }
+                });
+            }
+            Event::PanicLeft { service, .. } => {
+                self.judge(engine, service, now, |view, _| view.panics = false);
             }
             Event::Certified { .. } | Event::Uncertified { .. } => {
                 for pool in &mut self.pools {
@@ -219,24 +255,25 @@ impl Shares {
         view.since[at] = now;
     }
 
-    /// Something is said for or against members, or one of them: from now on it is ready if it was not.
+    /// Something is said for or against members: those that may be chosen now are ready since now.
     fn judge(
         &mut self,
         engine: usize,
         service: &str,
         now: Time,
-        addr: Option<SocketAddr>,
-    ) -> Option<&mut View> {
-        let pool = self.pools.iter_mut().find(|pool| pool.service == service)?;
-        let view = pool.views.get_mut(engine)?;
+        change: impl FnOnce(&mut View, &[Member]),
+    ) {
+        let Some(pool) = self.pools.iter_mut().find(|pool| pool.service == service) else { return };
+        let Some(view) = pool.views.get_mut(engine) else { return };
+        let before = view.lets();
+        change(view, &pool.members);
         (view.changed, view.moved) = (now, true);
-        if view.panics {
-            view.vague = Some(now);
+        let new = view.lets() & !before;
+        for (at, since) in view.since.iter_mut().enumerate() {
+            if new >> at & 1 == 1 {
+                *since = now;
+            }
         }
-        if let Some(at) = pool.members.iter().position(|member| Some(member.addr) == addr) {
-            view.since[at] = now;
-        }
-        Some(view)
     }
 
     /// An engine is told of other endpoints, perhaps.
@@ -398,6 +435,10 @@ impl Shares {
         }
         Ok(())
     }
+}
+
+fn position(members: &[Member], addr: SocketAddr) -> Option<usize> {
+    members.iter().position(|member| member.addr == addr)
 }
 
 /// Which of them it is true of, as bits, if that is known of all.
