@@ -5,6 +5,7 @@ mod ca_command;
 mod certify;
 mod cli;
 mod demo;
+mod float;
 mod http_io;
 mod log;
 mod run;
