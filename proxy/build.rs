@@ -1,20 +1,99 @@
-//! Links the binary with packed relocations where the C library of this machine can read them: it is
-//! 0.4 MB smaller, and the pages that hold them are not read at each start.
+//! How the binary is linked: what starts and runs a proxy lies together, and relocations are packed.
 
-use std::env;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
+/// The functions that ran while `proxy/bench/layout` looked, and objects of assembly, one a line.
+const USED: &str = "layout.txt";
+/// Tables of curves that nobody has asked for, so that they do not lie between those that are read.
+const UNUSED_TABLES: [&str; 7] = [
+    "*(.rodata.p521_g_pre_comp)",
+    "*(.rodata.p384_g_pre_comp)",
+    "*(.rodata.g_p224_pre_comp)",
+    "*edwards25519_scalarmul*.o(.rodata)",
+    "*curve25519_x25519base_alt.o(.rodata)",
+    "*p384*.o(.rodata)",
+    "*p521*.o(.rodata)",
+];
 /// The first glibc that applies `DT_RELR`. An older one says so and does not start the program.
-const SINCE: (u32, u32) = (2, 36);
+const RELR_SINCE: (u32, u32) = (2, 36);
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
-    let here = env::var_os("HOST").is_some_and(|host| env::var_os("TARGET") == Some(host));
+    println!("cargo:rerun-if-changed={USED}");
+    if is("CARGO_CFG_TARGET_OS", "linux") && is("PROFILE", "release") && !is_mold() {
+        lay_out();
+    }
     let gnu = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
-    if here && gnu && glibc().is_some_and(|version| version >= SINCE) {
+    if gnu {
+        // The unwinder, which only backtraces use, without a shared object of its own.
+        println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
+    }
+    let here = env::var_os("HOST").is_some_and(|host| env::var_os("TARGET") == Some(host));
+    if here && gnu && glibc().is_some_and(|version| version >= RELR_SINCE) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
+}
+
+fn is(name: &str, value: &str) -> bool {
+    env::var(name).is_ok_and(|found| found == value)
+}
+
+/// The one linker that takes no script.
+fn is_mold() -> bool {
+    ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_LINKER"]
+        .iter()
+        .any(|name| env::var(name).is_ok_and(|found| found.contains("mold")))
+}
+
+/// Puts the functions that are used, a third of the code, before the others. The kernel maps 64 KiB
+/// around each page that is touched: spread over all of it, they keep nearly all of it resident.
+fn lay_out() {
+    let used = fs::read_to_string(USED).unwrap_or_else(|error| panic!("{USED}: {error}"));
+    let tables = UNUSED_TABLES.map(str::to_owned);
+    // The first object is where every program starts.
+    let functions =
+        ["*crt1.o(.text)".to_owned()].into_iter().chain(used.lines().map(input_sections));
+    let script = output_section("rodata", "eh_frame_hdr", tables)
+        + &output_section("text", "init", functions);
+    let path = out_dir().join("layout.ld");
+    fs::write(&path, script).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", path.display());
+}
+
+/// One that begins with these input sections, and where it stands.
+fn output_section(name: &str, before: &str, first: impl IntoIterator<Item = String>) -> String {
+    let first = first.into_iter().collect::<Vec<_>>().join("\n    ");
+    format!(
+        "SECTIONS\n{{\n  .{name} :\n  {{\n    {first}\n    *(.{name} .{name}.*)\n  }}\n}}\nINSERT BEFORE .{before};\n"
+    )
+}
+
+fn out_dir() -> PathBuf {
+    PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"))
+}
+
+/// Where a line of the list is found. Compilers give each function a section, and those of Rust a name
+/// that ends in a hash; assemblers make one for a file.
+fn input_sections(name: &str) -> String {
+    if Path::new(name).extension().is_some_and(|extension| extension == "o") {
+        return format!("*-{name}(.text)");
+    }
+    let (file, name) = match name.split_once(' ') {
+        // A crate, where there are others of that name.
+        Some((from, name)) => (format!("*.{from}.*.o"), name),
+        None => ("*".to_owned(), name),
+    };
+    let end = if name.starts_with("_ZN") {
+        "17h*"
+    } else if name.starts_with("_R") {
+        "*"
+    } else {
+        ""
+    };
+    let sections = ["", "unlikely.", "startup."].map(|kind| format!(".text.{kind}{name}{end}"));
+    format!("{file}({})", sections.join(" "))
 }
 
 /// The version of the C library, as `getconf` tells it.
