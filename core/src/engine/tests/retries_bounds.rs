@@ -70,8 +70,8 @@ fn nor_is_it_on_a_stream() {
     ends(&rig);
 }
 
-/// Found by the simulator: a stream that its endpoint refuses after a 1xx is sent again without a
-/// policy that says so.
+/// Seen when the simulator's rule for it was written: a stream that its endpoint refuses after a 1xx is
+/// sent again without a policy that says so.
 #[test]
 fn nor_by_what_is_sent_again_without_a_policy() {
     let mut rig = Rig::with(http2_config());
