@@ -113,8 +113,9 @@ mod linux {
     /// (`pipe-max-size` in pipe(7)).
     const SIZE: usize = 1024 * 1024;
 
-    fn is_readable(socket: BorrowedFd<'_>) -> bool {
-        SockRef::from(&socket).peek(&mut [MaybeUninit::uninit()]).is_ok()
+    /// How many bytes a read would bring, if it were for one. 0: the peer's FIN.
+    fn peek(socket: BorrowedFd<'_>) -> io::Result<usize> {
+        SockRef::from(&socket).peek(&mut [MaybeUninit::uninit()])
     }
 
     #[derive(Debug)]
@@ -137,17 +138,21 @@ mod linux {
             debug_assert_eq!(self.held, 0, "a pipe that would block may be full");
             let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
             let splice = || splice(from, None, &self.ends.write, None, most, flags);
-            self.held = match splice() {
-                // Where `read` passes over urgent data, `splice` waits for ever. (Or something has
-                // come just now.)
-                Err(Errno::AGAIN) if is_readable(from) => {
-                    splice().map_err(|error| match error {
-                        Errno::AGAIN => io::ErrorKind::Unsupported.into(),
-                        error => io::Error::from(error),
-                    })?
+            let nothing = |result| matches!(result, Ok(0) | Err(Errno::AGAIN));
+            let mut result = splice();
+            if nothing(result) {
+                // Where `read` passes over urgent data, `splice` waits for ever, or says that nothing
+                // follows. And it tells of a reset only if nobody else was told: this may be.
+                if peek(from)? == 0 {
+                    return Ok(0);
                 }
-                result => result?,
-            };
+                // Something has come just now, or has to be read.
+                result = splice();
+                if nothing(result) {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+            }
+            self.held = result?;
             Ok(self.held)
         }
 

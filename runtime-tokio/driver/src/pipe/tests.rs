@@ -2,6 +2,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use selvedge_core::config::{Config, Listener, ListenerKind};
 use selvedge_core::engine::{Accepted, Engine};
@@ -161,5 +162,39 @@ fn only_what_is_about_splice_is_read_instead() {
         [(libc::EINVAL, true), (libc::ENOSYS, true), (libc::EPERM, true), (libc::ECONNRESET, false)]
     {
         assert_eq!(is_refusal(&io::Error::from_raw_os_error(error)), expected, "{error}");
+    }
+}
+
+#[test]
+fn a_fin_is_behind_all_that_was_sent() {
+    let (mut client, mut from) = sockets();
+    let mut pipe = Pipe::new().unwrap();
+    SockRef::from(&client).send_out_of_band(b"!").unwrap();
+    client.write_all(b"after").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let error = pipe.fill(from.as_fd(), 100).unwrap_err();
+    assert_eq!((error.kind(), pipe.held()), (ErrorKind::Unsupported, 0));
+    let mut rest = [0; 100];
+    assert_eq!(from.read(&mut rest).unwrap(), 5);
+    assert_eq!(&rest[..5], b"after");
+    assert_eq!(pipe.fill(from.as_fd(), 100).unwrap(), 0, "the end");
+}
+
+#[test]
+fn a_reset_that_comes_meanwhile_is_no_fin() {
+    let mut pipe = Pipe::new().unwrap();
+    // Half of them come between two looks.
+    for _ in 0..100 {
+        let (client, from) = sockets();
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        let gone = std::thread::spawn(move || drop(client));
+        let end = loop {
+            match pipe.fill(from.as_fd(), 100) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                end => break end,
+            }
+        };
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        gone.join().unwrap();
     }
 }
