@@ -65,6 +65,8 @@ struct Socket {
     read_closed: bool,
     /// A write failed. What arrived before that is read first: it may be an answer.
     failed: Option<IoError>,
+    /// That write was told of the end, which is told once: a read takes it for a FIN.
+    told_end: bool,
     /// On the ready list.
     queued: bool,
 }
@@ -226,6 +228,7 @@ impl<E: FnMut(Event)> Worker<E> {
             ending: false,
             read_closed: false,
             failed: None,
+            told_end: false,
             queued: false,
         });
     }
@@ -337,6 +340,7 @@ impl<E: FnMut(Event)> Worker<E> {
             self.block = BytesMut::zeroed(Limits::READ_BLOCK);
         }
         match socket.stream.read(&mut self.block) {
+            Ok(0) if socket.told_end => failed,
             Ok(0) => {
                 socket.read_closed = true;
                 Some(Input::ReadClosed { conn })
@@ -372,6 +376,8 @@ impl<E: FnMut(Event)> Worker<E> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => socket.writable = false,
                 Err(error) => {
                     socket.failed = Some(os::io_error(&error));
+                    // After a FIN a reset is a broken pipe.
+                    socket.told_end = error.kind() != ErrorKind::BrokenPipe;
                     socket.readable = true;
                 }
             }

@@ -38,6 +38,9 @@ pub(crate) struct Socket<S> {
     /// A write failed. What arrived before that is read first: a server that refuses an upload
     /// answers and closes, and the answer must not get lost behind the error.
     write_failed: Option<IoError>,
+    /// That write was told what became of the connection, and nobody is told twice: a read that finds
+    /// the end is not told of a FIN.
+    told_end: bool,
     /// It was never visited, or its connection is not made yet.
     pub(crate) is_new: bool,
     /// Much was read when it was last visited.
@@ -73,6 +76,7 @@ impl<S: Stream> Socket<S> {
             write_blocked: false,
             read_closed: false,
             write_failed: None,
+            told_end: false,
             is_new: true,
             bulk: false,
             most_unsent: 0,
@@ -141,6 +145,9 @@ impl<S: Stream> Socket<S> {
             self.stream.poll_read(block, &mut Context::from_waker(&self.waker))
         };
         let (input, bytes, more) = match (result, self.write_failed) {
+            (Poll::Ready(Ok(Read { length: 0, .. })), Some(kind)) if self.told_end => {
+                (Input::Failed { conn, kind }, 0, false)
+            }
             (Poll::Ready(Ok(Read { length: 0, more })), _) => {
                 self.read_closed = true;
                 (Input::ReadClosed { conn }, 0, more)
@@ -264,6 +271,8 @@ impl<S: Stream> Socket<S> {
 
     fn fail_write(&mut self, error: &io::Error) {
         self.write_failed = Some(os::io_error(error));
+        // After a FIN a reset is a broken pipe.
+        self.told_end = error.kind() != io::ErrorKind::BrokenPipe;
         // Reports it.
         self.waker.wake_by_ref();
     }

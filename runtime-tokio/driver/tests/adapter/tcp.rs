@@ -329,3 +329,26 @@ fn a_worker_runs_in_a_runtime_that_is_there_already() {
     block_on(future).unwrap();
     client.join().unwrap();
 }
+
+#[test]
+fn a_reset_that_a_write_meets_is_no_fin() {
+    let (tell, told) = channel();
+    let proxy = Proxy::forward(server(move |mut stream| {
+        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        while stream.write(&[7; 1 << 14]).is_ok() {}
+        // All that can hold bytes is full. From now on only reads tell what happens.
+        tell.send(None).unwrap();
+        let mut got = Vec::new();
+        let end = stream.read_to_end(&mut got).map_err(|error| error.kind());
+        tell.send(Some((got.len(), end))).unwrap();
+    }));
+    let mut client = proxy.connect();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), None);
+    client.write_all(b"the first half").unwrap();
+    let read = || proxy.snapshot().directions[Direction::Outbound as usize].accepted.read_bytes;
+    wait_for("it to be read", || read() == 14);
+    reset(client);
+    let end = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(end, Some((14, Err(ErrorKind::ConnectionReset))));
+    proxy.wait_idle();
+}
