@@ -261,7 +261,11 @@ impl<S: Stream> Socket<S> {
                     fed = true;
                 }
                 Poll::Ready(Ok(_)) => self.fail_write(&io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Err(error)) => self.fail_write(&error),
+                Poll::Ready(Err(error)) => {
+                    self.fail_write(&error);
+                    // A `splice` that has written something keeps to itself what stopped it.
+                    self.told_end = true;
+                }
                 Poll::Pending => self.write_blocked = true,
             }
         }
