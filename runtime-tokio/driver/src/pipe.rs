@@ -49,7 +49,8 @@ impl Pipes {
         self.lent.iter_mut().find(|(conn, _)| *conn == to).map(|(_, pipe)| pipe)
     }
 
-    /// Takes it back if it is empty. What is in it otherwise waits, or is lost when `over`.
+    /// Takes it back if it is empty. What is in it otherwise waits, or is lost when the connection is
+    /// `over`.
     pub(crate) fn take_back(&mut self, to: ConnId, over: bool) {
         let at = self.lent.iter().position(|(conn, _)| *conn == to);
         if let Some(at) = at.filter(|&at| over || self.lent[at].1.held == 0) {
@@ -57,6 +58,10 @@ impl Pipes {
             if pipe.held == 0 {
                 self.empty.push(pipe);
             }
+        }
+        if over && self.lent.is_empty() {
+            // There may be no timer that closes them when this was the last one.
+            self.empty.truncate(1);
         }
     }
 

@@ -119,6 +119,8 @@ impl<R: Runtime> Bound<R> {
     ///
     /// The future ends when the engine is drained or told to [`stop`](Worker::stop), with an error
     /// when it cannot start; dropping it closes everything. A panic in it must end the process.
+    /// SIGPIPE must be ignored, as it is where Rust's `main` is the program's: a write to a peer that is
+    /// gone is an error here.
     pub fn embed<E>(
         mut self,
         config: &Arc<Config>,

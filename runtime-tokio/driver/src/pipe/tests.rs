@@ -134,6 +134,24 @@ fn there_are_few_and_none_after_a_refusal_until_it_is_quiet() {
 }
 
 #[test]
+fn one_at_most_waits_for_the_next_flow() {
+    let names = names(3);
+    let mut pipes = Pipes::default();
+    for &name in &names {
+        let pipe = pipes.take().unwrap();
+        pipes.lend(name, pipe);
+    }
+    pipes.take_back(names[0], true);
+    pipes.take_back(names[1], false);
+    assert_eq!(pipes.empty.len(), 2, "one is in use, and others soon may be");
+    pipes.take_back(names[2], false);
+    assert_eq!(pipes.empty.len(), 3);
+    // Whoever that was.
+    pipes.take_back(names[0], true);
+    assert_eq!(pipes.empty.len(), 1);
+}
+
+#[test]
 fn urgent_data_has_to_be_passed_over() {
     let (mut client, mut from) = sockets();
     let (mut server, to) = sockets();
