@@ -16,13 +16,15 @@ const UNUSED_TABLES: [&str; 7] = [
     "*p384*.o(.rodata)",
     "*p521*.o(.rodata)",
 ];
+/// Linkers that take no such script as is made here; lld, which Rust brings, and GNU's do.
+const WITHOUT_SCRIPTS: [&str; 3] = ["gold", "mold", "wild"];
 /// The first glibc that applies `DT_RELR`. An older one says so and does not start the program.
 const RELR_SINCE: (u32, u32) = (2, 36);
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={USED}");
-    if is("CARGO_CFG_TARGET_OS", "linux") && is("PROFILE", "release") && !is_mold() {
+    if is("CARGO_CFG_TARGET_OS", "linux") && is("PROFILE", "release") && !takes_no_script() {
         lay_out();
     }
     let gnu = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
@@ -40,11 +42,11 @@ fn is(name: &str, value: &str) -> bool {
     env::var(name).is_ok_and(|found| found == value)
 }
 
-/// The one linker that takes no script.
-fn is_mold() -> bool {
-    ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_LINKER"]
-        .iter()
-        .any(|name| env::var(name).is_ok_and(|found| found.contains("mold")))
+/// Whether whoever builds has chosen one of [`WITHOUT_SCRIPTS`].
+fn takes_no_script() -> bool {
+    let chosen =
+        ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_LINKER"].map(|name| env::var(name).unwrap_or_default());
+    WITHOUT_SCRIPTS.iter().any(|linker| chosen.iter().any(|words| words.contains(linker)))
 }
 
 /// Puts the functions that are used, a third of the code, before the others. The kernel maps 64 KiB
