@@ -54,9 +54,9 @@ fn takes_no_script() -> bool {
 fn lay_out() {
     let used = fs::read_to_string(USED).unwrap_or_else(|error| panic!("{USED}: {error}"));
     let tables = UNUSED_TABLES.map(str::to_owned);
-    // The first object is where every program starts.
-    let functions =
-        ["*crt1.o(.text)".to_owned()].into_iter().chain(used.lines().map(input_sections));
+    // The first objects are where every program starts.
+    let starts = ["*crt1.o(.text)", "*crtbegin*.o(.text)"].map(str::to_owned);
+    let functions = starts.into_iter().chain(used.lines().map(input_sections));
     let script = output_section("rodata", "eh_frame_hdr", tables)
         + &output_section("text", "init", functions);
     let path = out_dir().join("layout.ld");
