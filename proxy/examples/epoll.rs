@@ -1,6 +1,5 @@
-//! What it takes to run the engine without any runtime: a whole worker on `epoll` and plain
-//! non-blocking calls. What system calls need around them, and what their errors mean to the engine,
-//! is taken from [`selvedge_driver::os`].
+//! What it takes to run the engine without any runtime: a whole worker on `epoll` and plain non-blocking
+//! calls. What those need around them, and what errors mean, is taken from [`selvedge_driver::os`].
 //!
 //! `cargo run --release -p selvedge --example epoll -- 127.0.0.1:4143 127.0.0.1:8080`
 //!
@@ -20,13 +19,12 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use selvedge_core::config::{Config, Listener, ListenerId, ListenerKind};
 use selvedge_core::engine::{Accepted, CloseKind, ConnId, Engine, Event, Input, Output};
-use selvedge_core::error::{DnsError, IoError};
+use selvedge_core::error::DnsError;
 use selvedge_core::limits::Limits;
 use selvedge_core::time::Time;
 use selvedge_driver::{Options, os};
 
-/// What epoll calls the wake-up of [`Remote`]. Listeners count down from here; a connection is
-/// called by its index.
+/// What epoll calls the wake-up of [`Remote`]. Listeners count down from here, connections up from 0.
 const WAKE: u64 = u64::MAX;
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -59,14 +57,12 @@ struct Socket {
     connecting: bool,
     readable: bool,
     writable: bool,
-    /// A FIN or an error came, perhaps with bytes: no event will follow, so a short read is not
-    /// taken for the last.
+    /// A FIN or an error came, perhaps with bytes: no event follows, and a short read is not the last.
     ending: bool,
     read_closed: bool,
-    /// A write failed. What arrived before that is read first: it may be an answer.
-    failed: Option<IoError>,
-    /// That write was told of the end, which is told once: a read takes it for a FIN.
-    told_end: bool,
+    /// A write failed. What arrived before that is read first: it may be an answer. The end is told
+    /// once: after any error but EPIPE, which follows a FIN, what a read takes for a FIN is none.
+    failed: Option<ErrorKind>,
     /// On the ready list.
     queued: bool,
 }
@@ -228,7 +224,6 @@ impl<E: FnMut(Event)> Worker<E> {
             ending: false,
             read_closed: false,
             failed: None,
-            told_end: false,
             queued: false,
         });
     }
@@ -332,7 +327,8 @@ impl<E: FnMut(Event)> Worker<E> {
     fn read(&mut self, index: usize) -> Option<Input> {
         let socket = self.sockets.get_mut(index)?.as_mut()?;
         let conn = socket.conn;
-        let failed = socket.failed.map(|kind| Input::Failed { conn, kind });
+        let failed = |kind: ErrorKind| Input::Failed { conn, kind: os::io_error(&kind.into()) };
+        let failed = socket.failed.map(failed);
         if socket.read_closed || !socket.readable || self.engine.read_budget(conn) == 0 {
             return failed;
         }
@@ -340,7 +336,7 @@ impl<E: FnMut(Event)> Worker<E> {
             self.block = BytesMut::zeroed(Limits::READ_BLOCK);
         }
         match socket.stream.read(&mut self.block) {
-            Ok(0) if socket.told_end => failed,
+            Ok(0) if socket.failed.is_some_and(|kind| kind != ErrorKind::BrokenPipe) => failed,
             Ok(0) => {
                 socket.read_closed = true;
                 Some(Input::ReadClosed { conn })
@@ -375,9 +371,7 @@ impl<E: FnMut(Event)> Worker<E> {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => socket.writable = false,
                 Err(error) => {
-                    socket.failed = Some(os::io_error(&error));
-                    // After a FIN a reset is a broken pipe.
-                    socket.told_end = error.kind() != ErrorKind::BrokenPipe;
+                    socket.failed = Some(error.kind());
                     socket.readable = true;
                 }
             }
