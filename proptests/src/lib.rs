@@ -15,6 +15,7 @@ pub mod mirror;
 pub mod retry;
 pub mod route;
 pub mod script;
+pub mod seeds;
 pub mod sim;
 pub mod streams;
 pub mod svg;

@@ -2,40 +2,16 @@
 //!
 //! `SELVEDGE_SEEDS=100000` runs more of them, `SELVEDGE_SEED=7` only that one.
 
-use std::fmt::Display;
-use std::str::FromStr;
-
+use selvedge_proptests::seeds::{self, Running};
 use selvedge_proptests::streams::{Outcome, run_seed};
-
-/// Says which seed it was, if that panics.
-struct Running(u64);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let seed = self.0;
-            eprintln!(
-                "seed {seed} failed; again: SELVEDGE_SEED={seed} cargo test -p selvedge-proptests --test engine_http2"
-            );
-        }
-    }
-}
-
-fn number<T: FromStr<Err: Display>>(name: &str) -> Option<T> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
-}
 
 #[test]
 fn whatever_happens_on_streams_the_contract_holds() {
-    let seeds = match number("SELVEDGE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SELVEDGE_SEEDS").unwrap_or(3000),
-    };
+    let seeds = seeds::wanted(3000);
     let all = seeds.clone().count();
     let mut total = Outcome::default();
     for seed in seeds {
-        let running = Running(seed);
+        let running = Running(seed, "engine_http2");
         let outcome = run_seed(seed).unwrap_or_else(|error| panic!("{error}"));
         if seed % 16 == 0 {
             assert_eq!(run_seed(seed), Ok(outcome), "the same choices, another trace");

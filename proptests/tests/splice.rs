@@ -15,6 +15,7 @@ use selvedge_core::rng::Seed;
 use selvedge_core::stats::Snapshot;
 use selvedge_core::time::{Duration, Time};
 use selvedge_proptests::choose::{Choose, Seeded, weighted};
+use selvedge_proptests::seeds::{self, Running};
 
 /// What an end sends: the period is a prime, so that no block repeats it.
 struct Text(Vec<u8>);
@@ -318,35 +319,13 @@ fn run(seed: u64, splices: bool) -> usize {
     tunnel.spliced
 }
 
-/// Says which seed it was, if that panics.
-struct Running(u64);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let seed = self.0;
-            eprintln!(
-                "seed {seed} failed; again: SELVEDGE_SEED={seed} cargo test -p selvedge-proptests --test splice"
-            );
-        }
-    }
-}
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
-}
-
 #[test]
 fn what_passes_unseen_arrives_as_it_would_have() {
-    let seeds = match number("SELVEDGE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SELVEDGE_SEEDS").unwrap_or(300),
-    };
+    let seeds = seeds::wanted(300);
     let all = seeds.end - seeds.start;
     let mut spliced = 0;
     for seed in seeds {
-        let running = Running(seed);
+        let running = Running(seed, "splice");
         spliced += run(seed, true);
         assert_eq!(run(seed, false), 0);
         drop(running);
