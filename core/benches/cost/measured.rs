@@ -24,18 +24,11 @@ pub(crate) fn measure(rows: &[Row], measures: &[Measure], programs: &Path) -> Ve
         let runs = [row.few, 3 * row.few].map(|n| prepare(row, n, programs, &folder));
         let each = |&measure: &Measure| {
             let [few, many] =
-                array::from_fn(|at| least(measure, &programs.join(program(row)), &runs[at]));
+                array::from_fn(|at| count(measure, &programs.join(program(row)), &runs[at]));
             (many as f64 - few as f64) / (2 * row.few) as f64
         };
         Cost { each: measures.iter().map(each).collect(), row: row.clone() }
     })
-}
-
-/// What a run costs at the least: how long a program with TLS gathers entropy at its start is chance,
-/// and up to 5 % of what is measured.
-fn least(measure: Measure, program: &Path, args: &[String]) -> u64 {
-    let tries = if program.ends_with("pair_cost") { 5 } else { 1 };
-    (0..tries).map(|_| count(measure, program, args)).min().expect("at least one")
 }
 
 /// Does work on as many threads as there are cores; the results in their order.
