@@ -84,6 +84,9 @@ pub struct TcpStats {
     pub closes: u64,
     /// Bytes read from the peer.
     pub read_bytes: u64,
+    /// Of them: those that went on through a pipe, unseen
+    /// ([`Input::Spliced`](crate::engine::Input::Spliced)).
+    pub spliced_bytes: u64,
     /// Bytes written to the peer.
     pub write_bytes: u64,
 }
@@ -94,6 +97,7 @@ impl TcpStats {
         self.opens += other.opens;
         self.closes += other.closes;
         self.read_bytes += other.read_bytes;
+        self.spliced_bytes += other.spliced_bytes;
         self.write_bytes += other.write_bytes;
     }
 }

@@ -60,7 +60,10 @@ impl Engine {
         sink.touch(tunnel.peer.index, &mut self.ready);
         conn.touch(id.index, &mut self.ready);
         let (direction, endpoint) = (conn.direction, conn.endpoint);
-        self.count_tcp(direction, endpoint, |tcp| tcp.read_bytes += n as u64);
+        self.count_tcp(direction, endpoint, |tcp| {
+            tcp.read_bytes += n as u64;
+            tcp.spliced_bytes += n as u64;
+        });
     }
 
     /// Joins the two connections of an exchange.

@@ -158,10 +158,15 @@ impl Page {
             });
             src.chain(dst)
         };
-        let counters: [Family<TcpStats>; 4] = [
+        let counters: [Family<TcpStats>; 5] = [
             ("tcp_open", "Connections opened.", |tcp| tcp.opens),
             ("tcp_close", "Connections closed.", |tcp| tcp.closes),
             ("tcp_read_bytes", "Bytes read from peers.", |tcp| tcp.read_bytes),
+            (
+                "tcp_spliced_bytes",
+                "Bytes read from peers that went on by splice, without a copy.",
+                |tcp| tcp.spliced_bytes,
+            ),
             ("tcp_write_bytes", "Bytes written to peers.", |tcp| tcp.write_bytes),
         ];
         for (name, help, value) in counters {

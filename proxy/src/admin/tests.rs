@@ -21,6 +21,7 @@ fn snapshot() -> Snapshot {
     outbound.accepted.opens = 5;
     outbound.accepted.closes = 2;
     outbound.accepted.read_bytes = 100;
+    outbound.accepted.spliced_bytes = 60;
     outbound.accepted.write_bytes = 200;
     outbound.detect.http1 = 4;
     outbound.detect.timeout = 1;
@@ -164,6 +165,7 @@ tcp_open_total{direction="outbound",peer="src"} 5
 tcp_close_total{direction="outbound",peer="src"} 2
 tcp_open_connections{direction="outbound",peer="src"} 3
 tcp_read_bytes_total{direction="outbound",peer="src"} 100
+tcp_spliced_bytes_total{direction="outbound",peer="src"} 60
 tcp_write_bytes_total{direction="outbound",peer="src"} 200
 tcp_open_total{direction="inbound",peer="src"} 0
 tcp_open_total{direction="outbound",peer="dst",service="we\"b:80"} 4

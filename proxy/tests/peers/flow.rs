@@ -30,6 +30,14 @@ fn pipes(proxy: &Proxy) -> usize {
     links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count()
 }
 
+/// Bytes of clients that went through pipes, of all that were read of them.
+fn spliced(proxy: &Proxy) -> [u64; 2] {
+    let of = |name: &str| {
+        proxy.metric(&format!("tcp_{name}_bytes_total{{direction=\"outbound\",peer=\"src\"}}"))
+    };
+    [of("spliced"), of("read")]
+}
+
 /// Runs a client to its end; how many pipes there were at most, and what it said.
 fn watch(proxy: &Proxy, mut client: Command) -> (usize, String) {
     std::thread::scope(|scope| {
@@ -65,6 +73,10 @@ fn much_arrives_unchanged_both_ways_and_half_closes() {
         assert_eq!(said, expected, "{down} bytes down, {up} up");
         assert!(most > idle, "no pipe was used");
     }
+    // Of what flows, all but the beginning and the end.
+    let [spliced, read] = spliced(&proxy);
+    assert!(read > 3 * m as u64 * 1_000_000 && spliced <= read, "{spliced} of {read} bytes");
+    assert!(spliced > read / 2, "only {spliced} of {read} bytes were spliced");
 }
 
 #[test]
@@ -112,4 +124,5 @@ fn many_short_messages_use_no_pipe() {
     let idle = pipes(&proxy);
     let (most, said) = watch(&proxy, flow("talk", proxy.forward(0), "5000"));
     assert_eq!((most, said), (idle, "5000 messages\n".into()));
+    assert_eq!(spliced(&proxy), [0, 500_000]);
 }

@@ -237,10 +237,13 @@ fn what_flows_in_the_clear_may_go_through_a_pipe() {
     let after = rig.engine.snapshot();
     let wrote = |snapshot: &crate::stats::Snapshot| snapshot.directions[0].accepted.write_bytes;
     assert_eq!(wrote(&after) - wrote(&before), Limits::BULK_BLOCK as u64);
-    let tcp = |snapshot: &crate::stats::Snapshot| {
-        snapshot.services.iter().map(|service| service.stats.tcp.read_bytes).sum::<u64>()
+    let tcp = |snapshot: &crate::stats::Snapshot, of: fn(&crate::stats::TcpStats) -> u64| {
+        snapshot.services.iter().map(|service| of(&service.stats.tcp)).sum::<u64>()
     };
-    assert_eq!(tcp(&after) - tcp(&before), Limits::BULK_BLOCK as u64);
+    let came = |of| tcp(&after, of) - tcp(&before, of);
+    assert_eq!(came(|tcp| tcp.read_bytes), Limits::BULK_BLOCK as u64);
+    assert_eq!(came(|tcp| tcp.spliced_bytes), Limits::BULK_BLOCK as u64);
+    assert_eq!(after.directions[0].accepted.spliced_bytes, 0, "they came from the other end");
     // Little came: from now on it is read.
     rig.splice(up, b"end");
     assert_eq!(rig.engine.splices_to(up), None);
