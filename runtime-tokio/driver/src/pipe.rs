@@ -49,6 +49,12 @@ impl Pipes {
         self.lent.iter_mut().find(|(conn, _)| *conn == to).map(|(_, pipe)| pipe)
     }
 
+    /// Bytes in all of them.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.lent.iter().map(|(_, pipe)| pipe.held).sum()
+    }
+
     /// Takes it back if it is empty. What is in it otherwise waits, or is lost when the connection is
     /// `over`.
     pub(crate) fn take_back(&mut self, to: ConnId, over: bool) {

@@ -253,18 +253,21 @@ impl<S: Stream> Socket<S> {
         let conn = self.conn;
         let Some(pipe) = pipes.of(conn) else { return false };
         let mut fed = false;
+        // A `splice` that has written something keeps to itself what stopped it.
+        let mut was_stopped = false;
         while pipe.held() > 0 && !self.write_blocked && self.write_failed.is_none() {
             let cx = &mut Context::from_waker(&self.waker);
             match self.stream.poll_write_with(&mut |fd| pipe.drain(fd), cx) {
                 Poll::Ready(Ok(n @ 1..)) => {
                     engine.handle_input(now, Input::Wrote { conn, n });
                     fed = true;
+                    was_stopped = true;
                 }
                 Poll::Ready(Ok(_)) => self.fail_write(&io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Err(error)) => {
                     self.fail_write(&error);
-                    // A `splice` that has written something keeps to itself what stopped it.
-                    self.told_end = true;
+                    // Whether that was a FIN or not, nobody can tell any more.
+                    self.told_end |= was_stopped;
                 }
                 Poll::Pending => self.write_blocked = true,
             }

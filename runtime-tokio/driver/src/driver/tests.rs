@@ -14,6 +14,9 @@ use socket2::SockRef;
 use super::*;
 use crate::{Background, Block, Read, Stream};
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod tunnel;
+
 /// What the peers of a driver do, and what it did with them.
 #[derive(Default)]
 struct World {
@@ -177,15 +180,15 @@ impl Runtime for Fake {
 }
 
 /// A driver with one endpoint, and its clients.
-struct Rig {
-    driver: Driver<Fake>,
+struct Rig<R: Runtime = Fake> {
+    driver: Driver<R>,
     addr: SocketAddr,
     clients: Vec<TcpStream>,
     /// Where it connects to.
-    _endpoint: TcpListener,
+    endpoint: TcpListener,
 }
 
-impl Rig {
+impl<R: Runtime<Listener = TcpListener>> Rig<R> {
     /// One that forwards opaque connections.
     fn opaque() -> Self {
         let name: Arc<str> = "forward".into();
@@ -212,7 +215,7 @@ impl Rig {
         let (inbox, events) = (Arc::new(Inbox::default()), Box::new(|_| {}));
         let options = Options::default();
         let driver = Driver::new(Arc::new(config), vec![listener], options, inbox, events).unwrap();
-        Rig { driver, addr, clients: Vec::new(), _endpoint: endpoint }
+        Rig { driver, addr, clients: Vec::new(), endpoint }
     }
 
     /// So many more clients.
@@ -224,15 +227,6 @@ impl Rig {
         }
     }
 
-    /// With opaque connections, up to where each waits for its client.
-    fn with(clients: usize) -> Self {
-        let mut rig = Rig::opaque();
-        rig.connect(clients);
-        rig.rest();
-        assert_eq!(world(|world| (world.clients.len(), world.connected)), (clients, clients));
-        rig
-    }
-
     fn rest(&mut self) {
         while self.poll() {}
     }
@@ -242,6 +236,17 @@ impl Rig {
         assert!(self.driver.poll(&mut Context::from_waker(Waker::noop())).is_pending());
         let driver = &self.driver;
         !(driver.ready.is_empty() && driver.costly.is_empty() && driver.closing.is_empty())
+    }
+}
+
+impl Rig {
+    /// With opaque connections, up to where each waits for its client.
+    fn with(clients: usize) -> Self {
+        let mut rig = Rig::opaque();
+        rig.connect(clients);
+        rig.rest();
+        assert_eq!(world(|world| (world.clients.len(), world.connected)), (clients, clients));
+        rig
     }
 
     /// The reads of one poll.
@@ -380,7 +385,7 @@ fn who_is_connected_goes_before_connections_that_are_made() {
 #[test]
 fn what_came_in_time_is_seen_before_what_is_too_late() {
     let many = 2 * VISITS_PER_POLL;
-    let mut rig = Rig::opaque();
+    let mut rig: Rig = Rig::opaque();
     world(|world| world.holds_connects = true);
     rig.connect(many);
     rig.rest();
@@ -410,7 +415,7 @@ fn unsent(rig: &Rig) -> Vec<u32> {
 
 #[test]
 fn a_connection_that_many_share_holds_little_unsent() {
-    let mut rig = Rig::new(ListenerKind::Outbound, "web.test:80".into(), false);
+    let mut rig: Rig = Rig::new(ListenerKind::Outbound, "web.test:80".into(), false);
     rig.connect(1);
     rig.rest();
     let before = unsent(&rig);
