@@ -4,10 +4,14 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use selvedge_core::engine::ConnId;
+use selvedge_core::time::{Duration, Time};
 
 /// How many may be full at once. Each costs two descriptors, and whoever reads slowly keeps one:
 /// beyond this the bytes are read and written.
 const MOST_LENT: usize = 16;
+/// After a refusal, descriptors may be there again, or memory: the kernel is asked again after so long.
+/// Where it never can, that costs a few system calls.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The pipes of a worker. One is lent to a connection while bytes for it are in it and no longer, so
 /// that most of the time there is one for all that flow, and none for what is idle.
@@ -16,19 +20,21 @@ pub(crate) struct Pipes {
     empty: Vec<Pipe>,
     /// To whom their bytes go.
     lent: Vec<(ConnId, Pipe)>,
-    /// The kernel gives no more, or has no `splice`: it is not asked at each read.
-    refused: bool,
+    /// Until then the kernel gives no more, or has no `splice`: it is not asked at each read.
+    refused_until: Time,
 }
 
 impl Pipes {
     /// An empty one, if there may be one more.
-    pub(crate) fn take(&mut self) -> Option<Pipe> {
-        if self.refused || self.lent.len() >= MOST_LENT {
+    pub(crate) fn take(&mut self, now: Time) -> Option<Pipe> {
+        if now < self.refused_until || self.lent.len() >= MOST_LENT {
             return None;
         }
         self.empty.pop().or_else(|| {
             let made = Pipe::new();
-            self.refused = made.is_err();
+            if made.is_err() {
+                self.refuse(now);
+            }
             made.ok()
         })
     }
@@ -72,15 +78,14 @@ impl Pipes {
     }
 
     /// There will be none for a while.
-    pub(crate) fn refuse(&mut self) {
+    pub(crate) fn refuse(&mut self, now: Time) {
         self.empty.clear();
-        self.refused = true;
+        self.refused_until = now + RETRY_AFTER;
     }
 
     /// Nothing flows: those that are empty are closed.
     pub(crate) fn vacate(&mut self) {
         self.empty = Vec::new();
-        self.refused = false;
     }
 }
 

@@ -177,7 +177,7 @@ impl<S: Stream> Socket<S> {
     ) -> Option<Visit> {
         let conn = self.conn;
         let sink = engine.splices_to(conn)?;
-        let mut pipe = pipes.take()?;
+        let mut pipe = pipes.take(now)?;
         let cx = &mut Context::from_waker(&self.waker);
         let (input, bytes) = match self.stream.poll_read_with(&mut |fd| pipe.fill(fd, most), cx) {
             Poll::Ready(Ok(n @ 1..)) => {
@@ -187,7 +187,7 @@ impl<S: Stream> Socket<S> {
                 return Some(Visit::Fed { bytes: n, more: true });
             }
             Poll::Ready(Err(error)) if pipe::is_refusal(&error) => {
-                pipes.refuse();
+                pipes.refuse(now);
                 return None;
             }
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Unsupported => {

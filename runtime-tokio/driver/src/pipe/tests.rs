@@ -2,7 +2,6 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use selvedge_core::config::{Config, Listener, ListenerKind};
 use selvedge_core::engine::{Accepted, Engine};
@@ -93,7 +92,7 @@ fn a_pipe_with_bytes_is_nobody_elses() {
     client.write_all(b"hello").unwrap();
     let names = names(2);
     let mut pipes = Pipes::default();
-    let mut pipe = pipes.take().unwrap();
+    let mut pipe = pipes.take(Time::ZERO).unwrap();
     pipe.fill(from.as_fd(), 100).unwrap();
     pipes.lend(names[0], pipe);
     pipes.take_back(names[0], false);
@@ -106,7 +105,7 @@ fn a_pipe_with_bytes_is_nobody_elses() {
     assert_eq!(pipes.empty.len(), 1, "for the next");
     // One whose connection is over is closed with what is in it.
     client.write_all(b"lost").unwrap();
-    let mut pipe = pipes.take().unwrap();
+    let mut pipe = pipes.take(Time::ZERO).unwrap();
     assert_eq!(pipe.fill(from.as_fd(), 100).unwrap(), 4);
     pipes.lend(names[0], pipe);
     pipes.take_back(names[0], true);
@@ -114,23 +113,27 @@ fn a_pipe_with_bytes_is_nobody_elses() {
 }
 
 #[test]
-fn there_are_few_and_none_after_a_refusal_until_it_is_quiet() {
+fn there_are_few_and_none_for_a_while_after_a_refusal() {
     let names = names(MOST_LENT);
     let mut pipes = Pipes::default();
     for &name in &names {
-        let mut pipe = pipes.take().unwrap();
+        let mut pipe = pipes.take(Time::ZERO).unwrap();
         // As if.
         pipe.held = 1;
         pipes.lend(name, pipe);
     }
-    assert!(pipes.take().is_none());
+    assert!(pipes.take(Time::ZERO).is_none());
     pipes.take_back(names[3], true);
-    let pipe = pipes.take().expect("there is one less");
+    let pipe = pipes.take(Time::ZERO).expect("there is one less");
     pipes.put(pipe);
-    pipes.refuse();
-    assert!(pipes.take().is_none());
+    let refused = Time::ZERO + Duration::from_secs(7);
+    pipes.refuse(refused);
     pipes.vacate();
-    assert!(pipes.take().is_some());
+    let until = refused + RETRY_AFTER;
+    let almost = refused + RETRY_AFTER / 2;
+    assert!(pipes.take(almost).is_none());
+    // Whatever flows meanwhile.
+    assert!(pipes.take(until).is_some());
 }
 
 #[test]
@@ -138,7 +141,7 @@ fn one_at_most_waits_for_the_next_flow() {
     let names = names(3);
     let mut pipes = Pipes::default();
     for &name in &names {
-        let pipe = pipes.take().unwrap();
+        let pipe = pipes.take(Time::ZERO).unwrap();
         pipes.lend(name, pipe);
     }
     pipes.take_back(names[0], true);

@@ -122,7 +122,8 @@ fn without_descriptors_for_a_pipe_bytes_flow_all_the_same() {
         // It is there, and waits until there are no descriptors left.
         stream.write_all(b"r").unwrap();
         stream.read_exact(&mut [0; 1]).unwrap();
-        pour(stream);
+        // From now on it never rests, until its client has gone.
+        while stream.write(&[7; 1 << 14]).is_ok() {}
     }));
     let mut client = proxy.connect();
     client.read_exact(&mut [0; 1]).unwrap();
@@ -134,10 +135,20 @@ fn without_descriptors_for_a_pipe_bytes_flow_all_the_same() {
         ballast.push(file);
     }
     client.write_all(b"x").unwrap();
-    let n = std::io::copy(&mut client, &mut std::io::sink());
+    let flow = |bytes| std::io::copy(&mut (&client).take(bytes), &mut std::io::sink());
+    let spliced = || -> u64 {
+        proxy.snapshot().services.iter().map(|service| service.stats.tcp.spliced_bytes).sum()
+    };
+    let n = flow(POURED);
     drop(ballast);
     rlimit::setrlimit(Resource::NOFILE, soft, hard).unwrap();
     assert_eq!(n.unwrap(), POURED);
+    // Now that there are some, they are asked for again, though it flows on all the time.
+    let start = Instant::now();
+    while spliced() == 0 && cfg!(target_os = "linux") {
+        flow(POURED / 16).unwrap();
+        assert!(start.elapsed() < PATIENCE, "no pipe any more");
+    }
     drop(client);
     proxy.wait_idle();
 }
