@@ -36,6 +36,19 @@ impl Engine {
         (plain && between && sink.flags.fin == Fin::Open).then_some(tunnel.peer)
     }
 
+    /// Whether there may be urgent data (RFC 9293 §3.8.5) among what comes on this connection: where it
+    /// is, or may yet be, passed on as it is. A read ends before urgent data, though more is there. An
+    /// adapter that takes a short read for all there is should look once more then.
+    pub fn may_be_urgent(&self, conn: ConnId) -> bool {
+        self.conns.find(conn).is_some_and(|found| {
+            found.tls.is_none()
+                && matches!(
+                    found.state,
+                    State::Detect(_) | State::Waiting(_) | State::Tunnel(_) | State::Bridge(_)
+                )
+        })
+    }
+
     /// Bytes of one end are in a pipe to the other.
     pub(super) fn spliced(&mut self, id: ConnId, n: usize) {
         let Some(State::Tunnel(tunnel)) = self.conns.find(id).map(|conn| &conn.state) else {

@@ -1,6 +1,7 @@
 //! A TCP connection, between its descriptor and the engine.
 
 use std::io::{self, IoSlice, Read as _};
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -41,6 +42,8 @@ pub(crate) struct Socket<S> {
     /// That write was told what became of the connection, and nobody is told twice: a read that finds
     /// the end is not told of a FIN.
     told_end: bool,
+    /// There is more than was read last, behind urgent data: of that no reactor tells.
+    behind_urgent: bool,
     /// It was never visited, or its connection is not made yet.
     pub(crate) is_new: bool,
     /// Much was read when it was last visited.
@@ -77,6 +80,7 @@ impl<S: Stream> Socket<S> {
             read_closed: false,
             write_failed: None,
             told_end: false,
+            behind_urgent: false,
             is_new: true,
             bulk: false,
             most_unsent: 0,
@@ -131,6 +135,7 @@ impl<S: Stream> Socket<S> {
         if bulk
             && !self.read_closed
             && self.write_failed.is_none()
+            && !self.behind_urgent
             && let Some(visit) = self.splice(engine, &mut blocks.pipes, most, now)
         {
             return visit;
@@ -142,7 +147,7 @@ impl<S: Stream> Socket<S> {
         } else if self.write_failed.is_some() {
             self.read_directly(block)
         } else {
-            self.stream.poll_read(block, &mut Context::from_waker(&self.waker))
+            self.read_on(block)
         };
         let (input, bytes, more) = match (result, self.write_failed) {
             (Poll::Ready(Ok(Read { length: 0, .. })), Some(kind)) if self.told_end => {
@@ -154,7 +159,8 @@ impl<S: Stream> Socket<S> {
             }
             (Poll::Ready(Ok(Read { length, more })), _) => {
                 let data = block.take(length);
-                (Input::Received { conn, data }, length, more)
+                self.behind_urgent |= !more && engine.may_be_urgent(conn) && self.is_readable();
+                (Input::Received { conn, data }, length, more || self.behind_urgent)
             }
             (Poll::Ready(Err(error)), _) => {
                 let kind = os::io_error(&error);
@@ -207,6 +213,23 @@ impl<S: Stream> Socket<S> {
         pipes.put(pipe);
         engine.handle_input(now, input);
         Some(Visit::Fed { bytes, more: false })
+    }
+
+    /// Reads what there is. What is behind urgent data, past the reactor: until nothing is left there.
+    fn read_on(&mut self, block: &mut Block) -> Poll<io::Result<Read>> {
+        if self.behind_urgent {
+            let read = self.read_directly(block);
+            self.behind_urgent = matches!(read, Poll::Ready(Ok(_)));
+            if read.is_ready() {
+                return read;
+            }
+        }
+        self.stream.poll_read(block, &mut Context::from_waker(&self.waker))
+    }
+
+    /// Whether a read would bring something, or the end.
+    fn is_readable(&self) -> bool {
+        SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok()
     }
 
     /// Reads past the reactor, which may not know yet what the failed write revealed.

@@ -385,3 +385,17 @@ fn an_end_that_gets_no_more_gets_no_pipe() {
     rig.turn();
     assert_eq!(rig.closed(down), [CloseKind::Half]);
 }
+
+#[test]
+fn urgent_data_is_looked_for_where_bytes_pass_as_they_are() {
+    let mut rig = Rig::new();
+    let down = rig.accept_to(FORWARD, None);
+    assert!(rig.engine.may_be_urgent(down), "before there is anybody to pass them to");
+    let up = rig.connect();
+    assert!(rig.engine.may_be_urgent(down) && rig.engine.may_be_urgent(up));
+    let client = rig.client();
+    assert!(rig.engine.may_be_urgent(client), "nobody knows yet");
+    rig.receive(client, b"GET / HTTP/1.1\r\nHost: one.example\r\n\r\n");
+    let server = rig.connect();
+    assert!(!rig.engine.may_be_urgent(client) && !rig.engine.may_be_urgent(server));
+}

@@ -149,6 +149,7 @@ impl Runtime for Fake {
         match listener.accept() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             result => Poll::Ready(result.map(|(socket, peer)| {
+                socket.set_nonblocking(true).unwrap();
                 let number = world(|world| {
                     world.clients.push(Speech::default());
                     world.clients.len() - 1

@@ -204,6 +204,47 @@ fn urgent_data_does_not_stop_a_flow() {
 }
 
 #[test]
+fn what_follows_urgent_data_waits_for_nothing() {
+    let (tell, told) = channel();
+    let config = Arc::new(forward(Target::Addr(server(move |mut stream| {
+        let mut got = [0; 11];
+        while stream.read_exact(&mut got).is_ok() {
+            tell.send(got).unwrap();
+        }
+    }))));
+    let send = |client: &mut TcpStream| {
+        client.write_all(b"before").unwrap();
+        SockRef::from(&*client).send_out_of_band(b"!").unwrap();
+        client.write_all(b"after").unwrap();
+    };
+    let bound = bind(&config, &Options::default()).unwrap();
+    let mut client = TcpStream::connect(bound.local_addrs()[0]).unwrap();
+    // All of it is there before anybody looks …
+    send(&mut client);
+    let (looks_away, looked_away) = channel();
+    let gate = Arc::new(Mutex::new(()));
+    let worker_gate = Arc::clone(&gate);
+    let workers = bound
+        .serve(&config, move |event| {
+            if matches!(event, Event::Reloaded { .. }) {
+                looks_away.send(()).unwrap();
+                drop(worker_gate.lock().unwrap());
+            }
+        })
+        .unwrap();
+    assert_eq!(&told.recv_timeout(PATIENCE).unwrap(), b"beforeafter");
+    // … and again, while the worker is busy.
+    for _ in 0..3 {
+        let closed = gate.lock().unwrap();
+        workers.handles()[0].reload(Arc::clone(&config));
+        looked_away.recv_timeout(PATIENCE).unwrap();
+        send(&mut client);
+        drop(closed);
+        assert_eq!(&told.recv_timeout(PATIENCE).unwrap(), b"beforeafter");
+    }
+}
+
+#[test]
 fn a_bulk_transfer_does_not_starve_others() {
     let proxy = Proxy::forward(server(echo));
     let mut bulk = proxy.connect();
