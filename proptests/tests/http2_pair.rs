@@ -2,33 +2,23 @@
 //!
 //! `SELVEDGE_SEEDS=100000` runs more seeds, `SELVEDGE_SEED=7` only that one.
 
-use std::fmt::Display;
-use std::str::FromStr;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 use selvedge_proptests::choose::{Bytes, Seeded};
 use selvedge_proptests::h2::pair::{Tally, run};
+use selvedge_proptests::seeds::{self, Running};
 
 /// More than any script of bytes below has.
 const STEPS: usize = 400;
 
-fn number<T: FromStr<Err: Display>>(name: &str) -> Option<T> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
-}
-
 #[test]
 fn what_is_sent_arrives_and_no_credit_is_lost() {
-    let seeds = match number("SELVEDGE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SELVEDGE_SEEDS").unwrap_or(600),
-    };
+    let seeds = seeds::wanted(600);
     let all = seeds.clone().count() as u64;
     let mut total = Tally::default();
     for seed in seeds {
-        let tally = run(&mut Seeded::new(seed), STEPS)
-            .unwrap_or_else(|error| panic!("SELVEDGE_SEED={seed}: {error}"));
+        let _running = Running(seed, "http2_pair");
+        let tally = run(&mut Seeded::new(seed), STEPS).unwrap_or_else(|error| panic!("{error}"));
         if seed % 16 == 0 {
             assert_eq!(run(&mut Seeded::new(seed), STEPS), Ok(tally), "another trace");
         }

@@ -5,27 +5,18 @@
 use selvedge_core::stats::Decision;
 use selvedge_proptests::choose::Seeded;
 use selvedge_proptests::mirror::{Outcome, run};
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
+use selvedge_proptests::seeds::{self, Running};
 
 #[test]
 fn nobody_notices_a_mirror() {
-    let seeds = match number("SELVEDGE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SELVEDGE_SEEDS").unwrap_or(1_500),
-    };
+    let seeds = seeds::wanted(1_500);
     let all = seeds.clone().count();
     let mut total = Outcome::default();
     for seed in seeds {
+        let _running = Running(seed, "mirror");
         let (mut choose, mut moods) = (Seeded::new(2 * seed), Seeded::new(2 * seed + 1));
-        match run(&mut choose, &mut moods, seed) {
-            Ok(outcome) => total.add(&outcome),
-            Err(error) => panic!(
-                "{error}\nagain: SELVEDGE_SEED={seed} cargo test -p selvedge-proptests --test mirror"
-            ),
-        }
+        let outcome = run(&mut choose, &mut moods, seed).unwrap_or_else(|error| panic!("{error}"));
+        total.add(&outcome);
     }
     println!("{all} seeds: {total:?}");
     if all < 1_000 {
