@@ -92,6 +92,8 @@ canaries! {
     NoZones = "zones ignored";
     /// Who has a share of a split has the same as the others.
     EvenShares = "a split that ignores a weight";
+    /// Of services whose endpoints are judged, the first has the share of all.
+    JudgedShares = "a split that ignores its weights where endpoints are judged";
     /// An endpoint has every other of its turns only.
     SkippedTurns = "a round robin that skips one";
     /// A request that is given up keeps its place among those in flight.

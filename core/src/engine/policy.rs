@@ -229,6 +229,8 @@ impl Engine {
             route.split.draw_by(key, bound, counts, |backend| {
                 service(&backend.service).map_or(0, |service| service.exchanges)
             })?
+        } else if canary!(JudgedShares) && route.split.backends().iter().all(judges) {
+            (route.split.backends().iter().find(|backend| backend.weight > 0)?, Why::Balanced)
         } else {
             let mut drawn = route.split.draw(&mut self.rng, is_available)?;
             if !is_available(drawn) && route.split.backends().iter().any(judges) {

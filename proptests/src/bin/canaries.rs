@@ -48,9 +48,11 @@ mod planted {
             Canary::Panic => Invariant::Hostile,
             Canary::ForgottenEndpoints => Invariant::LastKnown,
             Canary::NoBudget | Canary::NoLimit => Invariant::Budget,
-            Canary::OneShare | Canary::AlwaysInjected | Canary::EvenShares | Canary::Unrouted => {
-                Invariant::Routed
-            }
+            Canary::OneShare
+            | Canary::AlwaysInjected
+            | Canary::EvenShares
+            | Canary::JudgedShares
+            | Canary::Unrouted => Invariant::Routed,
             Canary::SeededHash
             | Canary::MovingKeys
             | Canary::NoLoadBound
@@ -102,6 +104,7 @@ mod planted {
             Canary::RepeatedHints => (None, &[Fault::Retries, Fault::AppHints]),
             Canary::WideLimit => (None, &[Fault::Adaptive]),
             Canary::DoubleRate | Canary::HalfRate => (None, &[Fault::RateLimits]),
+            Canary::JudgedShares => (Some(Theme::OneBad), &[Fault::Splits]),
             Canary::NoFloor | Canary::EjectedForEver => (Some(Theme::Outage), &[]),
             Canary::BlamedForCancel => (Some(Theme::Impatient), &[]),
             Canary::ManyProbes | Canary::UnhealthyPicked => (Some(Theme::OneBad), &[]),

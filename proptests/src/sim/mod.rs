@@ -25,6 +25,7 @@ mod mix;
 mod model;
 mod net;
 mod policy;
+mod readiness;
 mod recut;
 mod report;
 mod shares;

@@ -399,14 +399,15 @@ impl Model {
             .zip(sent.fed)
             .is_some_and(|(engine, fed)| self.shares.is_settled(usize::from(engine), fed));
         if let Some(route) = sent.route.map(|index| &mut self.routes[index]) {
-            route.came(
-                checks,
-                mix,
-                sent,
-                [app, u16::from(settled)],
-                stamp.at,
-                self.outbound / mix.workers,
-            )?;
+            let (shares, via) = (&self.shares, sent.engine.zip(sent.fed));
+            // Where endpoints are judged, shares are those of services that have one to ask.
+            let open = !mix.guarded
+                || via.is_some_and(|(engine, fed)| {
+                    let mut names = route.shared_out();
+                    names.all(|name| shares.is_open(usize::from(engine), name, fed))
+                });
+            let proxies = self.outbound / mix.workers;
+            route.came(checks, mix, sent, app, [settled, open], stamp.at, proxies)?;
         }
         let at = [id as usize, usize::from(app)];
         let flags = [settled, shared];

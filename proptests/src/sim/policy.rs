@@ -215,13 +215,15 @@ impl RouteModel {
         self.budget.window
     }
 
-    /// A request reached `app`; it is `settled` who can be reached.
+    /// A request reached `app`; it is `settled` who can be reached, and all its services are `open`.
+    #[expect(clippy::too_many_arguments, reason = "what a request is, and when it came")]
     pub(super) fn came(
         &mut self,
         checks: &mut Checks,
         mix: &Mix,
         sent: &Sent,
-        [app, settled]: [u16; 2],
+        app: u16,
+        [settled, open]: [bool; 2],
         now: Time,
         proxies: u32,
     ) -> Check {
@@ -253,7 +255,7 @@ impl RouteModel {
         let Some(at) = self.backends.iter().position(|backend| backend.0 >> app & 1 == 1) else {
             return Ok(());
         };
-        if mix.has_any(LIMITS) || mix.guarded || !self.is_shared() {
+        if mix.has_any(LIMITS) || !open || !self.is_shared() {
             return Ok(());
         }
         let Some((sticky, key)) =
@@ -262,7 +264,7 @@ impl RouteModel {
             self.came[at] += 1;
             return Ok(());
         };
-        if sticky.load_bound != LoadBound::NONE || settled == 0 {
+        if sticky.load_bound != LoadBound::NONE || !settled {
             return Ok(());
         }
         let was = *self.kept.entry(key).or_insert(at);
@@ -274,6 +276,12 @@ impl RouteModel {
     /// Are its requests shared out over services?
     pub(super) fn is_shared(&self) -> bool {
         !matches!(self.route.split, Split::None)
+    }
+
+    /// The services that have a share of its requests.
+    pub(super) fn shared_out(&self) -> impl Iterator<Item = &str> {
+        let all = self.route.split.backends().iter();
+        all.filter(|backend| backend.weight > 0).map(|backend| &*backend.service)
     }
 
     /// What came of all requests is what the weights say.

@@ -2,7 +2,6 @@
 //! it. By weight, by zone, by turns; and the same place for the same key.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use selvedge_core::balance::{Kind, LoadBound};
@@ -20,6 +19,7 @@ use super::likely::{drawn_of_two, effective, is_likely};
 use super::limits::under_way;
 use super::mix::{LIMITS, Mix, UNSHAKEN};
 use super::model::Sent;
+use super::readiness::{self, Member, Readiness, bits_of};
 
 /// Services that are balanced otherwise, in some worlds: the first ones.
 pub(super) const BALANCED: usize = 3;
@@ -57,16 +57,6 @@ struct Pool {
     keys: BTreeMap<u32, Vec<(u64, usize)>>,
 }
 
-#[derive(Debug)]
-struct Member {
-    addr: SocketAddr,
-    /// The app behind it.
-    app: Option<u16>,
-    weight: u32,
-    local: bool,
-    meshed: bool,
-}
-
 /// Requests while a member's weight was small: all of them, those that it got, and how many are to be
 /// expected at most.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,21 +66,10 @@ struct Growing {
     expected: f64,
 }
 
-/// What an engine knows of the members of a pool.
+/// What an engine knows of a pool, and does.
 #[derive(Debug)]
 struct View {
-    /// Those that are connected, as bits.
-    up: u64,
-    /// It can connect to those that are meshed.
-    certified: bool,
-    /// When that was last another answer.
-    changed: Time,
-    /// … for better or worse, apart from the first certificate.
-    moved: bool,
-    /// Since when each is ready.
-    since: Vec<Time>,
-    /// It knows other members than those that it began with.
-    other: bool,
+    known: Readiness,
     /// Requests without a key, by member; what is to be expected of them.
     came: Vec<u32>,
     expected: Vec<[f64; 2]>,
@@ -102,27 +81,6 @@ struct View {
     uncounted: u32,
     /// Some may have taken a turn that they had to give up: their connects failed.
     unsteady: bool,
-    /// What is said against members, as bits, and whether that does not count.
-    ejected: u64,
-    unhealthy: u64,
-    panics: bool,
-    /// Until when those that are ejected are not asked.
-    until: Vec<Time>,
-    /// When it was last not known of a member since when it is ready.
-    vague: Option<Time>,
-}
-
-impl View {
-    /// Those that nothing is said against that counts, as bits.
-    fn lets(&self) -> u64 {
-        if self.panics { u64::MAX } else { !(self.ejected | self.unhealthy) }
-    }
-
-    fn ready(&self, members: &[Member]) -> u64 {
-        let meshed = members.iter().enumerate().filter(|(_, member)| member.meshed);
-        let meshed: u64 = meshed.fold(0, |bits, (at, _)| bits | 1 << at);
-        self.up & !if self.certified { 0 } else { meshed }
-    }
 }
 
 impl Shares {
@@ -148,24 +106,13 @@ impl Shares {
                 .collect();
             let members = members?;
             let view = || View {
-                up: (1 << members.len()) - 1,
-                certified: config.identity.is_none(),
-                changed: Time::ZERO,
-                moved: false,
-                since: vec![Time::ZERO; members.len()],
-                other: false,
+                known: Readiness::new(members.len(), config, service),
                 came: vec![0; members.len()],
                 expected: vec![[0.0; 2]; members.len()],
                 local: [0.0; 2],
                 growing: vec![Growing::default(); members.len()],
                 uncounted: 0,
                 unsteady: false,
-                ejected: 0,
-                // Until they were checked.
-                unhealthy: if service.health_check.is_some() { u64::MAX } else { 0 },
-                panics: false,
-                until: vec![Time::ZERO; members.len()],
-                vague: None,
             };
             Some(Pool {
                 service: service.name.to_string(),
@@ -184,94 +131,12 @@ impl Shares {
 
     /// An engine says what it has found out.
     pub(super) fn hear(&mut self, engine: usize, event: &Event, now: Time) {
-        match event {
-            Event::EndpointDown { service, addr, .. } => {
-                self.turn(engine, service, *addr, false, now);
-            }
-            Event::EndpointUp { service, addr } => self.turn(engine, service, *addr, true, now),
-            Event::EndpointEjected { service, addr, retry_in, .. } => {
-                self.judge(engine, service, now, |view, pool| {
-                    let Some(at) = position(pool, *addr) else { return };
-                    view.ejected |= 1 << at;
-                    view.until[at] = now + *retry_in;
-                });
-            }
-            Event::EndpointReadmitted { service, addr } => {
-                self.judge(engine, service, now, |view, pool| {
-                    view.ejected &= !position(pool, *addr).map_or(0, |at| 1 << at);
-                });
-            }
-            Event::CheckFailed { service, addr, .. } => {
-                self.judge(engine, service, now, |view, pool| {
-                    view.unhealthy |= position(pool, *addr).map_or(0, |at| 1 << at);
-                });
-            }
-            Event::CheckPassed { service, addr } => {
-                self.judge(engine, service, now, |view, pool| {
-                    view.unhealthy &= !position(pool, *addr).map_or(0, |at| 1 << at);
-                });
-            }
-            Event::EndpointProbed { service, .. } => self.judge(engine, service, now, |_, _| {}),
-            Event::PanicEntered { service, .. } => {
-                self.judge(engine, service, now, |view, _| {
-                    view.panics = true;
-                    // Of those that wait for a probe it is not known since when they are ready.
-                    let waits = |at: usize| view.ejected >> at & 1 == 1 && view.until[at] <= now;
-                    if (0..view.until.len()).any(waits) {
-                        view.vague = Some(now);
-                    }
-                });
-            }
-            Event::PanicLeft { service, .. } => {
-                self.judge(engine, service, now, |view, _| view.panics = false);
-            }
-            Event::Certified { .. } | Event::Uncertified { .. } => {
-                for pool in &mut self.pools {
-                    let Some(view) = pool.views.get_mut(engine) else { continue };
-                    let certified = matches!(event, Event::Certified { .. });
-                    if view.certified == certified {
-                        continue;
-                    }
-                    (view.certified, view.changed) = (certified, now);
-                    view.moved |= !certified;
-                    for (member, since) in pool.members.iter().zip(&mut view.since) {
-                        if member.meshed {
-                            *since = now;
-                        }
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn turn(&mut self, engine: usize, service: &str, addr: SocketAddr, up: bool, now: Time) {
-        let Some(pool) = self.pools.iter_mut().find(|pool| pool.service == service) else { return };
-        let Some(view) = pool.views.get_mut(engine) else { return };
-        let at = pool.members.iter().position(|member| member.addr == addr);
-        let Some(at) = at.filter(|at| (view.up >> at & 1 == 1) != up) else { return };
-        view.up ^= 1 << at;
-        (view.changed, view.moved) = (now, true);
-        view.since[at] = now;
-    }
-
-    /// Something is said for or against members: those that may be chosen now are ready since now.
-    fn judge(
-        &mut self,
-        engine: usize,
-        service: &str,
-        now: Time,
-        change: impl FnOnce(&mut View, &[Member]),
-    ) {
-        let Some(pool) = self.pools.iter_mut().find(|pool| pool.service == service) else { return };
-        let Some(view) = pool.views.get_mut(engine) else { return };
-        let before = view.lets();
-        change(view, &pool.members);
-        (view.changed, view.moved) = (now, true);
-        let new = view.lets() & !before;
-        for (at, since) in view.since.iter_mut().enumerate() {
-            if new >> at & 1 == 1 {
-                *since = now;
+        let service = readiness::service_of(event);
+        for pool in &mut self.pools {
+            if service.is_none_or(|service| *service == *pool.service)
+                && let Some(view) = pool.views.get_mut(engine)
+            {
+                view.known.hear(&pool.members, event, now);
             }
         }
     }
@@ -282,7 +147,7 @@ impl Shares {
             let service = config.services.iter().find(|service| *service.name == *pool.service);
             let same = service.is_some_and(|service| service.endpoints == pool.endpoints);
             if let Some(view) = pool.views.get_mut(engine) {
-                view.other |= !same;
+                view.known.other |= !same;
             }
         }
     }
@@ -290,7 +155,15 @@ impl Shares {
     /// Has nothing changed for this engine since then, and is everything as it was at first?
     pub(super) fn is_settled(&self, engine: usize, since: Time) -> bool {
         let mut views = self.pools.iter().filter_map(|pool| pool.views.get(engine));
-        views.all(|view| view.certified && !view.other && !view.moved && view.changed < since)
+        views.all(|view| view.known.is_settled(since))
+    }
+
+    /// Has this engine had an endpoint of a service to ask ever since then, against which nothing is
+    /// said, if that is known?
+    pub(super) fn is_open(&self, engine: usize, service: &str, since: Time) -> bool {
+        let pool = self.pools.iter().find(|pool| pool.service == *service);
+        let view = pool.and_then(|pool| Some((pool.views.get(engine)?, &pool.members)));
+        view.is_some_and(|(view, members)| view.known.is_open(members, since))
     }
 
     /// A request of no split, which its engine had at `fed`, is the first time at an app.
@@ -315,7 +188,7 @@ impl Shares {
         let Some(member) = pool.members.iter().position(|member| member.app == Some(app)) else {
             return Ok(());
         };
-        let mut ready = view.ready(&pool.members);
+        let mut ready = view.known.ready(&pool.members);
         if let Some(watch) = watch {
             let lets = |member: &Member| watch.lets(&pool.name, member.addr, at);
             let Some(fit) = bits_of(pool.members.iter().map(lets)) else {
@@ -324,7 +197,7 @@ impl Shares {
             };
             ready &= fit;
         }
-        if view.other || view.changed >= fed || ready == 0 {
+        if view.known.other || view.known.changed >= fed || ready == 0 {
             view.uncounted += 1;
             return Ok(());
         }
@@ -437,16 +310,6 @@ impl Shares {
     }
 }
 
-fn position(members: &[Member], addr: SocketAddr) -> Option<usize> {
-    members.iter().position(|member| member.addr == addr)
-}
-
-/// Which of them it is true of, as bits, if that is known of all.
-fn bits_of(all: impl Iterator<Item = Option<bool>>) -> Option<u64> {
-    let mut all = all.enumerate();
-    all.try_fold(0, |bits, (at, is)| Some(bits | u64::from(is?) << at))
-}
-
 /// Does it draw two, and take the one with less to do?
 fn is_better_of_two(kind: Kind) -> bool {
     matches!(kind, Kind::PeakEwma | Kind::LeastRequest)
@@ -478,14 +341,14 @@ impl Pool {
     fn count(&mut self, engine: usize, member: usize, times: [Time; 2], ready: u64) {
         let slow_start = self.balancing.slow_start;
         let view = &mut self.views[engine];
-        let vague = view.vague.is_some_and(|since| times[0] <= since + slow_start);
+        let vague = view.known.vague.is_some_and(|since| times[0] <= since + slow_start);
         view.came[member] += 1;
         let own = own_share(&self.members, ready);
         view.local = view.local.map(|sum| sum + own.unwrap_or(0.0));
         let weights: Vec<[f64; 2]> = self
             .members
             .iter()
-            .zip(&view.since)
+            .zip(&view.known.since)
             .enumerate()
             .map(|(at, (member, &since))| match ready >> at & 1 {
                 1 if vague => [0.1, 1.0].map(|part| f64::from(member.weight) * part),
@@ -586,7 +449,7 @@ impl Pool {
         let kind = self.balancing.kind;
         let even =
             self.balancing.slow_start.is_zero() && self.balancing.endpoint_affinity().is_none();
-        let moved = view.moved || view.other || view.unsteady;
+        let moved = view.known.moved || view.known.other || view.unsteady;
         if kind != Kind::RoundRobin || !even || self.shared || moved {
             return Ok(());
         }
