@@ -100,6 +100,8 @@ canaries! {
     LostSlot = "a slot not given back on a cancel";
     /// Who comes last is first through.
     LastFirst = "a queue that is last in, first out";
+    /// A stream goes before everybody who waits at the port that it is for.
+    OvertakingStream = "a stream that overtakes at its port";
     /// Nobody is told that they have waited too long.
     PatientQueue = "a queue timeout that is not armed";
     /// A queue holds one more.
@@ -108,6 +110,10 @@ canaries! {
     WideGate = "one too many in flight";
     /// Every worker of a proxy lets through as many as all of them may.
     WholeShare = "a worker that has the limit of all";
+    /// The port of one of several workers that has room for one more says that it has none.
+    ThinPort = "a worker's port that refuses below its share";
+    /// It lets requests through half as often as its share is.
+    ThinRate = "a worker's rate that refuses below its share";
     /// A limit adapts to more than it may.
     WideLimit = "an adaptive limit beyond its bounds";
     /// A rate limit recovers twice as fast.

@@ -257,7 +257,11 @@ impl Engine {
     /// The same at the gate of a service or port.
     fn enter_second(&mut self, service: u32, at_port: bool) -> Result<Passage, Reason> {
         let Some(of) = self.gate_of(service, at_port) else { return Ok(Passage::Done) };
+        let thin = canary!(ThinPort) && at_port && self.config.workers > 1;
         let Some(gate) = self.gate(of) else { return Ok(Passage::Done) };
+        if thin && gate.in_flight + 1 == gate.limit {
+            return Err(Reason::PortBusy);
+        }
         match gate.enter() {
             Ok(Entry::Passes) => Ok(Passage::Done),
             Ok(Entry::Waits) => Ok(Passage::Second),
@@ -273,6 +277,10 @@ impl Engine {
     pub(super) fn wait_at_gate(&mut self, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get(id) else { return };
         let (service, at_port) = (exchange.service, exchange.traits.at_port);
+        // It has no stream yet.
+        let overtakes = canary!(OvertakingStream)
+            && at_port
+            && self.conns.find(exchange.down).is_some_and(|conn| conn.http2().is_some());
         let of = match exchange.traits.passage {
             Passage::First => Some(GateOf::Worker),
             _ => self.gate_of(service, at_port),
@@ -290,6 +298,9 @@ impl Engine {
         let exchanges = &self.exchanges;
         if let Some(gate) = gate {
             gate.wait(id, |id| exchanges.get(id).is_some());
+            if overtakes {
+                gate.queue.rotate_right(1);
+            }
         }
         if let Some(service) = self.mesh.services.get_mut(service as usize) {
             let decision = Decision::Queued;

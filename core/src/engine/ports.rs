@@ -74,7 +74,8 @@ impl Engine {
         let known = known.filter(|known| known.config == config);
         Some(known.unwrap_or_else(|| {
             let keys = KeyedState::new(&mut self.rng);
-            let limiter = Limiter::new(&config.0, workers, keys);
+            let thin = canary!(ThinRate) && workers > 1;
+            let limiter = Limiter::new(&config.0, workers << u32::from(thin), keys);
             Box::new(Rated { config, limiter })
         }))
     }

@@ -61,14 +61,16 @@ mod planted {
             | Canary::SkippedTurns => Invariant::Balanced,
             Canary::LostSlot
             | Canary::LastFirst
+            | Canary::OvertakingStream
             | Canary::PatientQueue
             | Canary::LongQueue
             | Canary::WideGate
             | Canary::NarrowGate
             | Canary::NarrowProxy
             | Canary::WholeShare
+            | Canary::ThinPort
             | Canary::WideLimit => Invariant::Bounded,
-            Canary::DoubleRate | Canary::HalfRate => Invariant::Admitted,
+            Canary::DoubleRate | Canary::HalfRate | Canary::ThinRate => Invariant::Admitted,
             Canary::NoFloor
             | Canary::BlamedForCancel
             | Canary::EjectedForEver
@@ -95,15 +97,19 @@ mod planted {
             Canary::NoSlowStart => (Some(Theme::Outage), &[Fault::Balancers, Fault::SlowStarts]),
             Canary::SkippedTurns => (None, &[Fault::Balancers]),
             Canary::LastFirst
+            | Canary::OvertakingStream
             | Canary::PatientQueue
             | Canary::LongQueue
             | Canary::WideGate
             | Canary::NarrowGate
             | Canary::NarrowProxy
-            | Canary::WholeShare => (None, &[Fault::Gates]),
+            | Canary::WholeShare
+            | Canary::ThinPort => (None, &[Fault::Gates]),
             Canary::RepeatedHints => (None, &[Fault::Retries, Fault::AppHints]),
             Canary::WideLimit => (None, &[Fault::Adaptive]),
-            Canary::DoubleRate | Canary::HalfRate => (None, &[Fault::RateLimits]),
+            Canary::DoubleRate | Canary::HalfRate | Canary::ThinRate => {
+                (None, &[Fault::RateLimits])
+            }
             Canary::JudgedShares => (Some(Theme::OneBad), &[Fault::Splits]),
             Canary::NoFloor | Canary::EjectedForEver => (Some(Theme::Outage), &[]),
             Canary::BlamedForCancel => (Some(Theme::Impatient), &[]),

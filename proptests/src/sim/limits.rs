@@ -127,6 +127,21 @@ fn transit(mix: &Mix) -> Option<Duration> {
     known.then(|| mix.slack() + Duration::from_nanos(24 * mix.latency))
 }
 
+/// Faults that keep no request between its coming to an inbound engine and its gates, nor, behind
+/// these, from its app.
+const NEAR: Faults = TIMED.and(Faults::of(&[
+    Fault::DeadEndpoints,
+    Fault::Weights,
+    Fault::SmallWindows,
+    Fault::LateCredit,
+]));
+
+/// How long a request that is through the gate of a port is on its way to the app at most: there may
+/// be no connection yet. Known only where nothing is sent twice.
+fn last_hop(mix: &Mix) -> Option<Duration> {
+    (is_exact(mix) && mix.has_only(NEAR)).then(|| Duration::from_nanos(8 * mix.latency))
+}
+
 /// What limits there are, and what came by them.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
@@ -154,12 +169,12 @@ struct Port {
     clients: Vec<Bucket>,
 }
 
-/// A gate: of an engine, of a service of one, or of the port of an app.
+/// A gate: of an engine, of a service of one, or of the port of an app, of the engine before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
     Engine(u16),
     Service(u16, usize),
-    Port(u16),
+    Port(u16, usize),
 }
 
 /// Who refuses a request because there are too many.
@@ -169,8 +184,8 @@ pub(super) enum Refuser<'a> {
     Proxy(u16, usize),
     /// … for this service.
     Service(u16, &'a str),
-    /// The inbound engine at this address.
-    Port(IpAddr),
+    /// This inbound engine, at this address.
+    Port(u16, IpAddr),
 }
 
 /// What came, and has not run out since.
@@ -182,20 +197,25 @@ struct Bucket {
 
 impl Bucket {
     /// One more comes, of a bucket that so many a second run out of.
-    fn add(&mut self, rps: u32, now: Time) -> f64 {
+    fn add(&mut self, rps: f64, now: Time) -> f64 {
         self.level = self.level_at(rps, now) + 1.0;
         self.at = now;
         self.level
     }
 
-    fn level_at(&self, rps: u32, now: Time) -> f64 {
-        let out = now.saturating_since(self.at).as_secs_f64() * f64::from(rps);
+    fn level_at(&self, rps: f64, now: Time) -> f64 {
+        let out = now.saturating_since(self.at).as_secs_f64() * rps;
         (self.level - out).max(0.0)
     }
 }
 
 fn gated(concurrency: &Concurrency) -> bool {
     concurrency.max_in_flight.is_some() || concurrency.adaptive.is_some()
+}
+
+/// Where nobody waits, everybody is through at once.
+fn queues(concurrency: &Concurrency) -> bool {
+    gated(concurrency) && concurrency.max_queue > 0
 }
 
 /// The most that the gates of a proxy let through, where it is one of so many workers that has them.
@@ -285,6 +305,7 @@ impl Limits {
                 format!("{through} requests of engine {engine} are under way, of {most}")
             })?;
         }
+        self.take_turn_at_port(checks, mix, sent, app, now)?;
         if !settled || shared || !(sent.stream || sent.alone) {
             return Ok(());
         }
@@ -294,7 +315,7 @@ impl Limits {
     /// May a request wait before this app, after its endpoint was chosen?
     pub(super) fn delays(&self, app: u16) -> bool {
         let port = self.ports.get(usize::from(app)).and_then(Option::as_ref);
-        port.is_some_and(|port| gated(&port.concurrency) && port.concurrency.max_queue > 0)
+        port.is_some_and(|port| queues(&port.concurrency))
     }
 
     fn service_of(&self, sent: &Sent) -> Option<usize> {
@@ -303,7 +324,8 @@ impl Limits {
         self.services.iter().position(|service| service.0 == name)
     }
 
-    /// At every gate, who comes first is first through, and nobody waits longer than it says.
+    /// At the gates of outbound engines who comes first is first through, and nobody waits longer than
+    /// these and that of the port say.
     fn check_turn(
         &mut self,
         checks: &mut Checks,
@@ -317,11 +339,10 @@ impl Limits {
             .service_of(sent)
             .zip(sent.engine)
             .map(|(index, engine)| (Gate::Service(engine, index), &self.services[index].1));
-        let port = self.ports[app].as_ref().map(|port| (Gate::Port(app as u16), &port.concurrency));
+        let port = self.ports[app].as_ref().map(|port| (Gate::Port(0, app), &port.concurrency));
         let all = sent.engine.map(|engine| (Gate::Engine(engine), &self.all));
-        // Where nobody waits, everybody is through at once.
         let [all, service, port] =
-            [all, service, port].map(|gate| gate.filter(|(_, it)| gated(it) && it.max_queue > 0));
+            [all, service, port].map(|gate| gate.filter(|(_, it)| queues(it)));
         let waits = [all, service, port].map(|gate| gate.map(|(_, it)| it.queue_timeout));
         let due = waits.into_iter().flatten().fold(fed + transit, |due, wait| due + wait);
         checks.that(Invariant::Bounded, now <= due, || {
@@ -329,33 +350,46 @@ impl Limits {
         })?;
         // When it was through the one, and came to the other. Of one behind the other that is known
         // only where it could be read on its way.
-        let first = match (all, service) {
-            (Some(_), Some(_)) => return Ok(()),
-            (all, service) => all.or(service),
+        let ((Some((gate, _)), None) | (None, Some((gate, _)))) = (all, service) else {
+            return Ok(());
         };
-        // Which worker has the port's is not known.
-        let port = port.filter(|_| mix.workers == 1);
-        let (gate, came) = match (first, port, sent.between) {
-            (Some((service, _)), Some((port, _)), Some(between)) => {
-                self.take_turn(checks, service, [fed, between], transit)?;
-                (port, between)
-            }
-            (Some((gate, _)), None, _) | (None, Some((gate, _)), _) => (gate, fed),
-            _ => return Ok(()),
+        let through = match (port, sent.between) {
+            (None, _) => now,
+            (Some(_), Some((between, _))) => between,
+            (Some(_), None) => return Ok(()),
         };
-        self.take_turn(checks, gate, [came, now], transit)
+        self.take_turn(checks, gate, [fed, through], [transit; 2])
     }
 
-    /// A request that came to a gate then is through: before those that came after it.
+    /// At the gate of a port, too: when a request comes to that, and of which worker, is read on its
+    /// way. There is nothing to wait for before it.
+    fn take_turn_at_port(
+        &mut self,
+        checks: &mut Checks,
+        mix: &Mix,
+        sent: &Sent,
+        app: usize,
+        now: Time,
+    ) -> Check {
+        let queues = self.ports[app].as_ref().is_some_and(|port| queues(&port.concurrency));
+        let (Some((came, engine)), Some(last), true) = (sent.between, last_hop(mix), queues) else {
+            return Ok(());
+        };
+        let gate = Gate::Port(engine, app);
+        self.take_turn(checks, gate, [came, now], [Duration::ZERO, last])
+    }
+
+    /// A request that came to a gate then is through: before those that came after it. It may have been
+    /// on its way to the gate for so long, and behind it.
     fn take_turn(
         &mut self,
         checks: &mut Checks,
         gate: Gate,
         [came, through]: [Time; 2],
-        transit: Duration,
+        [before, behind]: [Duration; 2],
     ) -> Check {
         let overtaken = self.passed.iter().find(|&&(other, later, sooner)| {
-            other == gate && later > came + transit && sooner + transit < through
+            other == gate && later > came + before && sooner + behind < through
         });
         checks.that(Invariant::Bounded, overtaken.is_none(), || {
             format!("who came to {gate:?} at {came:?} is through at {through:?}, {overtaken:?}")
@@ -392,7 +426,7 @@ impl Limits {
         let fits =
             |level: f64, rps: u32| level <= f64::from(rps).mul_add(late, f64::from(rps)) + 1e-6;
         if let Some(rps) = rate.total {
-            let level = port.all.add(rps, now);
+            let level = port.all.add(rps.into(), now);
             checks.that(Invariant::Admitted, fits(level, rps), || {
                 format!("{level} requests too soon at app {app}, of {rps} a second")
             })?;
@@ -400,7 +434,7 @@ impl Limits {
         // The workers of a proxy are one client.
         let client = sent.engine.map(|engine| engine / mix.workers as u16);
         if let (Some(engine), Some(rps)) = (client, client.and_then(|it| own(rate, mix, it))) {
-            let level = port.clients[usize::from(engine)].add(rps, now);
+            let level = port.clients[usize::from(engine)].add(rps.into(), now);
             checks.that(Invariant::Admitted, fits(level, rps), || {
                 format!(
                     "{level} requests of engine {engine} too soon at app {app}, of {rps} a second"
@@ -420,8 +454,7 @@ impl Limits {
         at: Refuser<'_>,
         is_for: impl Fn(&Sent, &str) -> bool,
     ) -> Check {
-        let unknown = self.checked || mix.workers > 1;
-        if !is_exact(mix) || unknown && matches!(at, Refuser::Port(_)) {
+        if !is_exact(mix) || self.checked && matches!(at, Refuser::Port(..)) {
             return Ok(());
         }
         let open = requests.iter().filter(|sent| sent.fed.is_some() && sent.over.is_none());
@@ -435,16 +468,11 @@ impl Limits {
                 let Some((_, concurrency)) = service else { return Ok(()) };
                 (concurrency, open.filter(of(engine)).filter(|sent| is_for(sent, name)).count())
             }
-            Refuser::Port(ip) => {
-                let here = |port: &Option<Port>| port.as_ref().is_some_and(|it| it.addr.ip() == ip);
-                let app = self.ports.iter().position(here);
-                let Some((app, port)) = app.and_then(|app| Some((app, self.ports[app].as_ref()?)))
-                else {
-                    return Ok(());
-                };
+            Refuser::Port(engine, ip) => {
+                let Some((app, port)) = self.port_at(ip) else { return Ok(()) };
                 let may = |sent: &&Sent| {
                     let elsewhere = sent.serving.is_some_and(|it| usize::from(it) != app);
-                    sent.apps >> app & 1 == 1 && !elsewhere
+                    sent.apps >> app & 1 == 1 && !elsewhere && came_to(sent, engine).is_some()
                 };
                 (&port.concurrency, open.filter(may).count())
             }
@@ -458,53 +486,50 @@ impl Limits {
         })
     }
 
-    /// An inbound engine at `ip` refuses a request of `peer`: has that one sent too many?
+    /// The app behind the inbound engine at this address, and its port.
+    fn port_at(&self, ip: IpAddr) -> Option<(usize, &Port)> {
+        let mut ports = self.ports.iter().enumerate();
+        ports.find_map(|(app, port)| Some((app, port.as_ref().filter(|it| it.addr.ip() == ip)?)))
+    }
+
+    /// This inbound engine, at `ip`, refuses a request of `peer`: has that one sent it too many?
     pub(super) fn refused(
         &self,
         checks: &mut Checks,
         mix: &Mix,
         requests: &[Sent],
-        [ip, peer]: [IpAddr; 2],
+        (engine, [ip, peer]): (u16, [IpAddr; 2]),
         reason: Reason,
         now: Time,
     ) -> Check {
-        if self.checked || mix.workers > 1 {
+        if self.checked || last_hop(mix).is_none() {
             return Ok(());
         }
-        let Some(transit) = transit(mix).filter(|_| is_exact(mix)) else { return Ok(()) };
-        let app = self.ports.iter().position(|port| {
-            port.as_ref().is_some_and(|port| port.addr.ip() == ip && port.rate.is_some())
-        });
-        let engine = (0..2).find(|&n| outbound_ip(n) == peer);
-        let (Some(app), Some(engine)) = (app, engine) else { return Ok(()) };
-        let rate = self.ports[app].as_ref().and_then(|port| port.rate.as_ref());
-        let Some(rate) = rate else { return Ok(()) };
+        let client = (0..2).find(|&n| outbound_ip(n) == peer);
+        let (Some((app, port)), Some(client)) = (self.port_at(ip), client) else { return Ok(()) };
+        let Some(rate) = &port.rate else { return Ok(()) };
+        let client = client as u16;
         let (rps, mine) = match reason {
             Reason::RateLimit => (rate.total, false),
-            Reason::ClientRateLimit => (own(rate, mix, engine as u16), true),
+            Reason::ClientRateLimit => (own(rate, mix, client), true),
             _ => return Ok(()),
         };
-        let rps = rps.unwrap_or(u32::MAX);
-        // Before they come they may have waited for their engine and their service.
-        let waits =
-            self.services.iter().filter(|(_, it)| gated(it)).map(|(_, it)| it.queue_timeout);
-        let all = if gated(&self.all) { self.all.queue_timeout } else { Duration::ZERO };
-        let late = transit + all + waits.max().unwrap_or_default();
-        let mut fed: Vec<Time> = requests
-            .iter()
-            .filter(|sent| {
-                sent.apps >> app & 1 == 1 && (!mine || sent.engine == Some(engine as u16))
-            })
-            .filter_map(|sent| sent.fed)
-            .collect();
-        fed.sort_unstable();
+        // Each worker has its share, and lets one through at a time at least.
+        let share = f64::from(rps.unwrap_or(u32::MAX)) / f64::from(mix.workers);
+        let is_of = |sent: &&Sent| {
+            let sender = sent.engine.is_none_or(|it| it / mix.workers as u16 == client);
+            sent.apps >> app & 1 == 1 && (sender || !mine)
+        };
+        let mut came: Vec<Time> =
+            requests.iter().filter(is_of).filter_map(|sent| came_to(sent, engine)).collect();
+        came.sort_unstable();
         let mut bucket = Bucket::default();
-        for at in fed {
-            bucket.add(rps, at);
+        for at in came {
+            bucket.add(share, at);
         }
-        let level = late.as_secs_f64().mul_add(f64::from(rps), bucket.level_at(rps, now));
-        checks.that(Invariant::Admitted, level + 1e-6 > f64::from(rps), || {
-            format!("engine {engine} is refused at {now:?} ({reason:?}): {level} of {rps} a second")
+        let level = bucket.level_at(share, now);
+        checks.that(Invariant::Admitted, level + 1e-6 > share, || {
+            format!("engine {engine} refuses at {now:?} ({reason:?}): {level} of {share} a second")
         })
     }
 
@@ -542,6 +567,11 @@ impl Limits {
             format!("{gate:?}, and it is told {concurrency:?}")
         })
     }
+}
+
+/// When a request came to this inbound engine, if it did.
+fn came_to(sent: &Sent, engine: u16) -> Option<Time> {
+    sent.between.filter(|between| between.1 == engine).map(|between| between.0)
 }
 
 /// The requests that are at an app, or at this one, of the same service and engine as `like`.

@@ -106,8 +106,8 @@ pub(super) struct Sent {
     pub(super) wild: bool,
     /// When the first engine had its head.
     pub(super) fed: Option<Time>,
-    /// When the second one had it, if that could be read.
-    pub(super) between: Option<Time>,
+    /// When the second one had it, and which that is, if that could be read.
+    pub(super) between: Option<(Time, u16)>,
     /// How often it reached an app.
     pub(super) attempts: u32,
     /// The app that has it and has not answered.
@@ -307,11 +307,11 @@ impl Model {
         checks.that(Invariant::Bodies, !http10, || "a 1xx to an HTTP/1.0 client".to_owned())
     }
 
-    /// An engine has read the heads of these requests from another.
-    pub(super) fn note_between(&mut self, came: &[u32], now: Time) {
+    /// This engine has read the heads of these requests from another.
+    pub(super) fn note_between(&mut self, came: &[u32], engine: u16, now: Time) {
         for &id in came {
             if let Some(sent) = self.requests.get_mut(id as usize) {
-                sent.between.get_or_insert(now);
+                sent.between.get_or_insert((now, engine));
             }
         }
     }

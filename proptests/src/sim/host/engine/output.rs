@@ -147,10 +147,11 @@ impl EngineHost {
         service: Option<&str>,
     ) -> Check {
         let (now, limits, requests) = (net.now, &net.model.limits, &net.model.requests);
-        limits.refused(&mut net.checks, &net.mix, requests, [self.ip, peer], reason, now)?;
         let HostId::Engine(engine) = self.id else { return Ok(()) };
+        let by = (engine, [self.ip, peer]);
+        limits.refused(&mut net.checks, &net.mix, requests, by, reason, now)?;
         let at = match (reason, service) {
-            (Reason::PortBusy | Reason::PortQueueFull, _) => Refuser::Port(self.ip),
+            (Reason::PortBusy | Reason::PortQueueFull, _) => Refuser::Port(engine, self.ip),
             (Reason::ServiceBusy | Reason::ServiceQueueFull, Some(name)) => {
                 Refuser::Service(engine, name)
             }

@@ -116,9 +116,12 @@ impl EngineHost {
             }
             let found = &mut net.links[link as usize];
             let from = found.ends[NEAR].host;
-            if side == FAR && matches!(from, HostId::Engine(_)) && net.mix.has_any(LIMITS) {
+            if let (HostId::Engine(_), HostId::Engine(to)) = (from, self.id)
+                && side == FAR
+                && net.mix.has_any(LIMITS)
+            {
                 let came = found.tap.read(&data, found.records.is_some());
-                net.model.note_between(&came, net.now);
+                net.model.note_between(&came, to, net.now);
             }
             let pipe = &mut net.links[link as usize].pipes[1 - side];
             let more = pipe.ready > 0 || pipe.fin == Fin::Arrived;
