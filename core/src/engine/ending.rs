@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use super::Engine;
 use super::conn::{Conn, Fin, State};
 use super::contract::{CloseKind, Event, Output};
-use super::exchange::{Exchange, ExchangeId, Kind, Traits};
+use super::exchange::{Ends, Exchange, ExchangeId, Kind, Traits};
 use super::gate::Passage;
 use super::mesh::{Service, ServiceKind};
 use crate::balance::Outcome;
@@ -277,7 +277,7 @@ impl Engine {
             return self.end_conn(index, CloseKind::Abort);
         }
         if progress.response_started {
-            if progress.until_close {
+            if progress.ends == Ends::Close {
                 // Only a reset tells the client that this was not all.
                 self.end_conn(index, CloseKind::Abort);
             } else {

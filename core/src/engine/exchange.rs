@@ -172,12 +172,12 @@ pub(crate) struct Progress {
     pub(crate) tunnelled: bool,
     /// The client, and the endpoint, will send no more through it.
     pub(crate) ended: [bool; 2],
+    /// The response is gRPC's: trailers may say how the call ended, ours too.
+    pub(crate) call: bool,
     /// What its client was told in informational responses.
     pub(crate) informed: Informed,
-    /// The response's outgoing framing is chunked.
-    pub(crate) chunked: bool,
-    /// The response's end is the connection's end.
-    pub(crate) until_close: bool,
+    /// What ends the response where it goes on.
+    pub(crate) ends: Ends,
     /// The balancer has its sample of this attempt.
     pub(crate) sampled: bool,
     /// The response says that it failed (5xx, gRPC).
@@ -190,6 +190,18 @@ pub(crate) struct Progress {
     pub(crate) status: u16,
     /// How the endpoint reset its stream.
     pub(crate) reset: Option<ErrorCode>,
+}
+
+/// See [`Progress::ends`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// What its head says.
+    #[default]
+    Stated,
+    /// The last chunk.
+    Chunks,
+    /// The end of the connection.
+    Close,
 }
 
 /// Which informational responses were passed on, as bits.

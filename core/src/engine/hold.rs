@@ -21,6 +21,7 @@ pub(super) struct Held {
     until: Time,
     status: u16,
     framing: Framing,
+    grpc: bool,
     origin: Option<Version>,
     buf: Vec<u8>,
     spans: Vec<Span>,
@@ -53,6 +54,7 @@ impl Holds {
         held.until = until;
         held.status = response.head.status;
         held.framing = response.framing;
+        held.grpc = response.grpc;
         held.origin = response.origin;
         let Fields { buf, spans } = response.head.fields;
         held.buf.clear();
@@ -105,6 +107,7 @@ impl Engine {
             announced: Framing::None,
             keep_alive: true,
             upgrade: false,
+            grpc: held.grpc,
             grpc_status: None,
             origin: held.origin,
         };

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use super::Engine;
 use super::body::{Carried, Outgoing, carry};
 use super::conn::{Conn, State};
-use super::exchange::{Exchange, ExchangeId};
+use super::exchange::{Ends, Exchange, ExchangeId};
 use super::mirror::Copied;
 use crate::buf::OutQueue;
 use crate::error::Reason;
@@ -204,7 +204,7 @@ impl Engine {
     fn pass_response_body(&mut self, id: ExchangeId, mut data: BytesMut) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let (down, stream, n) = (exchange.down, exchange.down_stream, data.len());
-        let (chunked, grpc) = (exchange.progress.chunked, exchange.traits.grpc);
+        let (chunked, grpc) = (exchange.progress.ends == Ends::Chunks, exchange.traits.grpc);
         let judged = exchange.judged;
         if n == 0 {
             return;
@@ -237,7 +237,8 @@ impl Engine {
     fn end_response_body(&mut self, id: ExchangeId, trailers: Option<Trailers<'_>>) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let (down, stream) = (exchange.down, exchange.down_stream);
-        let framing = if exchange.progress.chunked { Framing::Chunked } else { Framing::Length(0) };
+        let chunked = exchange.progress.ends == Ends::Chunks;
+        let framing = if chunked { Framing::Chunked } else { Framing::Length(0) };
         if let Some(conn) = self.conns.get_mut(down.index) {
             conn.flags.dirty = true;
             let direction = conn.direction;

@@ -10,7 +10,7 @@ use super::breaker::grpc_code;
 use super::conn::{Client, ClientPhase, Conn, State};
 use super::contract::CloseKind;
 use super::downstream::Step;
-use super::exchange::{Exchange, ExchangeId};
+use super::exchange::{Ends, Exchange, ExchangeId};
 use super::mesh::Health;
 use super::relay;
 use crate::balance::Outcome;
@@ -339,7 +339,7 @@ impl Engine {
             let (connection, rx) = (&mut http2.connection, &mut conn.rx);
             relay::carry_to_stream(decoder, rx, connection, &mut sink.tx, stream, limits, None)
         } else {
-            let chunked = exchange.progress.chunked;
+            let chunked = exchange.progress.ends == Ends::Chunks;
             let outgoing = if chunked { Outgoing::Chunked } else { Outgoing::Plain };
             let room = limits.stream_buffer;
             carry(decoder, &mut conn.rx, &mut sink.tx, outgoing, room, limits, None)
@@ -535,8 +535,11 @@ fn response_kind(exchange: &Exchange, response: &Response<'_>) -> Result<Respons
 fn note_final(exchange: &mut Exchange, response: &Response<'_>, draining: bool) {
     let traits = exchange.traits;
     exchange.grpc = response.grpc_status.filter(|_| traits.grpc).map(grpc_code);
+    // Who is told a length, and gets less, has been told what to think of it.
+    let open = matches!(response.framing, Framing::Chunked | Framing::UntilClose);
     let progress = &mut exchange.progress;
     progress.response_started = true;
+    progress.call = traits.grpc && response.grpc && open;
     progress.status = response.head.status;
     progress.failed =
         response.head.status >= 500 || response.grpc_status.is_some_and(is_grpc_failure);
@@ -545,8 +548,11 @@ fn note_final(exchange: &mut Exchange, response: &Response<'_>, draining: bool) 
         (Framing::Chunked, Version::Http10) => Framing::UntilClose,
         (framing, _) => framing,
     };
-    progress.chunked = outgoing == Framing::Chunked;
-    progress.until_close = outgoing == Framing::UntilClose;
+    progress.ends = match outgoing {
+        Framing::Chunked => Ends::Chunks,
+        Framing::UntilClose => Ends::Close,
+        _ => Ends::Stated,
+    };
     // A client that waits for a 100 and gets this instead may never send its body.
     let unsent = traits.expect_continue && !progress.informed.continued() && !progress.request_done;
     // A response without a body is over before its request is.
@@ -556,13 +562,13 @@ fn note_final(exchange: &mut Exchange, response: &Response<'_>, draining: bool) 
     progress.close = traits.is_connect
         || draining
         || !traits.keep_alive
-        || progress.until_close
+        || progress.ends == Ends::Close
         || unsent
         || early;
 }
 
 fn outgoing_framing(exchange: &Exchange, framing: Framing) -> Framing {
-    if exchange.progress.until_close { Framing::UntilClose } else { framing }
+    if exchange.progress.ends == Ends::Close { Framing::UntilClose } else { framing }
 }
 
 fn connection_option(exchange: &Exchange, kind: ResponseKind) -> ConnectionOption {

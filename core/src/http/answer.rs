@@ -1,5 +1,8 @@
 //! Answers of ours, whatever version they are written in.
 
+use bytes::BytesMut;
+
+use super::grammar::Decimal;
 use super::grpc;
 use crate::error::Reason;
 
@@ -26,5 +29,19 @@ impl Answer<'static> {
             message: reason.message(),
             extra: None,
         }
+    }
+
+    /// The same after a response has begun: trailers, as a section of HTTP/1.
+    pub(crate) fn trailers(&self) -> BytesMut {
+        let mut out = BytesMut::new();
+        out.extend_from_slice(b"grpc-status: ");
+        let code = self.grpc.unwrap_or_else(|| grpc::code(self.status));
+        out.extend_from_slice(Decimal::new(u64::from(code)).as_bytes());
+        out.extend_from_slice(b"\r\ngrpc-message: ");
+        grpc::put_message(&mut out, self.message);
+        out.extend_from_slice(b"\r\nl5d-proxy-error: ");
+        out.extend_from_slice(self.message.as_bytes());
+        out.extend_from_slice(b"\r\n\r\n");
+        out
     }
 }

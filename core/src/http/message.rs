@@ -90,6 +90,8 @@ pub struct Response<'a> {
     pub keep_alive: bool,
     /// Does it name a protocol to switch to? A 101 must.
     pub upgrade: bool,
+    /// Is it gRPC's, by its Content-Type?
+    pub grpc: bool,
     /// gRPC's status, when it is in the head (a trailers-only response).
     pub grpc_status: Option<u16>,
     /// See [`Request::origin`].

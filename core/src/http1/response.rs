@@ -115,6 +115,7 @@ fn understand<'a>(
         announced,
         keep_alive: persistent && !tunnel && !ambiguous && framing != Framing::UntilClose,
         upgrade: facts.options.upgrade && facts.upgrade,
+        grpc: facts.grpc,
         grpc_status: facts.grpc_status,
         origin: None,
     })

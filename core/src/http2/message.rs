@@ -471,7 +471,7 @@ impl<'s> Reader<'s> {
     ) -> Result<ResponseFacts, Refusal> {
         self.close(limits)?;
         let facts = gather(self.scratch)?;
-        let (length, grpc_status) = (facts.length, facts.grpc_status);
+        let (length, grpc, grpc_status) = (facts.length, facts.grpc, facts.grpc_status);
         let status = self.value(self.pseudo.status.as_ref());
         let status = status.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
         let connected = to.is_connect && matches!(status, 200..=299);
@@ -487,7 +487,8 @@ impl<'s> Reader<'s> {
             None => (Framing::Chunked, Framing::None),
         };
         self.scratch.head.extend_from_slice(b"\r\n");
-        Ok(ResponseFacts { status, framing, announced, grpc_status, origin: self.origin })
+        let origin = self.origin;
+        Ok(ResponseFacts { status, framing, announced, grpc, grpc_status, origin })
     }
 
     /// The trailers, as a section of HTTP/1.
@@ -521,6 +522,7 @@ pub(crate) struct ResponseFacts {
     pub(crate) status: u16,
     pub(crate) framing: Framing,
     announced: Framing,
+    grpc: bool,
     grpc_status: Option<u16>,
     origin: Option<Version>,
 }
@@ -570,6 +572,7 @@ impl Scratch {
             announced: facts.announced,
             keep_alive: true,
             upgrade: false,
+            grpc: facts.grpc,
             grpc_status: facts.grpc_status,
             origin: facts.origin,
         }

@@ -192,6 +192,9 @@ impl Engine {
         stream: StreamKey,
         reason: Reason,
     ) {
+        if self.ends_call(exchange, stream, reason) {
+            return;
+        }
         let (progress, report, now) = (exchange.progress, exchange.report(), self.now);
         self.with_http2(exchange.down, |connection, tx| {
             // How the far side ended its stream means the same on this one; but who has answered has
@@ -214,6 +217,31 @@ impl Engine {
                 connection.abandon(tx, stream, now);
             }
         });
+    }
+}
+
+impl Engine {
+    /// Ends a gRPC response that has begun with a status of ours, after what came of it. False: a
+    /// reset has to say it. What an endpoint said by a reset stays one, and no deadline waits for a
+    /// client to read what is left.
+    fn ends_call(&mut self, exchange: &Exchange, stream: StreamKey, reason: Reason) -> bool {
+        let progress = exchange.progress;
+        let gone = matches!(reason, Reason::ClientGone | Reason::StreamStalled);
+        if !progress.call || gone || progress.reset.is_some() {
+            return false;
+        }
+        let is_late = reason != Reason::ResponseTruncated;
+        let ended = self.with_http2(exchange.down, |connection, tx| {
+            if is_late && connection.stream_queued(stream) > 0 {
+                return false;
+            }
+            let trailers = Answer::of(reason, true).trailers();
+            connection.send_trailers(tx, stream, &trailers).is_ok()
+        });
+        if ended == Some(true) {
+            self.leave_stream(exchange.down, stream);
+        }
+        ended == Some(true)
     }
 }
 
