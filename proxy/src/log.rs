@@ -298,12 +298,21 @@ fn mirror(service: &str, addr: Option<SocketAddr>, decision: &str, reason: Optio
 /// Logs one event.
 fn line(event: &Event) {
     match event {
-        Event::Refused { conn, direction, peer, reason, service } => {
+        Event::Refused { conn, direction, peer, reason, service, authority } => {
             let (status, label, direction) = (reason.status(), reason.label(), direction.label());
-            let service = service.as_deref();
+            let (service, authority) = (service.as_deref(), authority.as_deref());
             // From 500 on it was not the client's fault.
             if status < 500 {
-                info!(status, reason = label, direction, %peer, service, ?conn, "refused: {reason}");
+                info!(
+                    status,
+                    reason = label,
+                    direction,
+                    %peer,
+                    service,
+                    authority,
+                    ?conn,
+                    "refused: {reason}"
+                );
             } else {
                 warn!(status, reason = label, direction, %peer, service, ?conn, "failed: {reason}");
             }

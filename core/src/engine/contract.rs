@@ -209,6 +209,8 @@ pub enum Event {
         reason: Reason,
         /// The service, when one was chosen.
         service: Option<Arc<str>>,
+        /// Whom it asks, if that is what is wrong: normalized, and at most 256 bytes of it.
+        authority: Option<Arc<str>>,
     },
     /// A connection was closed without a request being at fault.
     Closed {

@@ -349,7 +349,7 @@ impl Engine {
             Some(Direction::Outbound) => self.named(authority),
             _ => None,
         };
-        service.ok_or(Reason::UnknownAuthority)
+        service.ok_or_else(|| self.unknown(authority))
     }
 
     // ---- Request bodies ----

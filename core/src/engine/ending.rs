@@ -20,6 +20,9 @@ use crate::http2::ErrorCode;
 use crate::limits::Limits;
 use crate::policy::breaker::Verdict;
 
+/// How much of an unknown authority is told. A name has at most 253 bytes.
+const LOGGED: usize = 256;
+
 impl Engine {
     // ---- Refusals: no exchange has begun ----
 
@@ -74,8 +77,12 @@ impl Engine {
         let Some(conn) = self.conns.get(index) else { return };
         let (direction, peer) = (conn.direction, conn.peer);
         self.direction(direction).refused[reason as usize] += 1;
+        let is_unknown = reason == Reason::UnknownAuthority && service.is_none();
+        let asked = Some(self.authority.as_str()).filter(|asked| is_unknown && !asked.is_empty());
+        // It is ASCII.
+        let authority = asked.map(|asked| asked[..asked.len().min(LOGGED)].into());
         if let Some(conn) = self.conns.id(index) {
-            self.emit(Event::Refused { conn, direction, peer, reason, service });
+            self.emit(Event::Refused { conn, direction, peer, reason, service, authority });
         }
     }
 

@@ -23,7 +23,21 @@ impl Engine {
         {
             return Ok(service);
         }
-        self.route_unnamed(direction, original_dst, Reason::UnknownAuthority)
+        let found = self.route_unnamed(direction, original_dst, Reason::UnknownAuthority);
+        found.map_err(|reason| match reason {
+            Reason::UnknownAuthority => self.unknown(authority),
+            other => other,
+        })
+    }
+
+    /// Nobody is called so. Notes it for who tells of it.
+    pub(super) fn unknown(&mut self, authority: Option<&[u8]>) -> Reason {
+        self.authority.clear();
+        if let Some(authority) = authority {
+            // What is none is empty then.
+            let _ = authority::normalize(authority, 80, &mut self.authority);
+        }
+        Reason::UnknownAuthority
     }
 
     /// The configured service of an authority.

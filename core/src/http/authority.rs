@@ -9,10 +9,10 @@ use super::grammar::{Decimal, number};
 use crate::error::Reason;
 
 /// Writes the form that services are found by into `out` (cleared first): lower case, the port
-/// always present, an IPv6 address in brackets and in its shortest form.
+/// always present, no trailing dot, an IPv6 address in brackets and in its shortest form.
 ///
 /// `Web.Example` becomes `web.example:80` with `default_port` 80; so does `web.example:`, whose
-/// port is empty. A trailing dot is kept.
+/// port is empty, and `web.example.`, which only says that no search list is meant (RFC 1034 §3.1).
 ///
 /// # Errors
 ///
@@ -22,6 +22,10 @@ pub fn normalize(authority: &[u8], default_port: u16, out: &mut String) -> Resul
     let Authority { host, port } = parse(authority)?;
     match host {
         Host::Name(name) => {
+            let name = match name {
+                [rest @ .., last, b'.'] if *last != b'.' => &name[..rest.len() + 1],
+                _ => name,
+            };
             // A valid name is ASCII.
             out.push_str(core::str::from_utf8(name).map_err(|_| Reason::HostInvalid)?);
             out.make_ascii_lowercase();

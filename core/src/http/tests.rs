@@ -24,7 +24,11 @@ fn authorities_have_one_normal_form() {
         ("web.example:", "web.example:80"),
         ("WEB.EXAMPLE:8080", "web.example:8080"),
         ("web.example:00080", "web.example:80"),
-        ("web.example.", "web.example.:80"),
+        ("web.example.", "web.example:80"),
+        ("Web.Example.:8080", "web.example:8080"),
+        // No names, but nobody else's either.
+        (".", ".:80"),
+        ("a..", "a..:80"),
         ("web_1.example~x", "web_1.example~x:80"),
         ("xn--bcher-kva.example", "xn--bcher-kva.example:80"),
         ("a%2Db", "a%2db:80"),

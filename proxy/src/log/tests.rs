@@ -49,6 +49,7 @@ fn refused(reason: Reason, service: Option<&str>) -> Event {
         peer: ([127, 0, 0, 1], 50000).into(),
         reason,
         service: service.map(Into::into),
+        authority: (reason == Reason::UnknownAuthority).then(|| "nobody:80".into()),
     }
 }
 
@@ -64,6 +65,15 @@ fn a_refusal_says_why() {
         [concat!(
             "INFO selvedge::log: refused: line ends in a bare LF status=400 ",
             r#"reason="bare_lf" direction="outbound" peer=127.0.0.1:50000 conn=CONN"#,
+        )]
+    );
+    let unknown = refused(Reason::UnknownAuthority, None);
+    assert_eq!(
+        lines(Format::Plain, |log| log.event(&unknown)),
+        [concat!(
+            "INFO selvedge::log: refused: no service has this authority status=404 ",
+            r#"reason="unknown_authority" direction="outbound" peer=127.0.0.1:50000 "#,
+            r#"authority="nobody:80" conn=CONN"#,
         )]
     );
     let json = lines(Format::Json, |log| log.event(&refused(Reason::Failfast, Some("web:80"))));

@@ -283,7 +283,8 @@ fn an_unknown_authority_is_answered_404_with_the_reason() {
         assert_eq!(proxy.get(near).0, 404, "{near}");
     }
     assert_eq!(app.requests(), 0);
-    for same in ["http://web.test:80/name", "http://WEB.test/name"] {
+    assert!(proxy.log().contains("authority=\"a.web.test:80\""), "{}", proxy.log());
+    for same in ["http://web.test:80/name", "http://WEB.test/name", "http://web.test./name"] {
         assert_eq!(proxy.get(same), (200, "the app".into()), "{same}");
     }
     // A body that is refused does not hold up the answer.

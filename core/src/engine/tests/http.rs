@@ -1,5 +1,7 @@
 //! HTTP/1 through the engine.
 
+use alloc::format;
+
 use super::rig::*;
 use crate::engine::{CloseKind, Event};
 use crate::error::Reason;
@@ -37,6 +39,31 @@ fn an_unknown_authority_is_404_and_the_connection_goes_on() {
     rig.receive(down, GET.as_bytes());
     rig.connect();
     assert!(rig.closed(down).is_empty());
+}
+
+#[test]
+fn who_is_unknown_is_told_and_nobody_else() {
+    let long = "x".repeat(2_000);
+    for (head, named) in [
+        ("GET / HTTP/1.1\r\nHost: NoBody.\r\n\r\n", Some("nobody:80")),
+        // What the last one asked is no business of these.
+        ("GET / HTTP/1.1\r\nHost:\r\n\r\n", None),
+        ("GET / HTTP/1.0\r\n\r\n", None),
+        ("CONNECT some.body:1 HTTP/1.1\r\nHost: some.body:1\r\n\r\n", Some("some.body:1")),
+        (&format!("GET / HTTP/1.1\r\nHost: {long}\r\n\r\n"), Some(&long[..256])),
+    ] {
+        let mut rig = Rig::new();
+        let before = rig.client();
+        rig.receive(before, b"GET / HTTP/1.1\r\nHost: before\r\n\r\n");
+        rig.events.clear();
+        let down = rig.client();
+        rig.receive(down, head.as_bytes());
+        let told = rig.events.iter().find_map(|event| match event {
+            Event::Refused { reason: Reason::UnknownAuthority, authority, .. } => Some(authority),
+            _ => None,
+        });
+        assert_eq!(told.expect("it is refused").as_deref(), named, "{head}");
+    }
 }
 
 #[test]
