@@ -23,7 +23,7 @@ pub fn normalize(authority: &[u8], default_port: u16, out: &mut String) -> Resul
     match host {
         Host::Name(name) => {
             let name = match name {
-                [rest @ .., last, b'.'] if *last != b'.' => &name[..rest.len() + 1],
+                [host @ .., b'.'] if !matches!(host, [] | [.., b'.']) => host,
                 _ => name,
             };
             // A valid name is ASCII.
