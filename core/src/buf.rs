@@ -74,6 +74,14 @@ impl OutQueue {
         }
     }
 
+    /// Puts a buffer that holds nothing else in front. Nothing of the queue was written, or is retained.
+    pub(crate) fn put_first(&mut self, data: Bytes) {
+        debug_assert!(!self.retain, "what is retained was before it");
+        self.len += data.len();
+        self.settled += 1;
+        self.parts.push_front(data);
+    }
+
     /// Moves the first `n` unsent bytes to `to`, copying only small pieces. What this queue retains
     /// stays here, too.
     pub(crate) fn pass(&mut self, to: &mut OutQueue, n: usize) {

@@ -63,6 +63,8 @@ struct Tunnel {
     /// It has pipes.
     splices: bool,
     spliced: usize,
+    /// Pipes that were taken back.
+    unspliced: usize,
 }
 
 fn config(buffer_bytes: usize) -> Config {
@@ -118,7 +120,7 @@ impl Tunnel {
             room: usize::MAX,
             closed: Vec::new(),
         });
-        let mut tunnel = Tunnel { engine, now, ends, splices, spliced: 0 };
+        let mut tunnel = Tunnel { engine, now, ends, splices, spliced: 0, unspliced: 0 };
         tunnel.turn();
         tunnel
     }
@@ -231,7 +233,7 @@ impl Tunnel {
     /// One thing happens.
     fn step(&mut self, choose: &mut dyn Choose) {
         let end = choose.below(2);
-        match weighted(choose, &[12, 4, 2, 1, 1]) {
+        match weighted(choose, &[12, 4, 2, 1, 1, 1]) {
             0 => self.read(choose, end, false),
             1 => drop(self.write(end, usize::MAX)),
             2 => {
@@ -239,6 +241,13 @@ impl Tunnel {
                 self.ends[end].room = [room, 0, usize::MAX, usize::MAX][choose.below(4)];
                 let most = if choose.flip() { usize::MAX } else { choose.within(1, 100_000) };
                 self.write(end, most);
+            }
+            // The adapter wants its pipe back.
+            4 if !self.ends[end].pipe.is_empty() => {
+                let End { conn, pipe, .. } = &mut self.ends[end];
+                let (conn, data) = (*conn, std::mem::take(pipe));
+                self.unspliced += 1;
+                self.input(Input::Unspliced { conn, data });
             }
             3 if self.engine.splices_to(self.ends[end].conn).is_none() => {
                 self.read(choose, end, true);
@@ -288,7 +297,8 @@ fn counted(snapshot: &Snapshot) -> [u64; 4] {
     sums
 }
 
-fn run(seed: u64, splices: bool) -> usize {
+/// How many pipes were filled, and how many of them were taken back.
+fn run(seed: u64, splices: bool) -> [usize; 2] {
     let choose = &mut Seeded::new(seed);
     let mut tunnel = Tunnel::new(choose, splices);
     let (steps, breaks) = (choose.within(0, 200), choose.one_in(4));
@@ -301,7 +311,7 @@ fn run(seed: u64, splices: bool) -> usize {
     if breaks && !tunnel.is_over() {
         tunnel.turn();
         if tunnel.is_over() {
-            return tunnel.spliced;
+            return [tunnel.spliced, tunnel.unspliced];
         }
         let conn = tunnel.ends[choose.below(2)].conn;
         tunnel.input(Input::Failed { conn, kind: IoError::Reset });
@@ -316,20 +326,23 @@ fn run(seed: u64, splices: bool) -> usize {
     }
     let gauges = tunnel.engine.gauges();
     assert_eq!((gauges.connections, gauges.buffered_bytes), (0, 0));
-    tunnel.spliced
+    [tunnel.spliced, tunnel.unspliced]
 }
 
 #[test]
 fn what_passes_unseen_arrives_as_it_would_have() {
     let seeds = seeds::wanted(300);
     let all = seeds.end - seeds.start;
-    let mut spliced = 0;
+    let (mut spliced, mut unspliced) = (0, 0);
     for seed in seeds {
         let running = Running(seed, "splice");
-        spliced += run(seed, true);
-        assert_eq!(run(seed, false), 0);
+        let [filled, taken_back] = run(seed, true);
+        spliced += filled;
+        unspliced += taken_back;
+        assert_eq!(run(seed, false), [0, 0]);
         drop(running);
     }
-    println!("{all} seeds: {spliced} pipes filled");
+    println!("{all} seeds: {spliced} pipes filled, {unspliced} taken back");
     assert!(all < 100 || spliced as u64 > 2 * all, "{spliced} pipes filled in {all} runs");
+    assert!(all < 100 || unspliced > 0, "no pipe was taken back in {all} runs");
 }

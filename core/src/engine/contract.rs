@@ -94,6 +94,15 @@ pub enum Input {
         /// How many: [`BULK_BLOCK`](crate::limits::Limits::BULK_BLOCK) at most. 0 is ignored.
         n: usize,
     },
+    /// What is in the pipe to a connection was read out of it: from now on the engine shows these bytes,
+    /// before all others. For an adapter that wants its pipe back from whoever reads slowly. If it is not
+    /// all of them, the tunnel is reset.
+    Unspliced {
+        /// Where they go.
+        conn: ConnId,
+        /// All that was [spliced](Input::Spliced) to it and not written.
+        data: BytesMut,
+    },
     /// The first `n` of the bytes that [`Engine::write_bufs`](super::Engine::write_bufs) showed
     /// were written, or of those in a pipe.
     Wrote {

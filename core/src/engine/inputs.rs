@@ -62,6 +62,7 @@ impl Engine {
         match input {
             Input::Received { conn, data } => self.received(conn, data),
             Input::Spliced { conn, n } => self.spliced(conn, n),
+            Input::Unspliced { conn, data } => self.unspliced(conn, data),
             Input::Wrote { conn, n } => self.wrote(conn, n),
             Input::ReadClosed { conn } => self.read_closed(conn),
             Input::Failed { conn, kind } => self.failed(conn, kind),
@@ -161,7 +162,7 @@ impl Engine {
     }
 
     /// There is room in a connection's queue: wakes what waits for that.
-    fn resume(&mut self, index: u32) {
+    pub(super) fn resume(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index) else { return };
         let ends = matches!(conn.state, State::Closing) || conn.flags.fin == Fin::Wanted;
         let queued = conn.http2().is_some_and(Connection::wants_to_send);

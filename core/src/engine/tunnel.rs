@@ -1,5 +1,7 @@
 //! Byte tunnels: opaque TCP, CONNECT, and what follows a 101.
 
+use bytes::BytesMut;
+
 use super::Engine;
 use super::conn::{Fin, State, Tunnel};
 #[cfg(doc)]
@@ -77,6 +79,28 @@ impl Engine {
             tcp.read_bytes += n as u64;
             tcp.spliced_bytes += n as u64;
         });
+    }
+
+    /// Bytes that were in a pipe to a connection are here instead.
+    pub(super) fn unspliced(&mut self, id: ConnId, data: BytesMut) {
+        let low = self.config.limits.stream_buffer / 2;
+        let Some(conn) = self.conns.find_mut(id) else { return };
+        let State::Tunnel(tunnel) = &mut conn.state else { return };
+        if data.len() != conn.spliced as usize {
+            let exchange = tunnel.exchange;
+            return self.abort_tunnel(exchange, None);
+        }
+        if data.is_empty() {
+            return;
+        }
+        tunnel.pins_bulk = true;
+        conn.spliced = 0;
+        conn.tx.put_first(data.freeze());
+        conn.flags.dirty = true;
+        conn.touch(id.index, &mut self.ready);
+        if conn.unsent() <= low {
+            self.resume(id.index);
+        }
     }
 
     /// Joins the two connections of an exchange.

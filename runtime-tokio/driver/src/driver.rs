@@ -224,7 +224,7 @@ impl<R: Runtime> Driver<R> {
 
     /// Visits those that take long. `alone`: no others sent anything.
     fn visit_costly(&mut self, alone: bool) {
-        let mut turn = Turn::default();
+        let mut turn = Turn { fed: !self.costly.is_empty() && self.recall_pipe(), bytes: 0 };
         let beside_others = self.others_until > self.now;
         let mut left = if beside_others { BULK_BYTES_BESIDE_OTHERS } else { BULK_BYTES_PER_POLL };
         for _ in 0..COSTLY_VISITS_PER_POLL {
@@ -241,6 +241,17 @@ impl<R: Runtime> Driver<R> {
             }
         }
         self.end_turn(&mut turn);
+    }
+
+    /// Who reads slowly does not keep a pipe from who may not. True if the engine was told.
+    fn recall_pipe(&mut self) -> bool {
+        let Some((conn, read)) = self.blocks.pipes.recall(self.now) else { return false };
+        let input = match read {
+            Ok(data) => Input::Unspliced { conn, data },
+            Err(error) => Input::Failed { conn, kind: os::io_error(&error) },
+        };
+        self.engine.handle_input(self.now, input);
+        true
     }
 
     fn is_costly(&self, index: u32) -> bool {

@@ -3,12 +3,15 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use bytes::BytesMut;
 use selvedge_core::engine::ConnId;
 use selvedge_core::time::{Duration, Time};
 
-/// How many may be full at once. Each costs two descriptors, and whoever reads slowly keeps one:
-/// beyond this the bytes are read and written.
+/// How many may be full at once. Each costs two descriptors: beyond this the bytes are read and
+/// written.
 const MOST_LENT: usize = 16;
+/// Whoever leaves bytes in one for longer reads slowly, and gives it back when all are lent.
+const LENT_FOR: Duration = Duration::from_millis(100);
 /// After a refusal, descriptors may be there again, or memory: the kernel is asked again after so long.
 /// Where it never can, that costs a few system calls.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -18,10 +21,19 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Pipes {
     empty: Vec<Pipe>,
-    /// To whom their bytes go.
-    lent: Vec<(ConnId, Pipe)>,
+    /// In the order in which they were lent.
+    lent: Vec<Lent>,
     /// Until then the kernel gives no more, or has no `splice`: it is not asked at each read.
     refused_until: Time,
+}
+
+/// A pipe that has bytes in it.
+#[derive(Debug)]
+struct Lent {
+    /// To whom they go.
+    to: ConnId,
+    pipe: Pipe,
+    since: Time,
 }
 
 impl Pipes {
@@ -46,27 +58,51 @@ impl Pipes {
     }
 
     /// What is in this one goes to that connection.
-    pub(crate) fn lend(&mut self, to: ConnId, pipe: Pipe) {
-        self.lent.push((to, pipe));
+    pub(crate) fn lend(&mut self, to: ConnId, pipe: Pipe, now: Time) {
+        self.lent.push(Lent { to, pipe, since: now });
+    }
+
+    /// When all are lent: takes one back from whoever had it long enough, with what is in it. It
+    /// stays empty for the next.
+    pub(crate) fn recall(&mut self, now: Time) -> Option<(ConnId, io::Result<BytesMut>)> {
+        let oldest = self.lent.first().filter(|lent| lent.since + LENT_FOR <= now)?;
+        if self.lent.len() < MOST_LENT || oldest.pipe.held == 0 {
+            return None;
+        }
+        let Lent { to, mut pipe, .. } = self.lent.remove(0);
+        let data = pipe.read();
+        if data.is_ok() {
+            self.empty.push(pipe);
+        }
+        Some((to, data))
     }
 
     /// The one whose bytes go to that connection.
     pub(crate) fn of(&mut self, to: ConnId) -> Option<&mut Pipe> {
-        self.lent.iter_mut().find(|(conn, _)| *conn == to).map(|(_, pipe)| pipe)
+        self.lent.iter_mut().find(|lent| lent.to == to).map(|lent| &mut lent.pipe)
     }
 
     /// Bytes in all of them.
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
-        self.lent.iter().map(|(_, pipe)| pipe.held).sum()
+        self.lent.iter().map(|lent| lent.pipe.held).sum()
+    }
+
+    /// Lends all that are left, as if to slow readers.
+    #[cfg(test)]
+    pub(crate) fn lend_all(&mut self, to: ConnId, now: Time) {
+        while let Some(mut pipe) = self.take(now) {
+            pipe.held = 1;
+            self.lend(to, pipe, now);
+        }
     }
 
     /// Takes it back if it is empty. What is in it otherwise waits, or is lost when the connection is
     /// `over`.
     pub(crate) fn take_back(&mut self, to: ConnId, over: bool) {
-        let at = self.lent.iter().position(|(conn, _)| *conn == to);
-        if let Some(at) = at.filter(|&at| over || self.lent[at].1.held == 0) {
-            let (_, pipe) = self.lent.swap_remove(at);
+        let at = self.lent.iter().position(|lent| lent.to == to);
+        if let Some(at) = at.filter(|&at| over || self.lent[at].pipe.held == 0) {
+            let Lent { pipe, .. } = self.lent.remove(at);
             if pipe.held == 0 {
                 self.empty.push(pipe);
             }
@@ -122,7 +158,7 @@ mod linux {
 
     use socket2::SockRef;
 
-    use super::{BorrowedFd, Pipe, io};
+    use super::{BorrowedFd, BytesMut, Pipe, io};
 
     /// What it is made to hold at most. A packet, however small, takes the place of a page, so that
     /// this is more than is read at once. It is also the most that the kernel lets everybody have
@@ -179,6 +215,20 @@ mod linux {
             self.held -= n;
             Ok(n)
         }
+
+        /// Takes out all that is in it.
+        pub(super) fn read(&mut self) -> io::Result<BytesMut> {
+            let mut data = BytesMut::zeroed(self.held);
+            let mut at = 0;
+            while at < data.len() {
+                match rustix::io::read(&self.ends.read, &mut data[at..])? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    n => at += n,
+                }
+            }
+            self.held = 0;
+            Ok(data)
+        }
     }
 }
 
@@ -194,6 +244,10 @@ impl Pipe {
     }
 
     pub(crate) fn drain(&mut self, _to: BorrowedFd<'_>) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn read(&mut self) -> io::Result<BytesMut> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -187,7 +187,7 @@ impl<S: Stream> Socket<S> {
         let cx = &mut Context::from_waker(&self.waker);
         let (input, bytes) = match self.stream.poll_read_with(&mut |fd| pipe.fill(fd, most), cx) {
             Poll::Ready(Ok(n @ 1..)) => {
-                pipes.lend(sink, pipe);
+                pipes.lend(sink, pipe, now);
                 engine.handle_input(now, Input::Spliced { conn, n });
                 // A pipe is full of packets before it is full of bytes: less than `most` says nothing.
                 return Some(Visit::Fed { bytes: n, more: true });

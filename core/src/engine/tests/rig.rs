@@ -193,6 +193,12 @@ impl Rig {
         self.input(Input::Spliced { conn, n: data.len() });
     }
 
+    /// The adapter takes a pipe back, and shows what was in it.
+    pub(super) fn unsplice(&mut self, conn: ConnId) {
+        let data = BytesMut::from(&self.pipes.remove(&conn).expect("a pipe")[..]);
+        self.input(Input::Unspliced { conn, data });
+    }
+
     /// The socket takes so much of what is in its pipe, and no more for now.
     pub(super) fn drain_pipe(&mut self, conn: ConnId, n: usize) {
         let pipe = self.pipes.get_mut(&conn).expect("a pipe");

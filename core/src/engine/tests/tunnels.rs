@@ -399,3 +399,52 @@ fn urgent_data_is_looked_for_where_bytes_pass_as_they_are() {
     let server = rig.connect();
     assert!(!rig.engine.may_be_urgent(client) && !rig.engine.may_be_urgent(server));
 }
+
+#[test]
+fn a_pipe_that_is_taken_back_goes_before_what_was_read_later() {
+    let mut rig = Rig::new();
+    let (down, up) = in_pipe(&mut rig, 100_000);
+    rig.receive(up, &[b'r'; 500]);
+    rig.drain_pipe(down, 10_000);
+    rig.unsplice(down);
+    assert_eq!(rig.engine.gauges().buffered_bytes, 90_500);
+    assert_eq!((rig.engine.read_budget(up), rig.engine.splices_to(up)), (0, None));
+    rig.eof(up);
+    assert_eq!(rig.closed(down), []);
+    rig.unblock(down);
+    let expected = [vec![b'p'; 100_000], vec![b'r'; 500]].concat();
+    assert!(rig.taken(down) == expected, "lost, doubled or in another order");
+    assert_eq!(rig.closed(down), [CloseKind::Half]);
+    assert_eq!(rig.engine.gauges().buffered_bytes, 0);
+}
+
+#[test]
+fn a_little_that_is_taken_back_lets_its_source_be_read() {
+    let mut rig = Rig::new();
+    let (down, up) = in_pipe(&mut rig, 1000);
+    assert_eq!(rig.engine.read_budget(up), 0);
+    rig.unsplice(down);
+    assert!(rig.engine.read_budget(up) > 0);
+    assert_eq!(rig.engine.splices_to(up), None, "it is not emptied first");
+    rig.receive(up, b"more");
+    rig.unblock(down);
+    assert!(rig.taken(down).ends_with(b"pppmore"));
+}
+
+#[test]
+fn what_is_taken_back_is_all_of_it_or_the_tunnel_is_reset() {
+    for of in [999, 1001] {
+        let mut rig = Rig::new();
+        let (down, up) = in_pipe(&mut rig, 1000);
+        rig.input(Input::Unspliced { conn: down, data: bytes::BytesMut::zeroed(of) });
+        let abort = vec![CloseKind::Abort];
+        assert_eq!((rig.closed(down), rig.closed(up)), (abort.clone(), abort));
+        assert_eq!(rig.engine.gauges().buffered_bytes, 0);
+    }
+    let mut rig = Rig::new();
+    let (down, client) = (flowing(&mut rig).0, rig.client());
+    for conn in [down, client] {
+        rig.input(Input::Unspliced { conn, data: bytes::BytesMut::new() });
+        assert_eq!(rig.closed(conn), [], "there was nothing to take");
+    }
+}

@@ -94,7 +94,7 @@ fn a_pipe_with_bytes_is_nobody_elses() {
     let mut pipes = Pipes::default();
     let mut pipe = pipes.take(Time::ZERO).unwrap();
     pipe.fill(from.as_fd(), 100).unwrap();
-    pipes.lend(names[0], pipe);
+    pipes.lend(names[0], pipe, Time::ZERO);
     pipes.take_back(names[0], false);
     pipes.take_back(names[1], true);
     assert!(pipes.of(names[1]).is_none());
@@ -107,7 +107,7 @@ fn a_pipe_with_bytes_is_nobody_elses() {
     client.write_all(b"lost").unwrap();
     let mut pipe = pipes.take(Time::ZERO).unwrap();
     assert_eq!(pipe.fill(from.as_fd(), 100).unwrap(), 4);
-    pipes.lend(names[0], pipe);
+    pipes.lend(names[0], pipe, Time::ZERO);
     pipes.take_back(names[0], true);
     assert!(pipes.of(names[0]).is_none() && pipes.empty.is_empty());
 }
@@ -120,7 +120,7 @@ fn there_are_few_and_none_for_a_while_after_a_refusal() {
         let mut pipe = pipes.take(Time::ZERO).unwrap();
         // As if.
         pipe.held = 1;
-        pipes.lend(name, pipe);
+        pipes.lend(name, pipe, Time::ZERO);
     }
     assert!(pipes.take(Time::ZERO).is_none());
     pipes.take_back(names[3], true);
@@ -137,12 +137,44 @@ fn there_are_few_and_none_for_a_while_after_a_refusal() {
 }
 
 #[test]
+fn who_keeps_one_for_long_gives_it_back_when_all_are_lent() {
+    let (mut client, from) = sockets();
+    let names = names(MOST_LENT);
+    let mut pipes = Pipes::default();
+    let at = |nth: u32| Time::ZERO + LENT_FOR / 100 * nth;
+    for (nth, &name) in (0..).zip(&names) {
+        client.write_all(&[nth as u8; 1000]).unwrap();
+        let mut pipe = pipes.take(at(nth)).unwrap();
+        assert_eq!(pipe.fill(from.as_fd(), 1000).unwrap(), 1000);
+        let late = at(nth) + LENT_FOR * 2;
+        assert!(pipes.recall(late).is_none(), "there are others");
+        pipes.lend(name, pipe, at(nth));
+    }
+    assert!(pipes.take(at(20)).is_none());
+    assert!(pipes.recall(at(99)).is_none(), "it may be taken yet");
+    // One of them was taken in time, and lent again: it is the youngest.
+    let (_server, to) = sockets();
+    assert_eq!(pipes.of(names[0]).unwrap().drain(to.as_fd()).unwrap(), 1000);
+    pipes.take_back(names[0], false);
+    let mut pipe = pipes.take(at(50)).unwrap();
+    client.write_all(&[0; 1000]).unwrap();
+    pipe.fill(from.as_fd(), 1000).unwrap();
+    pipes.lend(names[0], pipe, at(50));
+    assert!(pipes.recall(at(100)).is_none());
+    let (slow, data) = pipes.recall(at(101)).unwrap();
+    assert_eq!((slow, &data.unwrap()[..]), (names[1], &[1; 1000][..]));
+    assert!(pipes.of(names[1]).is_none());
+    assert!(pipes.recall(at(300)).is_none(), "there is one now");
+    assert_eq!(pipes.take(at(300)).map(|pipe| pipe.held()), Some(0));
+}
+
+#[test]
 fn one_at_most_waits_for_the_next_flow() {
     let names = names(3);
     let mut pipes = Pipes::default();
     for &name in &names {
         let pipe = pipes.take(Time::ZERO).unwrap();
-        pipes.lend(name, pipe);
+        pipes.lend(name, pipe, Time::ZERO);
     }
     pipes.take_back(names[0], true);
     pipes.take_back(names[1], false);

@@ -136,21 +136,23 @@ fn without_descriptors_for_a_pipe_bytes_flow_all_the_same() {
     }
     client.write_all(b"x").unwrap();
     let flow = |bytes| std::io::copy(&mut (&client).take(bytes), &mut std::io::sink());
-    let spliced = || -> u64 {
-        proxy.snapshot().services.iter().map(|service| service.stats.tcp.spliced_bytes).sum()
-    };
     let n = flow(POURED);
     drop(ballast);
     rlimit::setrlimit(Resource::NOFILE, soft, hard).unwrap();
     assert_eq!(n.unwrap(), POURED);
     // Now that there are some, they are asked for again, though it flows on all the time.
     let start = Instant::now();
-    while spliced() == 0 && cfg!(target_os = "linux") {
+    while spliced(&proxy) == 0 && cfg!(target_os = "linux") {
         flow(POURED / 16).unwrap();
         assert!(start.elapsed() < PATIENCE, "no pipe any more");
     }
     drop(client);
     proxy.wait_idle();
+}
+
+/// Bytes that went through pipes to clients.
+fn spliced(proxy: &Proxy) -> u64 {
+    proxy.snapshot().services.iter().map(|service| service.stats.tcp.spliced_bytes).sum()
 }
 
 /// Ends of pipes.

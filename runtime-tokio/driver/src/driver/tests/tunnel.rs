@@ -177,10 +177,12 @@ impl Tunnel {
     }
 
     /// The server pours until all is full that holds bytes, a pipe among it, and stops.
-    fn fill(&mut self) {
+    /// How much it poured.
+    fn fill(&mut self) -> usize {
         self.server.set_nonblocking(true).unwrap();
         // Until the kernel has made its buffers as large as it makes them.
         let (mut idle, start) = (0, Instant::now());
+        let mut poured = 0;
         while idle < 20 {
             assert!(start.elapsed() < PATIENCE, "it does not become full");
             let mut wrote = 0;
@@ -189,6 +191,7 @@ impl Tunnel {
             }
             let before = self.rig.driver.engine.gauges().buffered_bytes;
             self.look(4);
+            poured += wrote;
             let moves = wrote > 0 || before != self.rig.driver.engine.gauges().buffered_bytes;
             idle = if moves { 0 } else { idle + 1 };
             if idle > 0 {
@@ -197,6 +200,7 @@ impl Tunnel {
         }
         self.server.set_nonblocking(false).unwrap();
         assert!(self.in_pipes() > 0, "it was not spliced");
+        poured
     }
 
     /// What the server gets, and how that ends.
@@ -249,4 +253,42 @@ fn a_reset_that_a_splice_keeps_to_itself_is_no_fin() {
         assert!(0 < left && left < held, "{left} of {held} bytes left: nothing stopped it");
         assert_eq!(tunnel.end(), (b"half".into(), RESET), "with a FIN: {fin}");
     }
+}
+
+#[test]
+fn a_slow_reader_gives_its_pipe_back_when_all_are_lent() {
+    let mut tunnel = Tunnel::new();
+    let poured = tunnel.fill();
+    let (held, now) = (tunnel.in_pipes(), tunnel.rig.driver.now);
+    // To a connection of somebody else's.
+    let mut other = Rig::<Plain>::opaque().driver.engine;
+    let accepted =
+        Accepted { listener: 0, peer: tunnel.rig.addr, local: tunnel.rig.addr, original_dst: None };
+    let to = (0..3).filter_map(|_| other.accept(now, accepted)).last().unwrap();
+    let driver = &mut tunnel.rig.driver;
+    driver.blocks.pipes.lend_all(to, now);
+    let others = driver.blocks.pipes.held() - held;
+    assert!(others > 0, "there is one pipe");
+    let buffered = driver.engine.gauges().buffered_bytes;
+    tunnel.rig.driver.timer.put_forward(Time::ZERO + Duration::from_millis(500));
+    // Somebody flows.
+    let sockets = &mut tunnel.rig.driver.sockets;
+    sockets.iter_mut().flatten().for_each(|socket| socket.bulk = true);
+    tunnel.look(1);
+    assert_eq!(tunnel.in_pipes(), others, "it is taken back");
+    assert_eq!(tunnel.rig.driver.engine.gauges().buffered_bytes, buffered, "it is here instead");
+    tunnel.look(1);
+    assert_eq!(tunnel.in_pipes(), others, "there is one for others");
+    let mut client = tunnel.client.take().unwrap();
+    client.set_nonblocking(true).unwrap();
+    let (mut got, start) = (0, Instant::now());
+    while got < poured {
+        tunnel.look(1);
+        if let Ok(n) = client.read(&mut [0; 1 << 14]) {
+            got += n;
+        }
+        assert!(start.elapsed() < PATIENCE, "{got} of {poured} bytes came");
+    }
+    tunnel.look(5);
+    assert_eq!(client.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock, "too much");
 }
