@@ -1,16 +1,14 @@
 //! How much services and ports take: rates, requests in flight, and those that wait for their turn.
-//! What they are told, and what may come of it.
+//! What may come of what they are told.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use selvedge_core::config::{Allow, Config, InboundPort, Service};
+use selvedge_core::config::Config;
 use selvedge_core::engine::{GateGauge, Guarded};
 use selvedge_core::error::Reason;
-use selvedge_core::identity::Pattern;
 use selvedge_core::policy::Concurrency;
-use selvedge_core::policy::gradient::Adaptive;
-use selvedge_core::policy::rate::{Client, ClientMatch, Override, RateLimit};
+use selvedge_core::policy::rate::{Client, Override, RateLimit};
 use selvedge_core::time::Time;
 
 use super::fault::{Fault, Faults};
@@ -19,95 +17,9 @@ use super::mesh::outbound_name;
 use super::mix::{BALANCING, LIMITS, Mix, UNNOTICED, UNSHAKEN};
 use super::model::Sent;
 use super::topology::outbound_ip;
-use crate::choose::{Choose, pick};
 
 /// Services that may be limited: the first ones.
-const LIMITED: usize = 3;
-
-// ---- What they are told ----
-
-/// Draws the limits of the first services.
-pub(super) fn services(
-    choose: &mut dyn Choose,
-    mix: &Mix,
-    services: &mut [Service],
-    faults: &mut Vec<Fault>,
-) {
-    for service in services.iter_mut().take(LIMITED) {
-        service.concurrency = concurrency(choose, mix, faults);
-    }
-}
-
-/// Draws the limits of whole outbound proxies.
-pub(super) fn proxy(choose: &mut dyn Choose, mix: &Mix, faults: &mut Vec<Fault>) -> Concurrency {
-    let mut all = Concurrency::default();
-    if mix.draws_once(choose, Fault::Gates) {
-        faults.push(Fault::Gates);
-        all.max_in_flight = Some(pick(choose, &[4, 2, 8]));
-        all.max_queue = pick(choose, &[0, 3, 100]);
-        all.queue_timeout = pick(choose, &[30, 300, 3000].map(Duration::from_millis));
-    }
-    all
-}
-
-/// Draws the limits of one port of an app.
-pub(super) fn port(
-    choose: &mut dyn Choose,
-    mix: &Mix,
-    number: u16,
-    inbound: &mut Vec<InboundPort>,
-    faults: &mut Vec<Fault>,
-) {
-    if !mix.has_any(LIMITS) {
-        return;
-    }
-    let rated = mix.draws_once(choose, Fault::RateLimits);
-    let limit = rated.then(|| {
-        faults.push(Fault::RateLimits);
-        rate_limit(choose, mix)
-    });
-    let concurrency = concurrency(choose, mix, faults);
-    let known = inbound.iter().position(|port| port.port == number);
-    let at = known.unwrap_or_else(|| {
-        inbound.push(InboundPort::new(number, vec![Allow::Unauthenticated]));
-        inbound.len() - 1
-    });
-    inbound[at].rate_limit = limit;
-    inbound[at].concurrency = concurrency;
-}
-
-fn rate_limit(choose: &mut dyn Choose, mix: &Mix) -> RateLimit {
-    let first = if mix.meshed {
-        ClientMatch::Identity(Pattern::parse(outbound_name(0).as_str()).expect("a name"))
-    } else {
-        ClientMatch::Network(outbound_ip(0), 32)
-    };
-    let own = |rps| Override { clients: vec![first.clone()], rps };
-    RateLimit {
-        total: pick(choose, &[None, Some(20), Some(100)]),
-        per_client: pick(choose, &[Some(10), Some(50), None]),
-        overrides: if choose.one_in(3) { vec![own(pick(choose, &[4, 30]))] } else { Vec::new() },
-    }
-}
-
-fn concurrency(choose: &mut dyn Choose, mix: &Mix, faults: &mut Vec<Fault>) -> Concurrency {
-    let mut concurrency = Concurrency::default();
-    if mix.draws_once(choose, Fault::Gates) {
-        faults.push(Fault::Gates);
-        concurrency.max_in_flight = Some(pick(choose, &[2, 1, 4]));
-        concurrency.max_queue = pick(choose, &[0, 2, 100]);
-        concurrency.queue_timeout = pick(choose, &[30, 300, 3000].map(Duration::from_millis));
-    }
-    if mix.draws_once(choose, Fault::Adaptive) {
-        faults.push(Fault::Adaptive);
-        let (min, max) = (pick(choose, &[1, 3]), pick(choose, &[3, 6]));
-        concurrency.adaptive = Some(Adaptive { min, max });
-        concurrency.max_queue = concurrency.max_queue.max(pick(choose, &[0, 2, 100]));
-    }
-    concurrency
-}
-
-// ---- What may come of it ----
+pub(super) const LIMITED: usize = 3;
 
 /// Faults that let it be told when a request is where.
 const TIMED: Faults =
@@ -148,8 +60,6 @@ pub(super) struct Limits {
     /// Of an outbound engine, whatever its requests are for.
     all: Concurrency,
     services: Vec<(String, Concurrency)>,
-    /// Checks of health come to ports, too.
-    checked: bool,
     /// By app.
     ports: Vec<Option<Port>>,
     /// Those who may have waited at a gate: which, when they came, and when they were through.
@@ -184,8 +94,19 @@ pub(super) enum Refuser<'a> {
     Proxy(u16, usize),
     /// … for this service.
     Service(u16, &'a str),
-    /// This inbound engine, at this address.
-    Port(u16, IpAddr),
+    /// This inbound engine, at this address: so many checks of health are there, too.
+    Port(u16, IpAddr, usize),
+}
+
+/// An inbound engine, at its address, refuses a request of this peer.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) engine: u16,
+    pub(super) ip: IpAddr,
+    pub(super) peer: IpAddr,
+    pub(super) reason: Reason,
+    /// When the checks of health began that came to it.
+    pub(super) looks: Vec<Time>,
 }
 
 /// What came, and has not run out since.
@@ -255,8 +176,7 @@ impl Limits {
             })
         };
         let all = outbound.concurrency.clone();
-        let checked = outbound.services.iter().any(|service| service.health_check.is_some());
-        Limits { all, services, checked, ports: apps.map(port).collect(), passed: Vec::new() }
+        Limits { all, services, ports: apps.map(port).collect(), passed: Vec::new() }
     }
 
     /// A request is at an app: had it to wait so long, and is it not one too many?
@@ -454,7 +374,7 @@ impl Limits {
         at: Refuser<'_>,
         is_for: impl Fn(&Sent, &str) -> bool,
     ) -> Check {
-        if !is_exact(mix) || self.checked && matches!(at, Refuser::Port(..)) {
+        if !is_exact(mix) {
             return Ok(());
         }
         let open = requests.iter().filter(|sent| sent.fed.is_some() && sent.over.is_none());
@@ -468,13 +388,13 @@ impl Limits {
                 let Some((_, concurrency)) = service else { return Ok(()) };
                 (concurrency, open.filter(of(engine)).filter(|sent| is_for(sent, name)).count())
             }
-            Refuser::Port(engine, ip) => {
+            Refuser::Port(engine, ip, checks) => {
                 let Some((app, port)) = self.port_at(ip) else { return Ok(()) };
                 let may = |sent: &&Sent| {
                     let elsewhere = sent.serving.is_some_and(|it| usize::from(it) != app);
                     sent.apps >> app & 1 == 1 && !elsewhere && came_to(sent, engine).is_some()
                 };
-                (&port.concurrency, open.filter(may).count())
+                (&port.concurrency, open.filter(may).count() + checks)
             }
         };
         let least = least(concurrency, mix.workers);
@@ -492,19 +412,17 @@ impl Limits {
         ports.find_map(|(app, port)| Some((app, port.as_ref().filter(|it| it.addr.ip() == ip)?)))
     }
 
-    /// This inbound engine, at `ip`, refuses a request of `peer`: has that one sent it too many?
+    /// An inbound engine refuses a request: has its client sent too many?
     pub(super) fn refused(
         &self,
         checks: &mut Checks,
         mix: &Mix,
         requests: &[Sent],
-        (engine, [ip, peer]): (u16, [IpAddr; 2]),
-        reason: Reason,
+        refusal: Refusal,
         now: Time,
     ) -> Check {
-        if self.checked || last_hop(mix).is_none() {
-            return Ok(());
-        }
+        let Refusal { engine, ip, peer, reason, looks } = refusal;
+        let Some(hop) = last_hop(mix) else { return Ok(()) };
         let client = (0..2).find(|&n| outbound_ip(n) == peer);
         let (Some((app, port)), Some(client)) = (self.port_at(ip), client) else { return Ok(()) };
         let Some(rate) = &port.rate else { return Ok(()) };
@@ -522,12 +440,15 @@ impl Limits {
         };
         let mut came: Vec<Time> =
             requests.iter().filter(is_of).filter_map(|sent| came_to(sent, engine)).collect();
+        // Checks come some time after they began.
+        let late = if looks.is_empty() { 0.0 } else { 2.0 * hop.as_secs_f64() };
+        came.extend(looks);
         came.sort_unstable();
         let mut bucket = Bucket::default();
         for at in came {
             bucket.add(share, at);
         }
-        let level = bucket.level_at(share, now);
+        let level = late.mul_add(share, bucket.level_at(share, now));
         checks.that(Invariant::Admitted, level + 1e-6 > share, || {
             format!("engine {engine} refuses at {now:?} ({reason:?}): {level} of {share} a second")
         })

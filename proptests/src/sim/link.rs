@@ -39,6 +39,8 @@ pub(super) struct Link {
     pub(super) state: LinkState,
     /// When the connect began.
     pub(super) since: Time,
+    /// An engine checks with it how an endpoint does.
+    pub(super) is_check: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ mod golden;
 mod host;
 mod invariant;
 mod likely;
+mod limiting;
 mod limits;
 mod link;
 mod mesh;

@@ -268,6 +268,7 @@ impl<'a> Net<'a> {
             original_dst,
             state: LinkState::Connecting,
             since: self.now,
+            is_check: false,
         };
         for pipe in &mut link.pipes {
             self.shape(pipe);

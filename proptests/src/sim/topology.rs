@@ -15,7 +15,8 @@ use super::availability::{self, Blame, Watch};
 use super::balancing;
 use super::fault::{Fault, Faults};
 use super::host::client::{Place, Speaks};
-use super::limits;
+use super::limiting;
+use super::limits::Limits as Limited;
 use super::mesh::{inbound_name, other_name, outbound_name};
 use super::mix::Mix;
 use super::model::{Model, ServiceModel};
@@ -115,8 +116,8 @@ impl Topology {
         let mut services = services(choose, mix, [inbound, direct], &mut faults);
         let mut routes = policy::routes(choose, mix, &mut services, &mut faults);
         balancing::balance(choose, mix, &mut services, &mut faults);
-        limits::services(choose, mix, &mut services, &mut faults);
-        let all = limits::proxy(choose, mix, &mut faults);
+        limiting::services(choose, mix, &mut services, &mut faults);
+        let all = limiting::proxy(choose, mix, &mut faults);
         if mix.guarded {
             availability::guard(choose, &mut services);
         }
@@ -167,7 +168,7 @@ impl Topology {
                 config.timeouts.detect = Duration::from_hours(1);
                 config.timeouts.detect_prefix = Duration::from_hours(1);
             }
-            limits::port(choose, mix, BEHIND, &mut config.inbound, &mut faults);
+            limiting::port(choose, mix, BEHIND, &mut config.inbound, &mut faults);
             (ip, config)
         });
         let inbound = inbound.flat_map(workers).collect();
@@ -212,11 +213,7 @@ impl Topology {
             services: config.services.iter().map(service).collect(),
             routes: routes.collect(),
             shares: Shares::new(config, self.outbound.len(), |endpoint| self.reach(endpoint)),
-            limits: limits::Limits::new(
-                config,
-                &self.inbound,
-                self.apps.iter().map(|app| app.addr),
-            ),
+            limits: Limited::new(config, &self.inbound, self.apps.iter().map(|app| app.addr)),
             failing: vec![policy::Failing::No; self.apps.len()],
             blames: vec![Blame::default(); self.apps.len()],
             watches: self.outbound.iter().map(|_| Watch::default()).collect(),

@@ -13,7 +13,7 @@ use super::socket::Socket;
 use super::{EngineHost, ROUNDS};
 use crate::sim::fault::Fault;
 use crate::sim::invariant::{Check, Invariant, violated};
-use crate::sim::limits::Refuser;
+use crate::sim::limits::{Refusal, Refuser};
 use crate::sim::link::{FAR, NEAR};
 use crate::sim::model::Sent;
 use crate::sim::net::{HostId, Net};
@@ -148,10 +148,14 @@ impl EngineHost {
     ) -> Check {
         let (now, limits, requests) = (net.now, &net.model.limits, &net.model.requests);
         let HostId::Engine(engine) = self.id else { return Ok(()) };
-        let by = (engine, [self.ip, peer]);
-        limits.refused(&mut net.checks, &net.mix, requests, by, reason, now)?;
+        let looks = || net.links.iter().filter(|it| it.is_check && it.ends[FAR].host == self.id);
+        let looks = looks().map(|link| link.since).collect();
+        let refusal = Refusal { engine, ip: self.ip, peer, reason, looks };
+        limits.refused(&mut net.checks, &net.mix, requests, refusal, now)?;
         let at = match (reason, service) {
-            (Reason::PortBusy | Reason::PortQueueFull, _) => Refuser::Port(engine, self.ip),
+            (Reason::PortBusy | Reason::PortQueueFull, _) => {
+                Refuser::Port(engine, self.ip, self.looks(net))
+            }
             (Reason::ServiceBusy | Reason::ServiceQueueFull, Some(name)) => {
                 Refuser::Service(engine, name)
             }
@@ -168,6 +172,13 @@ impl EngineHost {
                 || split.is_some_and(|to| to.iter().any(|to| *to.service == *name))
         };
         limits.turned_away(checks, mix, requests, at, is_for)
+    }
+
+    /// Connections over which engines check how the app does.
+    fn looks(&self, net: &Net<'_>) -> usize {
+        let sockets = self.sockets.iter().flatten();
+        let here = sockets.filter(|it| it.side == FAR && net.links[it.link as usize].is_check);
+        here.count()
     }
 
     /// Connections of clients that have asked nothing: streams of bytes, perhaps.
@@ -214,6 +225,7 @@ impl EngineHost {
             net.links[link as usize].records = Some(Box::default());
         }
         let is_check = self.engine.is_check(conn);
+        net.links[link as usize].is_check = is_check;
         let check = if is_check { Some(self.begins_check(net, addr)?) } else { None };
         self.insert(conn, link, NEAR)?;
         if let Some(socket) = self.socket(conn) {
