@@ -141,6 +141,8 @@ reasons! {
     Failfast = 504, "failfast", "no endpoint ready: service in fail-fast";
     /// The connection was refused or unreachable.
     ConnectFailed = 502, "connect_failed", "connection to the endpoint failed";
+    /// No connection could be made for want of something of ours: see [`ConnectError::Local`].
+    NoResources = 503, "no_resources", "proxy is out of descriptors, ports or memory";
     /// No connection within the connect timeout.
     ConnectTimeout = 504, "connect_timeout", "connect timed out";
     /// The endpoint is not who it should be, or its TLS handshake failed for another reason.

@@ -247,7 +247,8 @@ impl Engine {
         };
         let reason = match error {
             ConnectError::TimedOut => Reason::ConnectTimeout,
-            _ => Reason::ConnectFailed,
+            ConnectError::Local => Reason::NoResources,
+            ConnectError::Refused | ConnectError::Unreachable => Reason::ConnectFailed,
         };
         let ours = error == ConnectError::Local;
         if conn.flags.check {

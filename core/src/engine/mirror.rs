@@ -295,6 +295,7 @@ impl Engine {
             | Reason::ServiceBusy
             | Reason::QueueFull
             | Reason::ConnectionLimit
+            | Reason::NoResources
             | Reason::BuffersFull => Decision::MirrorCap,
             Reason::Failfast
             | Reason::Loop

@@ -32,6 +32,7 @@ pub(super) fn may_refuse(reason: Reason, mix: &Mix, impatient: bool) -> bool {
             BlackHole,
         ],
         Reason::ConnectFailed => &[ConnectFails, AppDown, Drain, LinkReset, SmallLimits],
+        Reason::NoResources => &[ConnectFails],
         Reason::ConnectTimeout => {
             &[ConnectHangs, ConnectFails, ConnectLate, SlowLink, EngineStalls]
         }

@@ -323,6 +323,11 @@ fn read_redirect(
 ) -> Redirect {
     let mut redirect = Redirect { status: 301, scheme: None, host: None, port: None, path: None };
     let Redirect { status, scheme, host, port, path: new } = &mut redirect;
+    if !["scheme", "host", "port", "path", "path_prefix"].iter().any(|key| table.has(key)) {
+        let says =
+            "expected scheme, host, port, path or path_prefix: it leads back to where it began";
+        reader.refuse(&table.site, says);
+    }
     table.set(reader, "status", status, |v| match value::integer(v, 301, 308) {
         Ok(status @ (301 | 302 | 303 | 307 | 308)) => Ok(status as u16),
         _ => Err("expected 301, 302, 303, 307 or 308".into()),

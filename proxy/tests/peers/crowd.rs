@@ -115,6 +115,10 @@ fn a_burst_beyond_the_descriptors_slows_down_and_recovers() {
     let elapsed = start.elapsed();
     assert!(busy < elapsed / 2, "busy for {busy:?} of {elapsed:?}");
     proxy.assert_alive();
+    // It says whose fault it is.
+    let log = proxy.log();
+    assert!(log.contains("failed: proxy is out of descriptors, ports or memory"), "{log}");
+    assert!(!log.contains("connection to the endpoint failed"), "{log}");
     drop(burst);
     eventually("it serves again", Duration::from_secs(20), || {
         (proxy.get("http://web.test/name") == (200, "the app".into())).then_some(())

@@ -593,5 +593,5 @@ fn a_refused_http2_connect_is_not_repeated_at_once() {
     let (conn, _) = rig.connects.remove(0);
     rig.input(Input::Connected { conn, result: Err(ConnectError::Local) });
     assert!(rig.connects.is_empty());
-    assert!(rig.written(down).starts_with("HTTP/1.1 502 "));
+    assert!(rig.written(down).starts_with("HTTP/1.1 503 "));
 }

@@ -464,6 +464,7 @@ fn grpc_is_told_in_its_own_words() {
         (Reason::InFlight, 14),
         (Reason::QueueFull, 14),
         (Reason::ConnectFailed, 14),
+        (Reason::NoResources, 14),
         (Reason::BadResponse, 14),
         (Reason::UnknownAuthority, 5),
         (Reason::Loop, 10),

@@ -211,7 +211,13 @@ fn what_is_wrong_is_said() {
         ),
         ("first_available = []", &"first_available = []: expected at least one service".into()),
         (
-            "redirect.status = 304",
+            "redirect = { status = 308 }",
+            &"redirect = { status = 308 }: expected scheme, host, port, path or path_prefix: it leads \
+              back to where it began"
+                .into(),
+        ),
+        (
+            "redirect = { status = 304, port = 81 }",
             &"redirect.status = 304: expected 301, 302, 303, 307 or 308".into(),
         ),
         (
