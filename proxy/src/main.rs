@@ -8,6 +8,7 @@ mod demo;
 mod float;
 mod http_io;
 mod log;
+mod memory;
 mod run;
 mod watch;
 

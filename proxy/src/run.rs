@@ -21,6 +21,7 @@ use crate::admin::{self, Admin};
 use crate::certify::keeper;
 use crate::cli::{self, BAD_CONFIG, RunArgs};
 use crate::log::{self, Log};
+use crate::memory;
 use crate::watch::Watch;
 use selvedge::mesh::{Identity, Mesh};
 
@@ -98,6 +99,7 @@ fn start(args: &RunArgs, mesh: Mesh, text: String, log: &Log) -> Result<ExitCode
     tokio::spawn(wait(workers, sender.clone()));
     let admin = Arc::new(Admin::new(log.suppressed(), scrape(handles.clone())));
     tokio::spawn(Arc::clone(&admin).serve(admin_listener));
+    tokio::spawn(memory::give_back());
     if let Some(watch) = Watch::new(&args.mesh, text) {
         tokio::spawn(look(watch, sender.clone()));
     } else {

@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::http_io::Stream;
+pub(crate) use process::{Usage, usage};
 
 /// What the admin server tells about the process.
 pub(crate) struct Admin {

@@ -59,6 +59,22 @@ impl Process {
     }
 }
 
+/// What the process has used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// User and system time, seconds.
+    pub cpu_seconds: f64,
+    /// Bytes of memory in use.
+    pub resident: u64,
+}
+
+/// Reads that alone. None where there is no `/proc`.
+pub(crate) fn usage() -> Option<Usage> {
+    let file = |path: &str| fs::read_to_string(path).ok();
+    let process = Process::parse(&file("/proc/self/stat")?, &file("/proc/self/status")?, "", "");
+    Some(Usage { cpu_seconds: process.cpu_seconds?, resident: process.resident_bytes? })
+}
+
 /// Since Linux 6.2 the size of the directory is the number of entries. Before that it is 0.
 fn open_fds() -> Option<u64> {
     const DIRECTORY: &str = "/proc/self/fd";
@@ -111,5 +127,8 @@ mod tests {
         assert!(after.threads.unwrap() >= 2, "the test harness and the test");
         assert!(after.resident_bytes.unwrap() < after.virtual_bytes.unwrap());
         assert!(after.start_time.unwrap() > 1_500_000_000.0);
+        let usage = usage().unwrap();
+        assert!(usage.cpu_seconds >= after.cpu_seconds.unwrap());
+        assert!(usage.resident > after.resident_bytes.unwrap() / 2);
     }
 }

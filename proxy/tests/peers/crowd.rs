@@ -81,6 +81,41 @@ fn memory_of_an_idle_keep_alive_connection() {
     eventually("all are closed", PATIENCE, || (descriptors(&proxy) < 50).then_some(()));
 }
 
+#[test]
+fn what_a_burst_held_is_given_back() {
+    if !have(&[Need::Program("prlimit")]) {
+        return;
+    }
+    raise_own_limit();
+    let app = App::start("the app");
+    let proxy = Mesh::new().service("web.test", &[app.addr]).start();
+    let before = proxy.memory("VmRSS");
+    let begin = || {
+        let mut stream = open(proxy.outbound());
+        let head = format!("GET /name HTTP/1.1\r\nhost: web.test\r\nx-long: {}", "x".repeat(15_000));
+        stream.write_all(head.as_bytes()).expect("it takes a head");
+        stream
+    };
+    let burst: Vec<_> = (0..1_000).map(|_| begin()).collect();
+    // Without this one, the last, the C library would see that what is behind the others is free.
+    let mut last = begin();
+    let held = eventually("they are held", PATIENCE, || {
+        let now = proxy.memory("VmRSS");
+        (now > before + 10_000_000).then_some(now)
+    });
+    drop(burst);
+    // It is looked every ten seconds, and not while it is busy.
+    let left = eventually("it is given back", PATIENCE, || {
+        let now = proxy.memory("VmRSS");
+        (now < before + 5_000_000).then_some(now)
+    });
+    tell(&format!("a burst: {before} bytes resident before, {held} in it, {left} after"));
+    last.write_all(b"\r\n\r\n").expect("it is still there");
+    let mut answer = [0; 12];
+    last.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
 /// Descriptors that the proxy has open.
 fn descriptors(proxy: &Proxy) -> usize {
     let folder = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid()));
