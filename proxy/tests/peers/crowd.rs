@@ -92,7 +92,8 @@ fn what_a_burst_held_is_given_back() {
     let before = proxy.memory("VmRSS");
     let begin = || {
         let mut stream = open(proxy.outbound());
-        let head = format!("GET /name HTTP/1.1\r\nhost: web.test\r\nx-long: {}", "x".repeat(15_000));
+        let head =
+            format!("GET /name HTTP/1.1\r\nhost: web.test\r\nx-long: {}", "x".repeat(15_000));
         stream.write_all(head.as_bytes()).expect("it takes a head");
         stream
     };
