@@ -94,7 +94,9 @@ fn input_sections(name: &str) -> String {
     } else {
         ""
     };
-    let sections = ["", "unlikely.", "startup."].map(|kind| format!(".text.{kind}{name}{end}"));
+    // What a profile found hot (proxy/bench/pgo) has a section that says so.
+    let sections =
+        ["", "hot.", "unlikely.", "startup."].map(|kind| format!(".text.{kind}{name}{end}"));
     format!("{file}({})", sections.join(" "))
 }
 
