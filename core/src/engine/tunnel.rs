@@ -40,7 +40,7 @@ impl Engine {
 
     /// Whether there may be urgent data (RFC 9293 §3.8.5) among what comes on this connection: where it
     /// is, or may yet be, passed on as it is. A read ends before urgent data, though more is there. An
-    /// adapter that takes a short read for all there is should look once more then.
+    /// adapter that takes a short read for all there is should look once more, if not at once.
     pub fn may_be_urgent(&self, conn: ConnId) -> bool {
         self.conns.find(conn).is_some_and(|found| {
             found.tls.is_none()

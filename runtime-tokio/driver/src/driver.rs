@@ -19,6 +19,7 @@ use crate::inbox::{Inbox, Message};
 use crate::resolve::Names;
 use crate::socket::{Socket, Visit};
 use crate::timer::Timer;
+use crate::urgent::Looks;
 use crate::{Events, Options, Runtime, os};
 
 /// Sources that are visited before the reactor, the timer and the messages get their turn.
@@ -83,6 +84,7 @@ pub(crate) struct Driver<R: Runtime> {
     costly: VecDeque<u32>,
     /// Until then others than those are taken to ask for something.
     others_until: Time,
+    looks: Looks<ConnId>,
     /// The timer has let what was ready go first.
     timer_has_waited: bool,
     blocks: Blocks,
@@ -124,6 +126,7 @@ impl<R: Runtime> Driver<R> {
             ready,
             costly: VecDeque::new(),
             others_until: Time::ZERO,
+            looks: Looks::default(),
             timer_has_waited: false,
             blocks: Blocks::default(),
             ended: false,
@@ -272,6 +275,8 @@ impl<R: Runtime> Driver<R> {
                     socket.source.queue(&mut self.costly);
                 } else if more {
                     socket.source.queue(&mut self.ready);
+                } else if bytes > 0 && socket.wants_look(&self.engine) {
+                    self.looks.add(socket.conn, self.now);
                 }
                 turn.bytes += bytes;
                 read = bytes;
@@ -310,6 +315,13 @@ impl<R: Runtime> Driver<R> {
         if self.costly.is_empty() {
             self.blocks.bulk.vacate();
             self.blocks.pipes.vacate();
+        }
+        for conn in self.looks.take(self.now) {
+            if let Some(socket) = live(&mut self.sockets, conn)
+                && socket.look(&self.engine)
+            {
+                socket.source.queue(&mut self.ready);
+            }
         }
         for acceptor in &self.acceptors {
             if acceptor.retry_at().is_some_and(|at| at <= self.now) {
@@ -445,7 +457,7 @@ impl<R: Runtime> Driver<R> {
         let timeout = self.engine.next_timeout().map(|(at, _)| at);
         let retries = self.acceptors.iter().filter_map(Acceptor::retry_at);
         let clock = self.engine.has_identity().then(|| self.clock.due());
-        if let Some(deadline) = retries.chain(timeout).chain(clock).min()
+        if let Some(deadline) = retries.chain(timeout).chain(clock).chain(self.looks.due()).min()
             && self.timer.arm(deadline, self.now)
         {
             self.timer.source.queue(&mut self.ready);

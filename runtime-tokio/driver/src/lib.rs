@@ -37,6 +37,7 @@ mod resolve;
 mod runtime;
 mod socket;
 mod timer;
+mod urgent;
 mod worker;
 
 pub use background::Background;

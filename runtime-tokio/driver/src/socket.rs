@@ -26,7 +26,7 @@ const LATELY: Duration = Duration::from_millis(100);
 
 /// A socket and what is known about it.
 pub(crate) struct Socket<S> {
-    conn: ConnId,
+    pub(crate) conn: ConnId,
     pub(crate) source: Arc<Source>,
     pub(crate) stream: S,
     /// Made from `source`; kept because making one costs two atomic operations.
@@ -44,6 +44,8 @@ pub(crate) struct Socket<S> {
     told_end: bool,
     /// There is more than was read last, behind urgent data: of that no reactor tells.
     behind_urgent: bool,
+    /// It is among those at which is looked for that (see [`Looks`](crate::urgent::Looks)).
+    is_looked_at: bool,
     /// It was never visited, or its connection is not made yet.
     pub(crate) is_new: bool,
     /// Much was read when it was last visited.
@@ -81,6 +83,7 @@ impl<S: Stream> Socket<S> {
             write_failed: None,
             told_end: false,
             behind_urgent: false,
+            is_looked_at: false,
             is_new: true,
             bulk: false,
             most_unsent: 0,
@@ -159,8 +162,7 @@ impl<S: Stream> Socket<S> {
             }
             (Poll::Ready(Ok(Read { length, more })), _) => {
                 let data = block.take(length);
-                self.behind_urgent |= !more && engine.may_be_urgent(conn) && self.is_readable();
-                (Input::Received { conn, data }, length, more || self.behind_urgent)
+                (Input::Received { conn, data }, length, more)
             }
             (Poll::Ready(Err(error)), _) => {
                 let kind = os::io_error(&error);
@@ -227,9 +229,19 @@ impl<S: Stream> Socket<S> {
         self.stream.poll_read(block, &mut Context::from_waker(&self.waker))
     }
 
-    /// Whether a read would bring something, or the end.
-    fn is_readable(&self) -> bool {
-        SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok()
+    /// After a short read: whether it is to be looked at later, and was not yet to be.
+    pub(crate) fn wants_look(&mut self, engine: &Engine) -> bool {
+        let wants = !self.is_looked_at && engine.may_be_urgent(self.conn);
+        self.is_looked_at |= wants;
+        wants
+    }
+
+    /// Looks whether a read would bring something, or the end: then it is to be visited.
+    pub(crate) fn look(&mut self, engine: &Engine) -> bool {
+        self.is_looked_at = false;
+        self.behind_urgent = engine.may_be_urgent(self.conn)
+            && SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok();
+        self.behind_urgent
     }
 
     /// Reads past the reactor, which may not know yet what the failed write revealed.
