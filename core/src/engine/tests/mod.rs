@@ -6,6 +6,7 @@ mod balancing;
 mod breaker;
 mod check;
 mod drain;
+mod grpc_ends;
 mod hello;
 mod http;
 mod http2_ends;
