@@ -101,6 +101,8 @@ violations! {
     Preface = PROTOCOL_ERROR, "preface", "malformed connection preface";
     /// The first frame is not SETTINGS (RFC 9113 §3.4).
     PrefaceSettings = PROTOCOL_ERROR, "preface_settings", "first frame is not SETTINGS";
+    /// A server's first bytes are an HTTP/1 response (RFC 9113 §3.4).
+    Http1Answer = PROTOCOL_ERROR, "http1_answer", "an HTTP/1 response to an HTTP/2 preface";
     /// Longer than SETTINGS_MAX_FRAME_SIZE (RFC 9113 §4.2).
     FrameTooLarge = FRAME_SIZE_ERROR, "frame_too_large", "frame over SETTINGS_MAX_FRAME_SIZE";
     /// A length that this type of frame cannot have (RFC 9113 §6).

@@ -130,6 +130,12 @@ impl FrameHeader {
         })
     }
 
+    /// Whether it is no frame, but the beginning of an HTTP/1 response: what a server says that
+    /// does not know HTTP/2.
+    pub fn is_http1(self) -> bool {
+        self.bytes().starts_with(b"HTTP/")
+    }
+
     /// Writes it.
     pub fn write(self, out: &mut BytesMut) {
         out.extend_from_slice(&self.bytes());

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use crate::common::{
-    Mesh, Need, PATIENCE, Peer, Proxy, free_port, full, have, program, run, script,
+    Mesh, Need, PATIENCE, Peer, Proxy, eventually, free_port, full, have, program, run, script,
 };
 
 /// A proxy before HAProxy, which speaks HTTP/1 at `h1.test` and HTTP/2 at `h2.test`.
@@ -108,4 +108,25 @@ fn an_answer_that_overtakes_its_request_arrives() {
         assert_eq!(ran.text(), format!("{answer} 200"), "{host}");
     }
     assert_eq!(violations(&proxy), 0);
+}
+
+/// An app that knows HTTP/1 only, where the mesh file says that it speaks HTTP/2: one can see why.
+#[test]
+fn an_app_that_answers_in_http1_is_told_from_one_that_breaks_http2() {
+    if !have(&[Need::Program("curl"), Need::Program("nginx")]) {
+        return;
+    }
+    let app = Peer::nginx("old", "");
+    let proxy = Mesh::new().service("old.test", &[app.addr]).speaks("h2").start();
+    let (status, _) = proxy.get("http://old.test/");
+    assert_eq!(status, 502);
+    let log = eventually("a line of the log", PATIENCE, || {
+        let log = proxy.log();
+        log.contains("an HTTP/1 response to an HTTP/2 preface").then_some(log)
+    });
+    assert!(!log.contains("SETTINGS_MAX_FRAME_SIZE"), "{log}");
+    let of_http1 =
+        "proxy_http2_violations_total{direction=\"outbound\",violation=\"http1_answer\"}";
+    assert!(proxy.metric(of_http1) > 0);
+    assert_eq!(violations(&proxy), proxy.metric(of_http1));
 }

@@ -94,6 +94,12 @@ const STRICTER: &[Allowed] = &[
         "RFC 9113 §6.3: a PRIORITY of another length costs its stream",
     ),
     allow("frame_stream", CONNECTION, ACCEPT, "RFC 9218 §7.1: `h2` does not know PRIORITY_UPDATE"),
+    allow(
+        "http1_answer",
+        CONNECTION,
+        "connection FRAME_SIZE_ERROR",
+        "RFC 9113 §3.4: an invalid preface is a PROTOCOL_ERROR",
+    ),
     allow("method", STREAM, CONNECTION, MALFORMED),
     allow(
         "path",
