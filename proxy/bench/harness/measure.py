@@ -30,6 +30,25 @@ def resident(processes):
     return total
 
 
+def mapped(process, program):
+    """Bytes that are resident of a process: pages of its program's file, and those that are its own."""
+    of_program = its_own = 0
+    path = None
+    for line in Path(f"/proc/{process.child.pid}/smaps").read_text().splitlines():
+        name, *rest = line.split(maxsplit=5)
+        if not name.endswith(":"):
+            path = rest[-1]
+        elif name in ("Rss:", "Anonymous:"):
+            size = int(rest[0]) * 1024
+            if name == "Anonymous:":
+                its_own += size
+            if path == str(program):
+                of_program += size if name == "Rss:" else -size
+    if not of_program:
+        raise RuntimeError(f"it is not {program} that runs there: {process.log}")
+    return of_program, its_own
+
+
 class Strace:
     """Counts the system calls of processes while it is attached."""
 

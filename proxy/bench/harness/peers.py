@@ -13,8 +13,8 @@ BENCH = Path(__file__).resolve().parent.parent
 ROOT = BENCH.parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
-# The proxies have one CPU, and all that they talk to has the other.
-PROXY_CPU, LOAD_CPU = 0, 1
+# The proxies have one CPU, and all that they talk to has the other, if there are two.
+PROXY_CPU, LOAD_CPU = (sorted(os.sched_getaffinity(0)) * 2)[:2]
 
 _NAMES = [
     "BACKEND_HTTP1", "BACKEND_HTTP2", "BACKEND_WEB2",
