@@ -1,7 +1,8 @@
 //! Opaque TCP that carries much, between sockets of Python's: what flows passes through pipes of the
 //! kernel's, and arrives as it was sent.
 
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -113,6 +114,86 @@ fn a_reset_of_what_flows_is_passed_on() {
     eventually("pipes are closed", PATIENCE, || (pipes(&proxy) <= idle + 2).then_some(()));
     let said = run(&mut flow("ask", proxy.forward(0), "1000000 1000000"), PATIENCE).ok().text();
     assert_eq!(said, "1000040 bytes\ntheirs arrived\nours arrived\n");
+}
+
+/// Bytes of endpoints that went through pipes, that were read of them, and that clients were sent.
+fn downstream(proxy: &Proxy) -> [u64; 3] {
+    let metrics = proxy.admin("/metrics").expect("no metrics");
+    let of = |name: &str, peer: &str| {
+        let name = format!("tcp_{name}_bytes_total{{direction=\"outbound\",peer=\"{peer}\"");
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix(&name)?.split_once("} "));
+        lines.map(|(_, value)| value.parse::<u64>().expect("a number")).sum()
+    };
+    [of("spliced", "dst"), of("read", "dst"), of("write", "src")]
+}
+
+/// A client that asks for so much of a flood, and reads no more when what the proxy holds for it is in
+/// a pipe; what it has read. It takes some more where that is not so: what came first, or fills up
+/// last, may have been read.
+fn held_up(proxy: &Proxy, total: usize) -> (TcpStream, Vec<u8>) {
+    let mut client = TcpStream::connect(proxy.forward(0)).expect("cannot connect");
+    client.set_read_timeout(Some(PATIENCE)).expect("cannot set a timeout");
+    writeln!(client, "{total}").expect("cannot ask");
+    let (mut got, mut block) = (Vec::new(), vec![0; 1 << 18]);
+    let [mut spliced, mut read, _] = downstream(proxy);
+    eventually("bytes wait in a pipe", PATIENCE, || {
+        let before = [spliced, read];
+        let sent;
+        [spliced, read, sent] = downstream(proxy);
+        // All that came since the last look was spliced, and what waits is of that.
+        let [new, came] = [spliced - before[0], read - before[1]];
+        if new == came && (1..=came).contains(&(read - sent)) {
+            return Some(());
+        }
+        let n = client.read(&mut block).expect("cannot read");
+        got.extend_from_slice(&block[..n]);
+        None
+    });
+    (client, got)
+}
+
+#[test]
+fn a_reset_behind_what_is_in_a_pipe_is_no_end() {
+    if !have(&[Need::Program("python3")]) {
+        return;
+    }
+    let (_server, proxy) = proxied("flood");
+    let idle = pipes(&proxy);
+    // More than anybody waits for.
+    let (mut client, _) = held_up(&proxy, 1 << 50);
+    assert!(pipes(&proxy) > idle, "what waits is in no pipe");
+    client.write_all(b"reset\n").expect("cannot write");
+    let mut block = vec![0; 1 << 18];
+    let end = loop {
+        match client.read(&mut block) {
+            Ok(0) => break None,
+            Ok(_) => {}
+            Err(error) => break Some(error.kind()),
+        }
+    };
+    assert_eq!(end, Some(ErrorKind::ConnectionReset));
+    eventually("the pipe is closed", PATIENCE, || (pipes(&proxy) <= idle + 2).then_some(()));
+}
+
+#[test]
+fn a_fin_behind_what_is_in_a_pipe_comes_after_all_of_it() {
+    if !have(&[Need::Program("python3")]) {
+        return;
+    }
+    let (server, proxy) = proxied("flood");
+    // What it sends again and again, without a proxy.
+    let mut period = Vec::new();
+    let mut direct = TcpStream::connect(server.addr).expect("cannot connect");
+    direct.write_all(b"1000003\n").expect("cannot ask");
+    direct.read_to_end(&mut period).expect("cannot read");
+    let total = much() * 1_000_000;
+    let (mut client, mut got) = held_up(&proxy, total);
+    client.read_to_end(&mut got).expect("a clean end");
+    assert_eq!(got.len(), total);
+    assert!(got.chunks(period.len()).all(|part| period.starts_with(part)), "other bytes");
+    let [spliced, read, sent] = downstream(&proxy);
+    assert_eq!((read, sent), (total as u64, total as u64));
+    assert!(spliced > 0 && spliced <= read, "{spliced} of {read} bytes");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 flow.py serve                    on a connection: reads "BYTES\n", sends as many while it reads what
                                  comes, then the SHA-1 of that; says "reset" if that is how it ends.
                                  Of "-BYTES\n" it sends that many, and resets
+flow.py flood                    sends as many, and closes its side; resets as soon as anything else
+                                 comes before that
 flow.py ask ADDRESS PORT DOWN UP [PAUSE]
                                  sends UP bytes and closes its side, while it reads DOWN, and stops
                                  reading for PAUSE seconds now and then; says what came, or "reset"
@@ -13,6 +15,7 @@ flow.py echo                     a server for that
 
 import hashlib
 import random
+import select
 import socket
 import socketserver
 import struct
@@ -75,6 +78,23 @@ class Flow(socketserver.StreamRequestHandler):
             print("reset")
 
 
+class Flood(socketserver.BaseRequestHandler):
+    def handle(self):
+        line = b""
+        while not line.endswith(b"\n"):
+            line += self.request.recv(1)
+        self.request.setblocking(False)
+        for block in map(memoryview, blocks(int(line))):
+            while block:
+                readable, _, _ = select.select([self.request], [self.request], [])
+                if readable:
+                    return reset(self.request)
+                # As much as fits: a third of a large buffer at least.
+                block = block[self.request.send(block) :]
+        self.request.shutdown(socket.SHUT_WR)
+        select.select([self.request], [], [])
+
+
 class Echo(socketserver.BaseRequestHandler):
     def handle(self):
         while data := self.request.recv(1 << 16):
@@ -114,8 +134,9 @@ def ask(connection, down, up, pause):
 
 
 words = sys.argv[1:]
-if words[0] in ("serve", "echo"):
-    with Server(("127.0.0.1", 0), Flow if words[0] == "serve" else Echo) as server:
+SERVERS = {"serve": Flow, "flood": Flood, "echo": Echo}
+if words[0] in SERVERS:
+    with Server(("127.0.0.1", 0), SERVERS[words[0]]) as server:
         print("%s:%d" % server.server_address)
         server.serve_forever()
 else:
