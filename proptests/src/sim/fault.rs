@@ -179,6 +179,16 @@ faults! {
     Adaptive = "limits that adapt";
     /// Breakers and health checks are added, changed, or taken away.
     Guards = "breakers and checks changed";
+    /// What goes through some tunnels is much.
+    Bulk = "tunnels that carry much";
+    /// An adapter that has pipes gets none for a while.
+    PipesRefused = "pipes refused";
+    /// A pipe is given less than there is.
+    ShortSplice = "splices cut short";
+    /// An adapter wants a pipe back, with what is in it.
+    PipesRecalled = "pipes taken back";
+    /// A connection is read once more than it may be, when what came before is in a pipe.
+    ReadAhead = "reads behind a pipe";
 }
 
 impl Fault {

@@ -145,7 +145,7 @@ impl Mix {
         } else if quiet {
             density = pick(choose, &[3, 2, 4]);
         }
-        for &fault in Fault::ALL {
+        for &fault in Fault::ALL.iter().filter(|&&fault| !SPLICES.contains(fault)) {
             let may = density > 0 && (!quiet || QUIET.contains(fault));
             if may && choose.one_in(density) {
                 let rate = pick(choose, &RATES);
@@ -292,6 +292,16 @@ pub(super) const POLICIES: Faults = BALANCING.and(LIMITS).and(Faults::of(&[Fault
 /// What routes are told to do.
 const ROUTES: Faults = Faults::of(&[Fault::Retries, Fault::Splits]);
 
+/// What comes of tunnels whose adapter has pipes. It is not drawn with the others: see
+/// [`Splicing`](super::splicing::Splicing).
+pub(super) const SPLICES: Faults = Faults::of(&[
+    Fault::Bulk,
+    Fault::PipesRefused,
+    Fault::ShortSplice,
+    Fault::PipesRecalled,
+    Fault::ReadAhead,
+]);
+
 /// Faults that nobody notices who reads HTTP.
 pub(super) const UNNOTICED: Faults = Faults::of(&[
     Fault::Pings,
@@ -300,7 +310,8 @@ pub(super) const UNNOTICED: Faults = Faults::of(&[
     Fault::AppHints,
     Fault::TimerEarly,
     Fault::TimerLate,
-]);
+])
+.and(SPLICES);
 
 /// What there may be in a quiet world: connects that fail let endpoints come back.
 const QUIET: Faults = Faults::of(&[Fault::ConnectFails, Fault::AppSlow, Fault::AppFails])

@@ -20,6 +20,7 @@ use super::mesh::{Authority, Grant};
 use super::mix::Mix;
 use super::model::Model;
 use super::report::Coverage;
+use super::splicing::Splicing;
 use super::tap::Tap;
 use super::trace::Trace;
 use crate::choose::{Choose, pick};
@@ -138,6 +139,7 @@ impl Ord for Entry {
 /// See the [module](self).
 pub(super) struct Net<'a> {
     pub(super) choose: &'a mut dyn Choose,
+    pub(super) splicing: Splicing,
     pub(super) now: Time,
     /// Counts writes, so that what was written when can be told within one instant.
     pub(super) tick: u64,
@@ -166,6 +168,7 @@ impl<'a> Net<'a> {
     pub(super) fn new(choose: &'a mut dyn Choose, mix: Mix, model: Model, shown: bool) -> Self {
         Net {
             choose,
+            splicing: Splicing::default(),
             now: Time::from_nanos(1),
             tick: 0,
             heap: BinaryHeap::new(),
@@ -240,6 +243,13 @@ impl<'a> Net<'a> {
         hit
     }
 
+    /// Does this fault of [`Splicing`] happen now?
+    pub(super) fn hits_splice(&mut self, fault: Fault) -> bool {
+        let hit = !self.healed && self.mix.draws(&mut self.splicing.choose, fault);
+        self.coverage.faults[fault as usize] += u64::from(hit);
+        hit
+    }
+
     /// Some time up to `most`.
     pub(super) fn some(&mut self, most: Duration) -> Duration {
         let steps = self.choose.below(1000) as u32;
@@ -307,7 +317,7 @@ impl<'a> Net<'a> {
             pipe.write_cut = self.some_cut();
         }
         if self.hits_once(Fault::SmallPipe) {
-            let small = self.mix.largest <= 5000;
+            let small = self.mix.largest <= 5000 && !self.mix.has(Fault::Bulk);
             pipe.cap =
                 pick(self.choose, if small { &[4096, 1, 100] } else { &[4096, 20_000, 1000] });
         }
@@ -321,9 +331,10 @@ impl<'a> Net<'a> {
             _ => choose.below(50_000) as u64,
         };
         if self.hits(Fault::LinkReset) {
-            pipe.trap = Some((far(self.choose), Trap::Break));
+            let at = far(self.choose) + self.splicing.further(&self.mix);
+            pipe.trap = Some((at, Trap::Break));
         } else if self.hits(Fault::BlackHole) {
-            let at = far(self.choose);
+            let at = far(self.choose) + self.splicing.further(&self.mix);
             let long = self.some(Duration::from_secs(20)).as_nanos() as u64;
             pipe.trap = Some((at, Trap::Hole(long)));
         }

@@ -55,6 +55,16 @@ pub const MESH: [&str; 6] = [
     "requests to apps with an identity",
 ];
 
+/// What adapters do with pipes, in [`Coverage::pipes`]: worlds, by whether there are any, and pipes.
+pub const PIPES: [&str; 6] = [
+    "worlds without",
+    "worlds with some",
+    "worlds with enough",
+    "filled",
+    "not emptied at once",
+    "lost with a connection",
+];
+
 /// What becomes of copies of requests.
 pub(super) const MIRRORS: [Decision; 7] = [
     Decision::Mirrored,
@@ -107,6 +117,8 @@ pub struct Coverage {
     pub ways: [u64; WAYS.len()],
     /// See [`MESH`].
     pub mesh: [u64; MESH.len()],
+    /// See [`PIPES`].
+    pub pipes: [u64; PIPES.len()],
     /// What became of copies of requests, by place in `MIRRORS`.
     pub mirrors: [u64; MIRRORS.len()],
     /// Handshakes that failed, by `Failure as usize`.
@@ -130,6 +142,7 @@ impl Default for Coverage {
             frames: [0; FRAMES.len()],
             ways: [0; WAYS.len()],
             mesh: [0; MESH.len()],
+            pipes: [0; PIPES.len()],
             mirrors: [0; MIRRORS.len()],
             failures: [0; Failure::ALL.len()],
             themes: [0; Theme::ALL.len()],
@@ -224,6 +237,7 @@ impl Coverage {
         add(&mut self.frames, &other.frames);
         add(&mut self.ways, &other.ways);
         add(&mut self.mesh, &other.mesh);
+        add(&mut self.pipes, &other.pipes);
         add(&mut self.mirrors, &other.mirrors);
         add(&mut self.failures, &other.failures);
         add(&mut self.themes, &other.themes);
@@ -302,7 +316,7 @@ impl Report {
     }
 
     /// Everything that must happen, by kind.
-    fn tables(&self) -> [(&'static str, Vec<(&'static str, u64)>); 11] {
+    fn tables(&self) -> [(&'static str, Vec<(&'static str, u64)>); 12] {
         let named = |names: &[&'static str], counts: &[u64]| {
             let rows = names.iter().copied().zip(counts.iter().copied());
             rows.filter(|(name, _)| !name.is_empty()).collect()
@@ -324,6 +338,7 @@ impl Report {
             ("frame of an engine", named(&FRAMES, &coverage.frames)),
             ("way of a request", named(&WAYS, &coverage.ways)),
             ("TLS between engines", named(&MESH, &coverage.mesh)),
+            ("pipe", named(&PIPES, &coverage.pipes)),
             ("mirrored request", named(&MIRRORS.map(Decision::label), &coverage.mirrors)),
             ("world", named(&Theme::ALL.map(Theme::name), &coverage.themes)),
             ("failed handshake", named(&FAILURES, &coverage.failures)),

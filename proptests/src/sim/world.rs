@@ -24,6 +24,7 @@ use super::net::{Event, HostId, Net};
 use super::policy::Failing;
 use super::recut;
 use super::report::Report;
+use super::splicing::Splicing;
 use super::topology::{INBOUND, MIRROR, OUTBOUND, Topology};
 use crate::choose::Choose;
 
@@ -100,13 +101,16 @@ impl<'a> World<'a> {
 
     fn new(
         choose: &'a mut dyn Choose,
-        mix: Mix,
+        mut mix: Mix,
         topology: &Topology,
         clients: Vec<Client>,
         shown: bool,
     ) -> Self {
         let seed = choose.below(1 << 16) as u64;
+        let splicing = Splicing::draw(seed, &mut mix);
         let mut net = Net::new(choose, mix, topology.model(), shown);
+        net.coverage.pipes[splicing.finds as usize] += 1;
+        net.splicing = splicing;
         let mut engines = Vec::new();
         let mut configs = Vec::new();
         for (ip, config) in topology.outbound.iter().chain(&topology.inbound) {

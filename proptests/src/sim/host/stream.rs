@@ -44,7 +44,7 @@ impl StreamEnd {
             apps,
         });
         let most = net.mix.largest;
-        let left = prelude.len() + 30 + net.choose.below(most);
+        let left = prelude.len() + 30 + net.choose.below(most) + net.much();
         StreamEnd { sends, left, gets: None, got: 0, begin: Vec::new(), saw_fin: false }
     }
 

@@ -28,6 +28,12 @@ impl EngineHost {
             + sealed;
         let most = limits.buffer_bytes + gauges.connections * each;
         let held = gauges.buffered_bytes;
+        // What is in a pipe is held as if it was here, and may be more than is read at once.
+        let in_pipes = self.in_pipes();
+        net.checks.that(Invariant::Credit, held >= in_pipes, || {
+            format!("{} holds {held} bytes, and has {in_pipes} in pipes", self.id)
+        })?;
+        let most = most + in_pipes;
         net.checks.that(Invariant::Caps, held <= most, || {
             format!("{} holds {held} bytes, and {most} are allowed", self.id)
         })
@@ -109,6 +115,7 @@ impl EngineHost {
         net.checks.that(Invariant::Credit, moved == self.moved, || {
             format!("{} counted {moved:?} bytes, and moved {:?}", self.id, self.moved)
         })?;
+        self.check_spliced(net)?;
         for gate in self.engine.gates() {
             net.checks.that(Invariant::Bounded, gate.in_flight == 0 && gate.queued == 0, || {
                 format!("{} has something left at {gate:?}", self.id)

@@ -6,6 +6,7 @@ mod judged;
 mod names;
 mod output;
 mod socket;
+mod splice;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -65,6 +66,10 @@ pub(in crate::sim) struct EngineHost {
     originals: BTreeSet<SocketAddr>,
     /// Bytes that came from clients and went to them.
     moved: [u64; 2],
+    /// Of those that came from clients, the ones that the engine did not see.
+    spliced: u64,
+    /// It was refused a pipe.
+    no_pipes_until: Time,
     /// How wrong its wall clock is, in seconds.
     clock_wrong: i64,
     /// When it said that it makes retries, by service: those of a window.
@@ -105,6 +110,8 @@ impl EngineHost {
             names: BTreeMap::new(),
             originals: BTreeSet::new(),
             moved: [0; 2],
+            spliced: 0,
+            no_pipes_until: Time::ZERO,
             clock_wrong: 0,
             retries: BTreeMap::new(),
             judged: false,
@@ -154,6 +161,7 @@ impl EngineHost {
 
     fn turn(&mut self, net: &mut Net<'_>) -> Check {
         self.due = false;
+        self.recall_pipe(net);
         // A socket is read once in a turn: the budget does not know of what came in this one.
         for left in (1..=self.ready.len().min(VISITS)).rev() {
             if net.mix.shuffles && left > 1 {

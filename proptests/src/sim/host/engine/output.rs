@@ -283,6 +283,7 @@ impl EngineHost {
             net.fin(link, side);
             return Ok(());
         }
+        net.coverage.pipes[5] += u64::from(!socket.pipe.is_empty());
         self.sockets[conn.index()] = None;
         self.bury(conn);
         if let Some(timeout) = check {

@@ -33,7 +33,9 @@ pub(super) struct Socket {
     pub(super) blocked: bool,
     write_failed: Option<IoError>,
     /// What is in the pipe to it: written before all else.
-    pipe: BytesMut,
+    pub(super) pipe: BytesMut,
+    /// What was taken out of such a pipe and is not written.
+    pub(super) recalled: usize,
     /// The budget was seen to be 0.
     pub(super) paused: bool,
     read_closed: bool,
@@ -66,6 +68,7 @@ impl EngineHost {
             blocked: false,
             write_failed: None,
             pipe: BytesMut::new(),
+            recalled: 0,
             paused: false,
             read_closed: false,
             failed: false,
@@ -90,7 +93,7 @@ impl EngineHost {
     pub(super) fn read(&mut self, net: &mut Net<'_>, conn: ConnId) {
         let budget = self.engine.read_budget(conn);
         let Some(Some(socket)) = self.sockets.get_mut(conn.index()) else { return };
-        let (link, side, write_failed) = (socket.link, socket.side, socket.write_failed);
+        let write_failed = socket.write_failed;
         if budget == 0 || socket.read_closed {
             socket.paused |= budget == 0;
             let gauges = self.engine.gauges();
@@ -100,8 +103,15 @@ impl EngineHost {
             }
             return;
         }
-        // Most adapters have no pipes, and some do not always find one.
-        let sink = self.engine.splices_to(conn).filter(|_| net.choose.flip());
+        if !self.splice(net, conn) {
+            self.read_block(net, conn);
+        }
+    }
+
+    /// Reads a block, the end, or that there is none.
+    pub(super) fn read_block(&mut self, net: &mut Net<'_>, conn: ConnId) {
+        let Some(socket) = self.socket(conn) else { return };
+        let (link, side, write_failed) = (socket.link, socket.side, socket.write_failed);
         let mut block = std::mem::take(&mut self.block);
         if !block.try_reclaim(Limits::READ_BLOCK) && block.capacity() < Limits::READ_BLOCK / 4 {
             block.reserve(Limits::READ_BLOCK);
@@ -127,12 +137,7 @@ impl EngineHost {
             let more = pipe.ready > 0 || pipe.fin == Fin::Arrived;
             net.say(self.id, || format!("{conn:?} reads {n}: {}", show(&data)));
             self.moved[0] += if side == FAR { n as u64 } else { 0 };
-            if let Some(sink) = sink.and_then(|sink| self.socket(sink)) {
-                sink.pipe = data;
-                self.engine.handle_input(net.now, Input::Spliced { conn, n });
-            } else {
-                self.engine.handle_input(net.now, Input::Received { conn, data });
-            }
+            self.engine.handle_input(net.now, Input::Received { conn, data });
             if more || net.links[link as usize].ends[side].reset.is_some() {
                 self.queue(net, conn);
             }
@@ -187,7 +192,10 @@ impl EngineHost {
                     self.moved[1] += if socket.side == FAR { n as u64 } else { 0 };
                     socket.blocked = n < wanted;
                     if n > 0 {
-                        socket.pipe.advance(n.min(socket.pipe.len()));
+                        let of_pipe = n.min(socket.pipe.len());
+                        socket.pipe.advance(of_pipe);
+                        socket.recalled -= (n - of_pipe).min(socket.recalled);
+                        net.coverage.pipes[4] += u64::from(!socket.pipe.is_empty());
                         self.engine.handle_input(net.now, Input::Wrote { conn, n });
                         told = true;
                     }
