@@ -156,6 +156,18 @@ canaries! {
     RotationDrops = "a rotation that drops connections";
     /// What is said against endpoints is ignored for ever, once it was.
     EndlessPanic = "a panic that is never left";
+    /// What was in a pipe goes behind what came after it.
+    UnsplicedLast = "a pipe's bytes put behind what follows";
+    /// What is in a pipe is lost with its connection, and is still held.
+    LeakedPipe = "a pipe not given back on a close";
+    /// A FIN is passed on while there are bytes in a pipe.
+    HastyFin = "a FIN before a pipe is empty";
+    /// What is in a pipe goes before what was there before it.
+    OvertakingPipe = "a splice past what is unsent";
+    /// What is in a pipe is held by nobody.
+    UncountedPipe = "a pipe that does not count as held";
+    /// Bytes that pass through a pipe are more than they are.
+    MiscountedPipe = "spliced bytes counted twice";
 }
 
 /// 0: none.

@@ -317,7 +317,8 @@ impl Conn {
         self.flags.rx_owned = true;
         self.pinned = pinned as u32;
         let sealed = self.tls.as_ref().map_or(0, |tls| tls.held());
-        self.charged = pinned + self.kept() + sealed + self.spliced as usize;
+        let spliced = if canary!(UncountedPipe) { 0 } else { self.spliced as usize };
+        self.charged = pinned + self.kept() + sealed + spliced;
     }
 
     /// Bytes that are kept to be written, or written once more: those of its streams included.

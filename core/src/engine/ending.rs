@@ -412,7 +412,8 @@ impl Engine {
         self.forget_handshake(index);
         let mut conn = self.conns.remove(index)?;
         self.timers.conns.clear(index);
-        self.buffered -= conn.charged;
+        let leaked = if canary!(LeakedPipe) { conn.spliced as usize } else { 0 };
+        self.buffered -= conn.charged - leaked;
         conn.tx.vacate(&mut self.spare);
         if let Some(tls) = &mut conn.tls {
             tls.outgoing_mut().vacate(&mut self.spare);

@@ -21,7 +21,7 @@ impl Engine {
         let State::Tunnel(tunnel) = &found.state else { return false };
         let sink = self.conns.find(tunnel.peer);
         tunnel.is_bulk()
-            && sink.is_some_and(|sink| sink.unsent() == 0)
+            && sink.is_some_and(|sink| sink.unsent() == 0 || canary!(OvertakingPipe))
             && self.buffered <= self.config.limits.buffer_bytes / 4
     }
 
@@ -69,15 +69,16 @@ impl Engine {
             from.received(n, true);
         }
         sink.spliced = n as u32;
-        sink.charged += n;
-        self.buffered += n;
+        let counted = if canary!(UncountedPipe) { 0 } else { n };
+        sink.charged += counted;
+        self.buffered += counted;
         sink.flags.dirty = true;
         sink.touch(tunnel.peer.index, &mut self.ready);
         conn.touch(id.index, &mut self.ready);
         let (direction, endpoint) = (conn.direction, conn.endpoint);
         self.count_tcp(direction, endpoint, |tcp| {
             tcp.read_bytes += n as u64;
-            tcp.spliced_bytes += n as u64;
+            tcp.spliced_bytes += (n as u64) << u32::from(canary!(MiscountedPipe));
         });
     }
 
@@ -95,7 +96,11 @@ impl Engine {
         }
         tunnel.pins_bulk = true;
         conn.spliced = 0;
-        conn.tx.put_first(data.freeze());
+        if canary!(UnsplicedLast) {
+            conn.tx.append(|out| out.extend_from_slice(&data));
+        } else {
+            conn.tx.put_first(data.freeze());
+        }
         conn.flags.dirty = true;
         conn.touch(id.index, &mut self.ready);
         if conn.unsent() <= low {

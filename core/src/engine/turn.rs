@@ -94,7 +94,7 @@ impl Engine {
         conn.settle_received();
         self.buffered = self.buffered - before + conn.charged;
         let unsent = conn.unsent();
-        if unsent == 0 {
+        if unsent == 0 || canary!(HastyFin) && unsent == conn.spliced as usize {
             if let State::Closing = conn.state {
                 return self.end_conn(index, CloseKind::Full);
             }

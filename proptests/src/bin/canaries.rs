@@ -34,9 +34,18 @@ mod planted {
             | Canary::RepeatedAfterGoAway
             | Canary::RetriedPost
             | Canary::RetriedAfterHead => Invariant::EndsOnce,
-            Canary::ShortBody | Canary::FlippedByte => Invariant::Bodies,
+            Canary::ShortBody
+            | Canary::FlippedByte
+            | Canary::UnsplicedLast
+            | Canary::HastyFin
+            | Canary::OvertakingPipe => Invariant::Bodies,
             Canary::UnboundedBuffer => Invariant::Caps,
-            Canary::LeakedCredit | Canary::LostResume | Canary::LeakedWindow => Invariant::Credit,
+            Canary::LeakedCredit
+            | Canary::LostResume
+            | Canary::LeakedWindow
+            | Canary::LeakedPipe
+            | Canary::UncountedPipe
+            | Canary::MiscountedPipe => Invariant::Credit,
             Canary::MovingDeadline | Canary::LateRetry => Invariant::Deadlines,
             Canary::StuckTimer => Invariant::Progress,
             Canary::LostWakeup
@@ -122,6 +131,12 @@ mod planted {
             Canary::AnyIdentity => (None, &[Fault::CertifyOther]),
             Canary::OpenPort => (None, &[Fault::Denied]),
             Canary::RotationDrops => (None, &[Fault::Rotation]),
+            Canary::UnsplicedLast => (None, &[Fault::Bulk, Fault::PipesRecalled, Fault::ReadAhead]),
+            Canary::HastyFin => (None, &[Fault::Bulk, Fault::ReadAhead]),
+            Canary::LeakedPipe
+            | Canary::OvertakingPipe
+            | Canary::UncountedPipe
+            | Canary::MiscountedPipe => (None, &[Fault::Bulk]),
             _ => (None, &[]),
         };
         let only = Some(meant(canary));
