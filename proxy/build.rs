@@ -1,4 +1,5 @@
-//! How the binary is linked: what starts and runs a proxy lies together, and relocations are packed.
+//! How the binary is linked: what starts and runs a proxy lies together, in whole windows of what the
+//! kernel maps, and relocations are packed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +17,9 @@ const UNUSED_TABLES: [&str; 7] = [
     "*p384*.o(.rodata)",
     "*p521*.o(.rodata)",
 ];
+/// What the kernel maps around a page that is touched, by address. Segments that begin with one have as
+/// many of them resident wherever the program lies; else up to one more each.
+const FAULT_AROUND: u32 = 1 << 16;
 /// Linkers that take no such script as is made here; lld, which Rust brings, and GNU's do.
 const WITHOUT_SCRIPTS: [&str; 3] = ["gold", "mold", "wild"];
 /// The first glibc that applies `DT_RELR`. An older one says so and does not start the program.
@@ -31,6 +35,7 @@ fn main() {
     if gnu {
         // The unwinder, which only backtraces use, without a shared object of its own.
         println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,max-page-size={FAULT_AROUND}");
     }
     let here = env::var_os("HOST").is_some_and(|host| env::var_os("TARGET") == Some(host));
     if here && gnu && glibc().is_some_and(|version| version >= RELR_SINCE) {
@@ -49,8 +54,8 @@ fn takes_no_script() -> bool {
     WITHOUT_SCRIPTS.iter().any(|linker| chosen.iter().any(|words| words.contains(linker)))
 }
 
-/// Puts the functions that are used, a third of the code, before the others. The kernel maps 64 KiB
-/// around each page that is touched: spread over all of it, they keep nearly all of it resident.
+/// Puts the functions that are used, a third of the code, before the others: spread over all of it, they
+/// keep nearly all of it resident ([`FAULT_AROUND`]).
 fn lay_out() {
     let used = fs::read_to_string(USED).unwrap_or_else(|error| panic!("{USED}: {error}"));
     let tables = UNUSED_TABLES.map(str::to_owned);
