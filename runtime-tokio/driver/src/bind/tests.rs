@@ -53,6 +53,8 @@ fn accepted_sockets_have_the_options_of_their_listener() {
     };
     let bound = bind(&config(any()), &options).unwrap();
     let _client = TcpStream::connect(bound.local_addrs()[0]).unwrap();
+    // Who has connected may not be there yet.
+    bound.listeners[0][0].set_nonblocking(false).unwrap();
     let (accepted, _) = bound.listeners[0][0].accept().unwrap();
     let socket = SockRef::from(&accepted);
     assert!(socket.tcp_nodelay().unwrap());

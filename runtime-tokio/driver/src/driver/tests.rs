@@ -8,7 +8,9 @@ use std::task::Waker;
 use std::time::Instant;
 
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use selvedge_core::config::{Endpoint, Listener, ListenerKind, Protocol, Service, Target};
+use selvedge_core::config::{
+    Endpoint, Listener, ListenerKind, Protocol, Service, Target, Timeouts,
+};
 use socket2::SockRef;
 
 use super::*;
@@ -22,6 +24,8 @@ mod tunnel;
 struct World {
     /// In the order in which they were accepted.
     clients: Vec<Speech>,
+    /// Clients that have connected and were not accepted.
+    coming: usize,
     /// On the connection to it that is asked first.
     endpoint: Speech,
     /// Connections to the endpoint are not made before somebody says so.
@@ -51,6 +55,9 @@ impl Speech {
         words + rest
     }
 }
+
+/// Only a hang takes longer.
+const PATIENCE: Duration = Duration::from_mins(4);
 
 thread_local! {
     static WORLD: RefCell<World> = RefCell::default();
@@ -128,6 +135,20 @@ impl Stream for FakeStream {
     }
 }
 
+/// Waits for one that is `coming`: who has connected may not be there yet where the kernel is busy.
+fn accept(listener: &TcpListener, coming: bool) -> io::Result<(TcpStream, SocketAddr)> {
+    let start = Instant::now();
+    loop {
+        match listener.accept() {
+            Err(error) if coming && error.kind() == io::ErrorKind::WouldBlock => {
+                assert!(start.elapsed() < PATIENCE, "it does not come");
+                std::thread::yield_now();
+            }
+            result => return result,
+        }
+    }
+}
+
 impl Runtime for Fake {
     type Stream = FakeStream;
     type Listener = TcpListener;
@@ -146,11 +167,13 @@ impl Runtime for Fake {
         listener: &TcpListener,
         _cx: &mut Context<'_>,
     ) -> Poll<io::Result<(FakeStream, SocketAddr)>> {
-        match listener.accept() {
+        let coming = world(|world| world.coming > 0);
+        match accept(listener, coming) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             result => Poll::Ready(result.map(|(socket, peer)| {
                 socket.set_nonblocking(true).unwrap();
                 let number = world(|world| {
+                    world.coming -= 1;
                     world.clients.push(Speech::default());
                     world.clients.len() - 1
                 });
@@ -208,6 +231,12 @@ impl<R: Runtime<Listener = TcpListener>> Rig<R> {
                 protocol: Protocol::Http1,
                 ..Service::default()
             }],
+            // Nobody is late because a test gets no CPU for a while.
+            timeouts: Timeouts {
+                connect: PATIENCE,
+                failfast: PATIENCE * 10,
+                ..Timeouts::default()
+            },
             ..Config::default()
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -223,13 +252,18 @@ impl<R: Runtime<Listener = TcpListener>> Rig<R> {
     fn connect(&mut self, count: usize) {
         let addr = self.addr;
         self.clients.extend((0..count).map(|_| TcpStream::connect(addr).unwrap()));
-        for acceptor in &self.driver.acceptors {
-            acceptor.source.queue(&mut self.driver.ready);
-        }
+        world(|world| world.coming += count);
+        self.look_at_listeners();
     }
 
     fn rest(&mut self) {
         while self.poll() {}
+    }
+
+    fn look_at_listeners(&mut self) {
+        for acceptor in &self.driver.acceptors {
+            acceptor.source.queue(&mut self.driver.ready);
+        }
     }
 
     /// One poll; whether it wants another at once.

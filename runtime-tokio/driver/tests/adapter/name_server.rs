@@ -74,9 +74,9 @@ fn answer(query: &[u8], zone: Zone) -> Vec<u8> {
     let question = &query[12..name_end + 5];
     let kind = u16::from_be_bytes([query[name_end + 1], query[name_end + 2]]);
     let (rcode, ttl, data): (u8, u32, &[u8]) = match (zone, kind) {
-        (Zone::Both | Zone::Long, 1) => (0, 60, &[192, 0, 2, 1]),
+        (Zone::Both | Zone::Long, 1) => (0, 3600, &[192, 0, 2, 1]),
         (Zone::Both | Zone::Long | Zone::Only6, 28) => {
-            (0, 30, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+            (0, 1800, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
         }
         (Zone::Missing, _) => (3, 0, &[]),
         (Zone::Broken, _) => (2, 0, &[]),
