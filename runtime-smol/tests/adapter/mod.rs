@@ -10,7 +10,7 @@ pub(crate) use selvedge_smol::*;
 /// Runs a future for as long as a test is patient.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
-    let mut patience = async_io::Timer::after(Duration::from_secs(20));
+    let mut patience = async_io::Timer::after(Duration::from_mins(2));
     async_io::block_on(poll_fn(|cx| {
         let result = future.as_mut().poll(cx);
         if result.is_pending() {

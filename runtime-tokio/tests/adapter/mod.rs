@@ -6,6 +6,6 @@ pub(crate) use selvedge_tokio::*;
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(std::time::Duration::from_secs(20), future).await.unwrap()
+        tokio::time::timeout(std::time::Duration::from_mins(2), future).await.unwrap()
     })
 }

@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -13,8 +14,9 @@ use selvedge_core::config::{Config, Endpoint, Listener, ListenerKind, Service, T
 use selvedge_core::engine::Event;
 use selvedge_core::stats::Snapshot;
 
-/// Longer than anything here takes on a slow machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Only a hang takes longer: where others keep all CPUs busy, who has a low priority gets none for half
+/// a minute.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A running proxy.
 pub(crate) struct Proxy {
@@ -99,10 +101,32 @@ where
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let handle = Arc::clone(&handle);
-            thread::spawn(move || handle(stream));
+            let served = Served::begin();
+            thread::spawn(move || {
+                handle(stream);
+                drop(served);
+            });
         }
     });
     addr
+}
+
+/// Connections that servers of this process are busy with.
+pub(crate) static SERVED: AtomicUsize = AtomicUsize::new(0);
+
+struct Served;
+
+impl Served {
+    fn begin() -> Self {
+        SERVED.fetch_add(1, Ordering::AcqRel);
+        Served
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        SERVED.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Sends everything back, and its FIN after the peer's.
@@ -134,6 +158,31 @@ pub(crate) fn send_all(stream: &TcpStream, bytes: Vec<u8>) -> JoinHandle<std::io
         stream.write_all(&bytes)?;
         stream.shutdown(std::net::Shutdown::Write)
     })
+}
+
+/// Writes until all is full that holds bytes on the way to somebody who does not read, and stays so
+/// while the proxy looks at its sockets again and again. How much it wrote.
+pub(crate) fn fill(proxy: &Proxy, stream: &TcpStream) -> usize {
+    fill_beside(stream, || proxy.snapshot().gauges.buffered_bytes)
+}
+
+/// The same, where not all that the proxy holds is on that way: `held` is.
+pub(crate) fn fill_beside(mut stream: &TcpStream, mut held: impl FnMut() -> usize) -> usize {
+    stream.set_nonblocking(true).unwrap();
+    // Large, so that there always is more than the proxy has read.
+    let block = vec![7; 1 << 20];
+    let (mut wrote, mut last, mut idle) = (0, (0, 0), 0);
+    wait_for("all to be full", || {
+        while let Ok(n) = stream.write(&block) {
+            wrote += n;
+        }
+        let now = (wrote, held());
+        idle = if now.1 > 0 && now == last { idle + 1 } else { 0 };
+        last = now;
+        idle == 20
+    });
+    stream.set_nonblocking(false).unwrap();
+    wrote
 }
 
 /// Closes with a reset.

@@ -1,20 +1,21 @@
 //! Opaque connections through the adapter.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::common::{
-    PATIENCE, Proxy, echo, forward, pattern, reset, send_all, server, service, wait_for,
+    PATIENCE, Proxy, echo, fill, forward, pattern, reset, send_all, server, service, wait_for,
 };
 use crate::adapter::{Options, bind, block_on};
 use selvedge_core::config::Target;
 use selvedge_core::engine::{Direction, Event};
 use selvedge_core::limits::Limits;
 use selvedge_core::stats::Snapshot;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 #[test]
 fn a_mebibyte_both_ways_and_half_close() {
@@ -31,15 +32,19 @@ fn a_mebibyte_both_ways_and_half_close() {
 
 #[test]
 fn bulk_both_ways_at_once_arrives_unchanged_and_is_counted() {
-    let proxy = Proxy::forward(server(|stream| {
-        let sent = send_all(&stream, pattern(24 << 20));
+    // Made before anybody waits for it: that takes a slow machine its time.
+    let bytes = Arc::new(pattern(24 << 20));
+    let to_send = Arc::clone(&bytes);
+    let (tell, told) = channel();
+    let proxy = Proxy::forward(server(move |stream| {
+        let sent = send_all(&stream, to_send.to_vec());
         let mut received = Vec::new();
         (&stream).read_to_end(&mut received).unwrap();
-        assert!(received == pattern(16 << 20));
         sent.join().unwrap().unwrap();
+        tell.send(received).unwrap();
     }));
     let mut client = proxy.connect();
-    let sender = send_all(&client, pattern(16 << 20));
+    let sender = send_all(&client, bytes[..16 << 20].to_vec());
     // A reader that pauses until somebody waits for it: reads grow, and shrink again.
     let mut back = vec![0; 24 << 20];
     for part in back.chunks_mut(4 << 20) {
@@ -51,8 +56,9 @@ fn bulk_both_ways_at_once_arrives_unchanged_and_is_counted() {
         });
     }
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
-    assert!(back == pattern(24 << 20));
+    assert!(back == *bytes);
     sender.join().unwrap().unwrap();
+    assert!(told.recv_timeout(PATIENCE).unwrap() == bytes[..16 << 20]);
     proxy.wait_idle();
     let snapshot = proxy.snapshot();
     let accepted = &snapshot.directions[Direction::Outbound as usize].accepted;
@@ -130,11 +136,11 @@ fn a_reset_from_the_client_is_a_reset_for_the_backend() {
 
 #[test]
 fn nobody_listening_ends_the_client() {
-    let nobody = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
-    let mut config = forward(Target::Addr(nobody));
+    // It has the port, so that no other test gets it, and does not listen.
+    let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    nobody.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let addr = nobody.local_addr().unwrap().as_socket().unwrap();
+    let mut config = forward(Target::Addr(addr));
     config.timeouts.failfast = Duration::from_millis(300);
     let proxy = Proxy::start(config, &Options::default());
     let mut client = proxy.connect();
@@ -146,35 +152,23 @@ fn nobody_listening_ends_the_client() {
 #[test]
 fn a_slow_reader_holds_the_writer_back() {
     let (slow, taken) = channel();
-    let slow = Mutex::new(slow);
-    let backend = server(move |stream| slow.lock().unwrap().send(stream).unwrap());
-    let proxy = Proxy::forward(backend);
+    let proxy = Proxy::forward(server(move |stream| slow.send(stream).unwrap()));
     let client = proxy.connect();
-    let total: usize = 64 << 20;
-    let sender = send_all(&client, vec![7; total]);
     let mut reader = taken.recv_timeout(PATIENCE).unwrap();
 
-    // It stands still when all buffers are full …
-    let mut before = Snapshot::default();
-    wait_for("the writer to stand still", || {
-        let now = proxy.snapshot();
-        std::thread::sleep(Duration::from_millis(200));
-        let still = read_bytes(&now) > 0 && read_bytes(&now) == read_bytes(&before);
-        before = now;
-        still
-    });
-    assert!(!sender.is_finished());
-    assert!(read_bytes(&before) < total as u64 / 2);
+    // It stands still when all buffers are full, however large the kernel makes its own …
+    let wrote = fill(&proxy, &client);
     // … and ours hold no more than they may, and one block: a large one, as it flowed before.
     let most = Limits::default().stream_buffer + Limits::BULK_BLOCK;
-    let held = before.gauges.buffered_bytes;
+    let held = proxy.snapshot().gauges.buffered_bytes;
     assert!(held > 0 && held <= most, "{held} bytes");
 
     // It goes on when the reader does.
+    let sender = send_all(&client, vec![7; 1 << 20]);
     reader.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest).unwrap();
-    assert_eq!(rest.len(), total);
+    assert_eq!(rest.len(), wrote + (1 << 20));
     drop(reader);
     sender.join().unwrap().unwrap();
     drop(client);
@@ -189,17 +183,19 @@ fn read_bytes(snapshot: &Snapshot) -> u64 {
 
 #[test]
 fn urgent_data_does_not_stop_a_flow() {
-    let proxy = Proxy::forward(server(|mut stream| {
-        let bytes = pattern(8 << 20);
-        stream.write_all(&bytes).unwrap();
+    // Made before anybody waits for it: that takes a slow machine its time.
+    let bytes = Arc::new(pattern(8 << 20));
+    let to_send = Arc::clone(&bytes);
+    let proxy = Proxy::forward(server(move |mut stream| {
+        stream.write_all(&to_send).unwrap();
         // It is not passed on, as it has no place among the others.
         SockRef::from(&stream).send_out_of_band(b"!").unwrap();
-        stream.write_all(&bytes).unwrap();
+        stream.write_all(&to_send).unwrap();
     }));
     let mut back = Vec::new();
     proxy.connect().read_to_end(&mut back).unwrap();
     assert_eq!(back.len(), 16 << 20);
-    assert!(back == pattern(8 << 20).repeat(2));
+    assert!(back == bytes.repeat(2));
     proxy.wait_idle();
 }
 
@@ -248,16 +244,27 @@ fn what_follows_urgent_data_waits_for_nothing() {
 fn a_bulk_transfer_does_not_starve_others() {
     let proxy = Proxy::forward(server(echo));
     let mut bulk = proxy.connect();
-    let sender = send_all(&bulk, vec![1; 64 << 20]);
+    // It flows until all the others were answered: who had to wait for it would wait for ever.
+    let over = Arc::new(AtomicBool::new(false));
+    let (mut stream, is_over) = (bulk.try_clone().unwrap(), Arc::clone(&over));
+    let sender = std::thread::spawn(move || {
+        let (block, mut sent) = (vec![1; 1 << 20], 0);
+        while sent == 0 || !is_over.load(Ordering::Acquire) {
+            stream.write_all(&block).unwrap();
+            sent += block.len() as u64;
+        }
+        stream.shutdown(Shutdown::Write).unwrap();
+        sent
+    });
     let drain = std::thread::spawn(move || std::io::copy(&mut bulk, &mut std::io::sink()).unwrap());
+    wait_for("it to flow", || read_bytes(&proxy.snapshot()) > 1 << 20);
     for _ in 0..50 {
         let mut client = proxy.connect();
-        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         client.write_all(b"ping").unwrap();
         client.read_exact(&mut [0; 4]).unwrap();
     }
-    sender.join().unwrap().unwrap();
-    assert_eq!(drain.join().unwrap(), 64 << 20);
+    over.store(true, Ordering::Release);
+    assert_eq!(sender.join().unwrap(), drain.join().unwrap());
 }
 
 #[test]
@@ -374,22 +381,18 @@ fn a_worker_runs_in_a_runtime_that_is_there_already() {
 #[test]
 fn a_reset_that_a_write_meets_is_no_fin() {
     let (tell, told) = channel();
-    let proxy = Proxy::forward(server(move |mut stream| {
-        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-        while stream.write(&[7; 1 << 14]).is_ok() {}
-        // All that can hold bytes is full. From now on only reads tell what happens.
-        tell.send(None).unwrap();
-        let mut got = Vec::new();
-        let end = stream.read_to_end(&mut got).map_err(|error| error.kind());
-        tell.send(Some((got.len(), end))).unwrap();
-    }));
+    let proxy = Proxy::forward(server(move |stream| tell.send(stream).unwrap()));
     let mut client = proxy.connect();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), None);
+    let mut stream = told.recv_timeout(PATIENCE).unwrap();
+    // From now on only reads tell what happens.
+    fill(&proxy, &stream);
     client.write_all(b"the first half").unwrap();
     let read = || proxy.snapshot().directions[Direction::Outbound as usize].accepted.read_bytes;
     wait_for("it to be read", || read() == 14);
     reset(client);
-    let end = told.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(end, Some((14, Err(ErrorKind::ConnectionReset))));
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut got = Vec::new();
+    let end = stream.read_to_end(&mut got).map_err(|error| error.kind());
+    assert_eq!((got.len(), end), (14, Err(ErrorKind::ConnectionReset)));
     proxy.wait_idle();
 }
