@@ -21,7 +21,8 @@ fn load(proxy: &Proxy, to: std::net::SocketAddr, gauge: &str) -> (u64, u64) {
         limits.push(proxy.metric(gauge));
     }
     let text = load.join().expect("wrk failed");
-    let late = &mut limits[20..];
+    let half = limits.len() / 2;
+    let late = &mut limits[half..];
     late.sort_unstable();
     let failed = text.lines().find(|line| line.contains("Non-2xx"));
     let failed = failed.and_then(|line| line.split_whitespace().last()?.parse().ok());

@@ -91,18 +91,22 @@ fn a_call_over_the_rate_is_told_resource_exhausted() {
     let server = Peer::start(&mut script("grpc_server.py"));
     let proxy = mesh(&server, "rate_limit = { rps = 3 }").start();
     let port = proxy.inbound().port().to_string();
+    let began = Instant::now();
     let told = run(script("grpc_statuses.py").args([&port, "20"]), PATIENCE).ok().text();
-    assert_eq!(told, "OK 3\nRESOURCE_EXHAUSTED 17\n");
+    // Three at once, and three more for each second that it took.
+    let most = 3 + (began.elapsed().as_secs_f64() * 3.0) as u64;
+    let whole = |passed| format!("OK {passed}\nRESOURCE_EXHAUSTED {}\n", 20 - passed);
+    assert!((3..=most.min(19)).any(|passed| told == whole(passed)), "{most}: {told}");
 }
 
-/// Eight at a time, each for 50 ms, at an app that takes two at once: the queue keeps them in order, and
+/// Eight at a time, each for 200 ms, at an app that takes two at once: the queue keeps them in order, and
 /// the same crowd without one is turned away.
 #[test]
 fn a_crowd_waits_for_its_turn_and_a_larger_one_is_turned_away() {
     if !have(&[Need::Program("curl"), Need::Program("python3")]) {
         return;
     }
-    let app = Peer::start(script("busy_app.py").args(["200", "0.05"]));
+    let app = Peer::start(script("busy_app.py").args(["200", "0.2"]));
     let cases = [
         ("max_in_flight = 2\nmax_queue = 6\nqueue_timeout = \"5s\"", 0, "queue_full"),
         ("max_in_flight = 2", 6, "busy"),
