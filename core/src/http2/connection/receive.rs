@@ -133,7 +133,7 @@ impl Connection {
     fn check(&self, header: FrameHeader) -> Result<(), Fault> {
         let fail = |violation| Err(Fault::Connection(violation));
         let FrameHeader { length, kind, stream, .. } = header;
-        if self.phase == Phase::Settings && header.is_http1() {
+        if self.phase == Phase::Settings && self.role == Role::Client && header.is_http1() {
             return fail(Violation::Http1Answer);
         }
         if length > self.config.settings.max_frame_size as usize {
