@@ -1,5 +1,5 @@
-//! How the binary is linked: what starts and runs a proxy lies together, in whole windows of what the
-//! kernel maps, and relocations are packed.
+//! How the binary is linked: what starts and runs a proxy lies together, and the same in what the kernel
+//! maps at each start; and relocations are packed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,8 +17,9 @@ const UNUSED_TABLES: [&str; 7] = [
     "*p384*.o(.rodata)",
     "*p521*.o(.rodata)",
 ];
-/// What the kernel maps around a page that is touched, by address. Segments that begin with one have as
-/// many of them resident wherever the program lies; else up to one more each.
+/// What the kernel maps around a page that is touched, by address. A program that is loaded at multiples
+/// of it, as kernels do since 5.10 where it asks for such pages, has as many of them resident each time;
+/// else some more, by chance.
 const FAULT_AROUND: u32 = 1 << 16;
 /// Linkers that take no such script as is made here; lld, which Rust brings, and GNU's do.
 const WITHOUT_SCRIPTS: [&str; 3] = ["gold", "mold", "wild"];
@@ -30,12 +31,12 @@ fn main() {
     println!("cargo:rerun-if-changed={USED}");
     if is("CARGO_CFG_TARGET_OS", "linux") && is("PROFILE", "release") && !takes_no_script() {
         lay_out();
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,max-page-size={FAULT_AROUND}");
     }
     let gnu = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
     if gnu {
         // The unwinder, which only backtraces use, without a shared object of its own.
         println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
-        println!("cargo:rustc-link-arg-bins=-Wl,-z,max-page-size={FAULT_AROUND}");
     }
     let here = env::var_os("HOST").is_some_and(|host| env::var_os("TARGET") == Some(host));
     if here && gnu && glibc().is_some_and(|version| version >= RELR_SINCE) {

@@ -30,11 +30,11 @@ def resident(processes):
     return total
 
 
-def mapped(process, program):
+def mapped(pid, program):
     """Bytes that are resident of a process: pages of its program's file, and those that are its own."""
     of_program = its_own = 0
     path = None
-    for line in Path(f"/proc/{process.child.pid}/smaps").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         name, *rest = line.split(maxsplit=5)
         if not name.endswith(":"):
             path = rest[-1]
@@ -45,7 +45,7 @@ def mapped(process, program):
             if path == str(program):
                 of_program += size if name == "Rss:" else -size
     if not of_program:
-        raise RuntimeError(f"it is not {program} that runs there: {process.log}")
+        raise RuntimeError(f"it is not {program} that runs there, as {pid}")
     return of_program, its_own
 
 

@@ -32,7 +32,7 @@ def _accepts(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _answers(port, host):
+def answers(port, host):
     """Whether a request is answered with 200."""
     request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     try:
@@ -55,7 +55,7 @@ class Running:
         self.port = peer.port("PAIR" if pair else "HTTP1_HTTP1")
         patience = 300 if wrapper else 15
         try:
-            wait_until(f"{peer.name} answers", lambda: _answers(self.port, "http1.bench"), patience)
+            wait_until(f"{peer.name} answers", lambda: answers(self.port, "http1.bench"), patience)
         except TimeoutError:
             self.__exit__()
             raise

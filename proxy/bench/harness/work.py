@@ -35,11 +35,11 @@ def start(peer, folder, wrapper=()):
     for _ in range(3):
         with measured.Running(peer, folder, pair=True, wrapper=wrapper) as running:
             for _ in range(10):
-                measured._answers(running.port, "http1.bench")
+                measured.answers(running.port, "http1.bench")
             running.processes[0].stop()
-            measured._answers(running.port, "http1.bench")
+            measured.answers(running.port, "http1.bench")
             running.processes[0] = peer.start("in", folder, 0, wrapper)
-            wait_until("it answers again", lambda port=running.port: measured._answers(port, "http1.bench"), 300)
+            wait_until("it answers again", lambda port=running.port: measured.answers(port, "http1.bench"), 300)
 
 
 def everything(peer, folder, wrapper=(), count=200):
@@ -52,7 +52,7 @@ def everything(peer, folder, wrapper=(), count=200):
         for client in ("HTTP1", "HTTP2"):
             for app in ("HTTP1", "HTTP2"):
                 measured.client_of((client, app), peer, folder, 4, 8 if client == "HTTP2" else 1)(count=count)
-        measured._answers(running.port, "nobody.bench")
+        measured.answers(running.port, "nobody.bench")
         outside_of_load(folder)
 
 
