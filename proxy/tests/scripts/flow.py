@@ -3,8 +3,8 @@
 flow.py serve                    on a connection: reads "BYTES\n", sends as many while it reads what
                                  comes, then the SHA-1 of that; says "reset" if that is how it ends.
                                  Of "-BYTES\n" it sends that many, and resets
-flow.py flood                    sends as many, and closes its side; resets as soon as anything else
-                                 comes before that
+flow.py flood                    sends as many, and closes its side; before that at once if "e" comes,
+                                 and resets if anything else does
 flow.py ask ADDRESS PORT DOWN UP [PAUSE]
                                  sends UP bytes and closes its side, while it reads DOWN, and stops
                                  reading for PAUSE seconds now and then; says what came, or "reset"
@@ -82,15 +82,23 @@ class Flood(socketserver.BaseRequestHandler):
     def handle(self):
         line = b""
         while not line.endswith(b"\n"):
-            line += self.request.recv(1)
+            byte = self.request.recv(1)
+            if not byte:
+                return
+            line += byte
         self.request.setblocking(False)
         for block in map(memoryview, blocks(int(line))):
             while block:
                 readable, _, _ = select.select([self.request], [self.request], [])
                 if readable:
+                    if self.request.recv(1) == b"e":
+                        return self.end()
                     return reset(self.request)
                 # As much as fits: a third of a large buffer at least.
                 block = block[self.request.send(block) :]
+        self.end()
+
+    def end(self):
         self.request.shutdown(socket.SHUT_WR)
         select.select([self.request], [], [])
 
