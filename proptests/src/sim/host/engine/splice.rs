@@ -40,7 +40,8 @@ impl EngineHost {
             self.spliced += n as u64;
         }
         if let Some(sink) = self.socket(sink) {
-            sink.pipe = data;
+            // Behind what is there, if the engine lets that happen: order is its concern.
+            sink.pipe.extend_from_slice(&data);
         }
         self.engine.handle_input(net.now, Input::Spliced { conn, n });
         self.queue(net, conn);
