@@ -22,8 +22,9 @@ pub(super) enum Finds {
     Always,
 }
 
-/// Choices of their own, which come of the number that the engines' seeds come of: worlds that have
-/// nothing to splice are what they would be without.
+/// Choices of their own, which come of the number that the engines' seeds come of: a world without
+/// [`Fault::Bulk`] is what it would be without them until something is spliced. One with it has other
+/// links, tunnels or not: of a link nobody knows what it will carry when its qualities are drawn.
 #[derive(Debug)]
 pub(super) struct Splicing {
     pub(super) choose: Seeded,
