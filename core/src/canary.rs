@@ -164,6 +164,8 @@ canaries! {
     HastyFin = "a FIN before a pipe is empty";
     /// What is in a pipe goes before what was there before it.
     OvertakingPipe = "a splice past what is unsent";
+    /// Bytes go into pipes however much is held.
+    CrowdedPipe = "a splice while much is held";
     /// What is in a pipe is held by nobody.
     UncountedPipe = "a pipe that does not count as held";
     /// Bytes that pass through a pipe are more than they are.

@@ -22,7 +22,7 @@ impl Engine {
         let sink = self.conns.find(tunnel.peer);
         tunnel.is_bulk()
             && sink.is_some_and(|sink| sink.unsent() == 0 || canary!(OvertakingPipe))
-            && self.buffered <= self.config.limits.buffer_bytes / 4
+            && (self.buffered <= self.config.limits.buffer_bytes / 4 || canary!(CrowdedPipe))
     }
 
     /// Whom an adapter may write what it reads on this connection to without seeing it: a pipe and

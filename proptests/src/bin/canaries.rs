@@ -39,7 +39,7 @@ mod planted {
             | Canary::UnsplicedLast
             | Canary::HastyFin
             | Canary::OvertakingPipe => Invariant::Bodies,
-            Canary::UnboundedBuffer => Invariant::Caps,
+            Canary::UnboundedBuffer | Canary::CrowdedPipe => Invariant::Caps,
             Canary::LeakedCredit
             | Canary::LostResume
             | Canary::LeakedWindow
@@ -135,6 +135,7 @@ mod planted {
             Canary::HastyFin => (None, &[Fault::Bulk, Fault::ReadAhead]),
             Canary::LeakedPipe
             | Canary::OvertakingPipe
+            | Canary::CrowdedPipe
             | Canary::UncountedPipe
             | Canary::MiscountedPipe => (None, &[Fault::Bulk]),
             _ => (None, &[]),

@@ -33,7 +33,12 @@ impl EngineHost {
         net.checks.that(Invariant::Credit, held >= in_pipes, || {
             format!("{} holds {held} bytes, and has {in_pipes} in pipes", self.id)
         })?;
-        let most = most + in_pipes;
+        // Pipes are for when little is held: the last of them is all that they may add.
+        let crowded = self.crowded.unwrap_or(0);
+        net.checks.that(Invariant::Caps, crowded == 0, || {
+            format!("{} splices and holds {crowded} of {} bytes", self.id, limits.buffer_bytes)
+        })?;
+        let most = most + in_pipes.min(Caps::BULK_BLOCK);
         net.checks.that(Invariant::Caps, held <= most, || {
             format!("{} holds {held} bytes, and {most} are allowed", self.id)
         })

@@ -68,6 +68,8 @@ pub(in crate::sim) struct EngineHost {
     moved: [u64; 2],
     /// Of those that came from clients, the ones that the engine did not see.
     spliced: u64,
+    /// What it held when it spliced although that was much.
+    crowded: Option<usize>,
     /// It was refused a pipe.
     no_pipes_until: Time,
     /// How wrong its wall clock is, in seconds.
@@ -111,6 +113,7 @@ impl EngineHost {
             originals: BTreeSet::new(),
             moved: [0; 2],
             spliced: 0,
+            crowded: None,
             no_pipes_until: Time::ZERO,
             clock_wrong: 0,
             retries: BTreeMap::new(),

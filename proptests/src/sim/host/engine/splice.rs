@@ -30,6 +30,10 @@ impl EngineHost {
         } else {
             Limits::BULK_BLOCK
         };
+        let held = self.engine.gauges().buffered_bytes;
+        if held > self.config.limits.buffer_bytes / 4 {
+            self.crowded = Some(held);
+        }
         let mut data = BytesMut::new();
         let n = net.read(link, side, most, &mut data);
         net.say(self.id, || format!("{conn:?} moves {n} into a pipe to {sink:?}"));
